@@ -1,0 +1,76 @@
+//! The agent's side of the node tunnel: it dials out to the API server and then answers requests there.
+//!
+//! Knows the tunnel's handshake, HTTP/2 and the runtime's streaming URLs. Must not know Pods: it asks
+//! [`NodeHandlers`] which container is meant and where its log is.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+
+/// What the tunnel asks the Pod side of the agent. One object serves all requests.
+#[async_trait]
+pub trait NodeHandlers: Send + Sync + 'static {
+    /// Id of the running container that is meant.
+    async fn container_id(&self, container: &ContainerRef) -> Result<String, HandlerError>;
+    /// Id of the Pod's ready sandbox. `container.container` is empty.
+    async fn sandbox_id(&self, pod: &ContainerRef) -> Result<String, HandlerError>;
+    /// The log as lines to send to the client, ready formatted. With `follow` it ends when the container does
+    /// (and no further attempt can come into this log); dropping it stops following.
+    async fn logs(
+        &self,
+        container: &ContainerRef,
+        options: &LogOptions,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, HandlerError>;
+}
+
+/// Names a container of a Pod on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerRef {
+    pub namespace: String,
+    pub pod: String,
+    /// Uid of the Pod the client was authorized for. The handler answers `NotFound` for another Pod of the
+    /// same name.
+    pub uid: String,
+    /// Init and ephemeral containers too.
+    pub container: String,
+}
+
+/// As in the Pod v1 `log` subresource (PodLogOptions).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogOptions {
+    pub follow: bool,
+    /// The attempt before the current one.
+    pub previous: bool,
+    /// Only lines at or after this moment; the server has turned `sinceSeconds` into it.
+    pub since: Option<Timestamp>,
+    /// Prefix each line with its time, RFC 3339 with nanoseconds.
+    pub timestamps: bool,
+    /// Only the last lines. `None`: all.
+    pub tail_lines: Option<u64>,
+    /// Cut after so many bytes. `None`: no limit.
+    pub limit_bytes: Option<u64>,
+    pub stream: LogStream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogStream {
+    #[default]
+    All,
+    Stdout,
+    Stderr,
+}
+
+/// Becomes the HTTP status and text that the API server hands to its client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandlerError {
+    /// 404
+    #[error("{0}")]
+    NotFound(String),
+    /// 400, for example `container "c" in pod "p" is waiting to start: ContainerCreating`
+    #[error("{0}")]
+    BadRequest(String),
+    /// 500
+    #[error("{0}")]
+    Internal(String),
+}
