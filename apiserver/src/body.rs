@@ -1,0 +1,133 @@
+//! Bodies: the one response body type, and reading a request body within its bound.
+//!
+//! Knows bytes. Must not know what they mean.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+/// Largest request body in bytes. Source: kube-apiserver, `MaxRequestBodyBytes` (3 MiB).
+pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxStream = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+
+/// A response body: nothing, bytes known at once, or a stream.
+pub struct Body(Inner);
+
+enum Inner {
+    Full(Bytes),
+    Stream(BoxStream),
+}
+
+impl Body {
+    #[must_use]
+    pub fn empty() -> Body {
+        Body(Inner::Full(Bytes::new()))
+    }
+
+    pub fn stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+        Body(Inner::Stream(Box::pin(stream)))
+    }
+
+    /// The bytes, if they are all known already.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Inner::Full(bytes) => Some(bytes),
+            Inner::Stream(_) => None,
+        }
+    }
+
+    /// The body as a stream of its chunks.
+    #[must_use]
+    pub fn into_stream(self) -> BoxStream {
+        match self.0 {
+            Inner::Full(bytes) => Box::pin(futures::stream::once(async move { Ok(bytes) })),
+            Inner::Stream(stream) => stream,
+        }
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(bytes: T) -> Body {
+        Body(Inner::Full(bytes.into()))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Stream(stream) => stream
+                .poll_next_unpin(cx)
+                .map(|next| next.map(|chunk| chunk.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Inner::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A request body whose type no longer matters.
+pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("limit is {MAX_BODY_BYTES}")]
+    TooLarge,
+    #[error("read request body")]
+    Broken(#[source] BoxError),
+}
+
+/// The whole body, at most [`MAX_BODY_BYTES`]. What comes after the bound is never buffered.
+///
+/// # Errors
+/// `TooLarge`, or a connection that broke.
+pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
+    use http_body::Body as _;
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(ReadError::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
+            continue;
+        };
+        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if so_far + data.len() > MAX_BODY_BYTES {
+            return Err(ReadError::TooLarge);
+        }
+        match &mut rest {
+            Some(rest) => rest.extend_from_slice(&data),
+            None if first.is_empty() => first = data, // the usual case: one frame, no copy
+            None => {
+                let mut joined = BytesMut::with_capacity(first.len() + data.len());
+                joined.extend_from_slice(&first);
+                joined.extend_from_slice(&data);
+                rest = Some(joined);
+            }
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}

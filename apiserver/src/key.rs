@@ -1,0 +1,125 @@
+//! Store keys. Knows the key scheme only.
+//!
+//! `/{group or "core"}/{resource}/{namespace}/{name}`, without the namespace part for cluster scope. Records that are no
+//! objects live below `/corten.dev.internal/`, a group no client can reach.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// One resource's place in the key space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys<'a> {
+    pub group: &'a str,
+    pub resource: &'a str,
+    pub namespaced: bool,
+}
+
+impl Keys<'_> {
+    /// The key of one object; `namespace` counts only for namespaced resources.
+    #[must_use]
+    pub fn object(&self, namespace: Option<&str>, name: &str) -> Bytes {
+        let mut key = self.prefix(namespace);
+        key.push_str(name);
+        Bytes::from(key)
+    }
+
+    /// The start of every key in `namespace`, or of all of the resource.
+    #[must_use]
+    pub fn prefix(&self, namespace: Option<&str>) -> String {
+        let group = if self.group.is_empty() { "core" } else { self.group };
+        let mut key = String::with_capacity(96);
+        for part in ["/", group, "/", self.resource, "/"] {
+            key.push_str(part);
+        }
+        if let Some(namespace) = namespace.filter(|_| self.namespaced) {
+            key.push_str(namespace);
+            key.push('/');
+        }
+        key
+    }
+
+    /// Every object in `namespace`, or of all of the resource.
+    #[must_use]
+    pub fn range(&self, namespace: Option<&str>) -> Range<Bytes> {
+        prefix_range(&self.prefix(namespace))
+    }
+}
+
+/// All keys that start with `prefix`, which ends with `/`.
+#[must_use]
+pub fn prefix_range(prefix: &str) -> Range<Bytes> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1; // '/' becomes '0'
+    }
+    Bytes::copy_from_slice(prefix.as_bytes())..Bytes::from(end)
+}
+
+/// Namespace (if any) and name in `key`, whose resource has `keys`.
+#[must_use]
+pub fn split<'a>(keys: &Keys<'_>, key: &'a [u8]) -> Option<(Option<&'a str>, &'a str)> {
+    let text = std::str::from_utf8(key).ok()?;
+    let rest = text.strip_prefix(keys.prefix(None).as_str())?;
+    if keys.namespaced {
+        let (namespace, name) = rest.split_once('/')?;
+        Some((Some(namespace), name))
+    } else {
+        Some((None, rest))
+    }
+}
+
+/// Where one Service address is recorded as taken.
+#[must_use]
+pub fn service_address(ip: std::net::IpAddr) -> Bytes {
+    Bytes::from(format!("/corten.dev.internal/serviceips/{ip}"))
+}
+
+/// Where one node port is recorded as taken. Ports of different protocols do not collide.
+#[must_use]
+pub fn node_port(protocol: &str, port: u16) -> Bytes {
+    Bytes::from(format!("/corten.dev.internal/nodeports/{protocol}/{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PODS: Keys<'static> = Keys {
+        group: "",
+        resource: "pods",
+        namespaced: true,
+    };
+    const NODES: Keys<'static> = Keys {
+        group: "",
+        resource: "nodes",
+        namespaced: false,
+    };
+
+    #[track_caller]
+    fn check(keys: Keys<'_>, namespace: Option<&str>, name: &str, want: &str) {
+        let key = keys.object(namespace, name);
+        assert_eq!(key, want);
+        assert_eq!(split(&keys, &key), Some((namespace, name)));
+        assert!(keys.range(namespace).contains(&key));
+        assert!(keys.range(None).contains(&key));
+    }
+
+    #[test]
+    fn keys() {
+        check(PODS, Some("a"), "b", "/core/pods/a/b");
+        check(NODES, None, "n", "/core/nodes/n");
+        check(
+            Keys {
+                group: "apps",
+                resource: "deployments",
+                namespaced: true,
+            },
+            Some("a"),
+            "b",
+            "/apps/deployments/a/b",
+        );
+        assert!(!PODS.range(Some("a")).contains(&PODS.object(Some("a0"), "b")));
+        assert!(!NODES.range(None).contains(&PODS.object(Some("a"), "b")));
+    }
+}

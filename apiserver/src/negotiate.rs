@@ -1,0 +1,331 @@
+//! Content negotiation: which form an answer takes and how a body is read. Pure.
+//!
+//! Knows media types. Must not know kinds: a `Table` is asked for here and built elsewhere.
+
+use bytes::Bytes;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    Yaml,
+}
+
+impl Media {
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// What the client wants to see of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The object itself.
+    Object,
+    /// `meta.k8s.io/VERSION` Table.
+    Table(MetaVersion),
+    /// `meta.k8s.io/VERSION` PartialObjectMetadata or its List.
+    Partial(MetaVersion),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetaVersion {
+    V1,
+    V1Beta1,
+}
+
+impl MetaVersion {
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            MetaVersion::V1 => "meta.k8s.io/v1",
+            MetaVersion::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    pub media: Media,
+    pub form: Form,
+}
+
+/// No media type of the `Accept` list can be served; the answer is `406 NotAcceptable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAcceptable;
+
+/// Media types answers can take, for error texts.
+pub const ACCEPTED: &str = "application/json, application/yaml";
+/// Media types bodies can have, for error texts.
+pub const READABLE: &str = "application/json, application/yaml";
+
+/// One part of an `Accept` header.
+struct Clause<'a> {
+    media: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+impl Clause<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.parameters
+            .iter()
+            .find(|(k, _)| k.eq_ignore_ascii_case(key))
+            .map(|(_, v)| *v)
+    }
+}
+
+/// Most parts of an `Accept` header that are looked at.
+const MAX_CLAUSES: usize = 32;
+
+/// Best first; equal quality keeps the client's order.
+fn clauses(header: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = header
+        .split(',')
+        .take(MAX_CLAUSES)
+        .map(|part| {
+            let mut pieces = part.split(';').map(str::trim);
+            let media = pieces.next().unwrap_or_default();
+            let parameters: Vec<(&str, &str)> = pieces.filter_map(|piece| piece.split_once('=')).collect();
+            let quality = parameters
+                .iter()
+                .find(|(k, _)| *k == "q")
+                .and_then(|(_, v)| v.parse().ok())
+                .unwrap_or(1.0);
+            Clause {
+                media,
+                parameters,
+                quality,
+            }
+        })
+        .filter(|clause| !clause.media.is_empty() && clause.quality > 0.0)
+        .collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    clauses
+}
+
+fn media(name: &str) -> Option<Media> {
+    match name {
+        "application/json" | "application/*" | "*/*" => Some(Media::Json),
+        "application/yaml" => Some(Media::Yaml),
+        _ => None,
+    }
+}
+
+/// The first part of `Accept` that can be served. Parts in media types we do not write (protobuf, CBOR) are passed
+/// over, so a client that lists JSON too gets JSON.
+///
+/// # Errors
+/// Nothing in the list can be served.
+pub fn accept(header: Option<&str>) -> Result<Accepted, NotAcceptable> {
+    let plain = Accepted {
+        media: Media::Json,
+        form: Form::Object,
+    };
+    let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+        return Ok(plain);
+    };
+    clauses(header)
+        .iter()
+        .find_map(accept_clause)
+        .ok_or(NotAcceptable)
+}
+
+fn accept_clause(clause: &Clause<'_>) -> Option<Accepted> {
+    let media = media(clause.media)?;
+    let Some(kind) = clause.get("as") else {
+        return Some(Accepted {
+            media,
+            form: Form::Object,
+        });
+    };
+    let version = match (clause.get("g"), clause.get("v")) {
+        (Some("meta.k8s.io"), Some("v1")) => MetaVersion::V1,
+        (Some("meta.k8s.io"), Some("v1beta1")) => MetaVersion::V1Beta1,
+        _ => return None,
+    };
+    let form = match kind {
+        "Table" => Form::Table(version),
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => Form::Partial(version),
+        _ => return None,
+    };
+    Some(Accepted { media, form })
+}
+
+/// The version of aggregated discovery the client prefers over the legacy lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    Legacy,
+    V2,
+    V2Beta1,
+}
+
+/// # Errors
+/// Nothing in the list can be served.
+pub fn accept_discovery(header: Option<&str>) -> Result<Discovery, NotAcceptable> {
+    let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+        return Ok(Discovery::Legacy);
+    };
+    let one = |clause: &Clause<'_>| {
+        media(clause.media)?;
+        match (clause.get("as"), clause.get("g"), clause.get("v")) {
+            (None, ..) => Some(Discovery::Legacy),
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Some(Discovery::V2),
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => {
+                Some(Discovery::V2Beta1)
+            }
+            _ => None,
+        }
+    };
+    clauses(header).iter().find_map(one).ok_or(NotAcceptable)
+}
+
+#[must_use]
+pub fn accepts_gzip(header: Option<&str>) -> bool {
+    header.is_some_and(|header| {
+        clauses(header)
+            .iter()
+            .any(|clause| clause.media.eq_ignore_ascii_case("gzip"))
+    })
+}
+
+/// How a request body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFormat {
+    Json,
+    Yaml,
+}
+
+/// How a patch body is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchFormat {
+    Json,
+    Merge,
+    Strategic,
+}
+
+/// A `Content-Type` that is not served: `415 UnsupportedMediaType`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported(pub String);
+
+fn essence(header: &str) -> String {
+    header
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
+/// # Errors
+/// Anything that is neither JSON nor YAML. No header means JSON.
+pub fn body_format(header: Option<&str>) -> Result<BodyFormat, Unsupported> {
+    match essence(header.unwrap_or_default()).as_str() {
+        "" | "application/json" | "*/*" => Ok(BodyFormat::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
+        other => Err(Unsupported(other.to_owned())),
+    }
+}
+
+/// # Errors
+/// A type that is no patch, or server-side apply, which this server does not speak yet.
+pub fn patch_format(header: Option<&str>) -> Result<PatchFormat, Unsupported> {
+    match essence(header.unwrap_or_default()).as_str() {
+        "application/json-patch+json" => Ok(PatchFormat::Json),
+        "application/merge-patch+json" => Ok(PatchFormat::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchFormat::Strategic),
+        other => Err(Unsupported(other.to_owned())),
+    }
+}
+
+/// Deepest nesting of a YAML body. Source: reliability checklist X8.
+const MAX_YAML_DEPTH: usize = 100;
+
+/// A YAML document as JSON bytes. Aliases are refused, so size stays linear in the input.
+///
+/// # Errors
+/// The parser's message.
+pub fn yaml_to_json(body: &[u8]) -> Result<Bytes, String> {
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    let mut options = serde_saphyr::Options::default();
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_aliases = 0;
+    budget.max_depth = MAX_YAML_DEPTH;
+    budget.max_documents = 1;
+    options.budget = Some(budget);
+    options.with_snippet = false;
+    let value: serde_json::Value =
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    Ok(Bytes::from(
+        serde_json::to_vec(&value).expect("a JSON value serialises"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(header: &str, want: Result<(Media, Form), NotAcceptable>) {
+        assert_eq!(accept(Some(header)).map(|a| (a.media, a.form)), want, "{header}");
+    }
+
+    #[test]
+    fn accept_lists() {
+        use Form::{Object, Partial, Table};
+        check("", Ok((Media::Json, Object)));
+        check("*/*", Ok((Media::Json, Object)));
+        check("application/json", Ok((Media::Json, Object)));
+        check("application/yaml", Ok((Media::Yaml, Object)));
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+            Ok((Media::Json, Table(MetaVersion::V1))),
+        );
+        check(
+            "application/vnd.kubernetes.protobuf,application/json",
+            Ok((Media::Json, Object)),
+        );
+        check("application/vnd.kubernetes.protobuf", Err(NotAcceptable));
+        check(
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+            Ok((Media::Json, Partial(MetaVersion::V1))),
+        );
+        check(
+            "application/json;q=0.1,application/yaml;q=0.9",
+            Ok((Media::Yaml, Object)),
+        );
+        check("text/html", Err(NotAcceptable));
+    }
+
+    #[test]
+    fn discovery() {
+        let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        assert_eq!(accept_discovery(Some(kubectl)), Ok(Discovery::V2));
+        assert_eq!(accept_discovery(Some("application/json")), Ok(Discovery::Legacy));
+        assert_eq!(accept_discovery(None), Ok(Discovery::Legacy));
+    }
+
+    #[test]
+    fn bodies() {
+        assert_eq!(
+            body_format(Some("application/json; charset=utf-8")),
+            Ok(BodyFormat::Json)
+        );
+        assert!(body_format(Some("application/vnd.kubernetes.protobuf")).is_err());
+        assert!(patch_format(Some("application/apply-patch+yaml")).is_err());
+        assert_eq!(
+            yaml_to_json(b"a: [1, yes, \"2\"]\n").expect("yaml"),
+            r#"{"a":[1,true,"2"]}"#
+        );
+        assert!(
+            yaml_to_json(b"a: &x [1]\nb: *x\n").is_err(),
+            "aliases are refused"
+        );
+        assert!(yaml_to_json("[".repeat(10_000).as_bytes()).is_err(), "deep");
+        assert!(yaml_to_json(b"a: 1\na: 2\n").is_err(), "duplicate key");
+    }
+}

@@ -1,0 +1,258 @@
+//! The query string as Kubernetes' option types. Pure.
+//!
+//! Knows parameter names and their values. Must not know what a verb does with them.
+
+use percent_encoding::percent_decode_str;
+
+/// Decoded parameters in their order. Bounded by the request line's own limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query(Vec<(String, String)>);
+
+/// A parameter whose value cannot be read; the text is what goes into a `BadRequest`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadParameter(pub String);
+
+impl Query {
+    #[must_use]
+    pub fn parse(raw: Option<&str>) -> Query {
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        let pairs = raw
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (decode(key), decode(value))
+            });
+        Query(pairs.collect())
+    }
+
+    /// The first value of `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// Upstream's rule for boolean parameters: present and neither `0` nor `false`. Source: Kubernetes
+    /// `Convert_Slice_string_To_bool`.
+    #[must_use]
+    pub fn is_true(&self, key: &str) -> bool {
+        self.get(key)
+            .is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, BadParameter> {
+        match self.get(key) {
+            None | Some("") => Ok(None),
+            Some(value) => value.parse().map(Some).map_err(|_| {
+                BadParameter(format!("unable to decode query parameter {key}: strconv.ParseInt: parsing {value:?}: invalid syntax"))
+            }),
+        }
+    }
+}
+
+/// `resourceVersionMatch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    Exact,
+    NotOlderThan,
+}
+
+/// Parameters of get, list, watch and deletecollection. Source: Kubernetes `ListOptions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    pub label_selector: Option<String>,
+    pub field_selector: Option<String>,
+    /// Objects a page, 0 for all.
+    pub limit: u64,
+    pub continue_token: Option<String>,
+    /// `None` when absent or empty.
+    pub resource_version: Option<String>,
+    pub resource_version_match: Option<Match>,
+    pub allow_watch_bookmarks: bool,
+    pub send_initial_events: Option<bool>,
+    /// Seconds a watch may last.
+    pub timeout_seconds: Option<u64>,
+}
+
+impl ListOptions {
+    /// # Errors
+    /// A number or `resourceVersionMatch` that cannot be read.
+    pub fn parse(query: &Query) -> Result<ListOptions, BadParameter> {
+        let text = |key| {
+            query
+                .get(key)
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+        };
+        let limit: i64 = query.number("limit")?.unwrap_or(0);
+        Ok(ListOptions {
+            label_selector: text("labelSelector"),
+            field_selector: text("fieldSelector"),
+            limit: u64::try_from(limit)
+                .map_err(|_| BadParameter(format!("limit must not be negative: {limit}")))?,
+            continue_token: text("continue"),
+            resource_version: text("resourceVersion"),
+            resource_version_match: match query.get("resourceVersionMatch") {
+                None | Some("") => None,
+                Some("Exact") => Some(Match::Exact),
+                Some("NotOlderThan") => Some(Match::NotOlderThan),
+                Some(other) => {
+                    return Err(BadParameter(format!(
+                        "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+                    )));
+                }
+            },
+            allow_watch_bookmarks: query.is_true("allowWatchBookmarks"),
+            send_initial_events: query
+                .get("sendInitialEvents")
+                .map(|_| query.is_true("sendInitialEvents")),
+            timeout_seconds: query.number("timeoutSeconds")?,
+        })
+    }
+}
+
+/// `fieldValidation` of a write. Source: Kubernetes API concepts, "Field validation"; `Warn` is the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Validation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Parameters of create, update and patch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    pub dry_run: bool,
+    pub validation: Validation,
+}
+
+impl WriteOptions {
+    /// # Errors
+    /// A `dryRun` that is not `All`, or an unknown `fieldValidation`.
+    pub fn parse(query: &Query) -> Result<WriteOptions, BadParameter> {
+        let validation = match query.get("fieldValidation") {
+            None | Some("" | "Warn") => Validation::Warn,
+            Some("Ignore") => Validation::Ignore,
+            Some("Strict") => Validation::Strict,
+            Some(other) => {
+                return Err(BadParameter(format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                )));
+            }
+        };
+        Ok(WriteOptions {
+            dry_run: dry_run(query.all("dryRun"))?,
+            validation,
+        })
+    }
+}
+
+/// # Errors
+/// A value other than `All`.
+pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, BadParameter> {
+    let mut any = false;
+    for value in values.filter(|value| !value.is_empty()) {
+        if value != "All" {
+            return Err(BadParameter(format!(
+                "dryRun: Unsupported value: {value:?}: supported values: \"All\""
+            )));
+        }
+        any = true;
+    }
+    Ok(any)
+}
+
+/// Query form of `DeleteOptions`; the body's values win where both are given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteQuery {
+    pub grace_period_seconds: Option<i64>,
+    pub propagation_policy: Option<String>,
+    pub orphan_dependents: Option<bool>,
+    pub dry_run: bool,
+}
+
+impl DeleteQuery {
+    /// # Errors
+    /// A number that cannot be read, a `dryRun` other than `All`.
+    pub fn parse(query: &Query) -> Result<DeleteQuery, BadParameter> {
+        Ok(DeleteQuery {
+            grace_period_seconds: query.number("gracePeriodSeconds")?,
+            propagation_policy: query
+                .get("propagationPolicy")
+                .filter(|v| !v.is_empty())
+                .map(str::to_owned),
+            orphan_dependents: query
+                .get("orphanDependents")
+                .map(|_| query.is_true("orphanDependents")),
+            dry_run: dry_run(query.all("dryRun"))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, want: Result<ListOptions, ()>) {
+        assert_eq!(
+            ListOptions::parse(&Query::parse(Some(raw))).map_err(|_| ()),
+            want,
+            "{raw}"
+        );
+    }
+
+    #[test]
+    fn list_options() {
+        check("", Ok(ListOptions::default()));
+        check(
+            "labelSelector=a%3Db%2Cc&limit=500&resourceVersion=",
+            Ok(ListOptions {
+                label_selector: Some("a=b,c".into()),
+                limit: 500,
+                ..ListOptions::default()
+            }),
+        );
+        check(
+            "allowWatchBookmarks=true&sendInitialEvents=false&timeoutSeconds=7&resourceVersionMatch=Exact",
+            Ok(ListOptions {
+                allow_watch_bookmarks: true,
+                send_initial_events: Some(false),
+                timeout_seconds: Some(7),
+                resource_version_match: Some(Match::Exact),
+                ..ListOptions::default()
+            }),
+        );
+        check("limit=x", Err(()));
+        check("limit=-1", Err(()));
+        check("resourceVersionMatch=Newest", Err(()));
+    }
+
+    #[test]
+    fn write_options() {
+        let parse = |raw: &str| WriteOptions::parse(&Query::parse(Some(raw))).map_err(|_| ());
+        assert_eq!(
+            parse("dryRun=All&fieldValidation=Strict"),
+            Ok(WriteOptions {
+                dry_run: true,
+                validation: Validation::Strict
+            })
+        );
+        assert_eq!(parse("dryRun=some"), Err(()));
+        assert_eq!(parse("fieldValidation=Maybe"), Err(()));
+    }
+}

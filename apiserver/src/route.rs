@@ -1,0 +1,382 @@
+//! From method, path and query to the operation that is meant. Pure.
+//!
+//! Knows the shape of Kubernetes URLs. Must not know which resources exist (`dispatch` asks the registry), who asks,
+//! or what the operation does. Authorization works on the [`Operation`] alone, never on the HTTP method.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::query::Query;
+
+/// Longest path accepted, in bytes.
+pub const MAX_PATH_BYTES: usize = 4096;
+
+/// What a request does with a resource. Source: Kubernetes "Determine the request verb".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "get",
+            Verb::List => "list",
+            Verb::Watch => "watch",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Patch => "patch",
+            Verb::Delete => "delete",
+            Verb::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+/// A request about objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub verb: Verb,
+    /// Empty for the core group.
+    pub group: String,
+    pub version: String,
+    /// Plural, e.g. `pods`.
+    pub resource: String,
+    /// `None`: cluster scope, or all namespaces.
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub subresource: Option<String>,
+}
+
+/// The group of checks a health path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Healthz,
+    Livez,
+    Readyz,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    Resource(Target),
+    /// `POST /apis/corten.dev/v1/nodes/{name}/tunnel`: a node agent offers its tunnel.
+    Tunnel {
+        node: String,
+    },
+    /// `/`: the list of paths.
+    Index,
+    /// `/api`
+    LegacyVersions,
+    /// `/apis`
+    Groups,
+    /// `/apis/GROUP`
+    Group(String),
+    /// `/api/v1`, `/apis/GROUP/VERSION`
+    Resources {
+        group: String,
+        version: String,
+    },
+    Version,
+    Health {
+        health: Health,
+        check: Option<String>,
+    },
+    Metrics,
+    OpenApiV2,
+    OpenApiV3Index,
+    /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`
+    OpenApiV3 {
+        group: String,
+        version: String,
+    },
+}
+
+/// Why a path leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoute {
+    /// `404 page not found`, as plain text.
+    NotFound,
+    MethodNotAllowed,
+    /// Not UTF-8 after decoding, or a part that would change the meaning of a store key.
+    BadPath,
+    TooLong,
+}
+
+/// # Errors
+/// See [`NoRoute`].
+pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, NoRoute> {
+    if path.len() > MAX_PATH_BYTES {
+        return Err(NoRoute::TooLong);
+    }
+    let parts = split(path)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["api", "v1", rest @ ..] if !rest.is_empty() => resource(method, "", "v1", rest, query),
+        ["apis", "corten.dev", "v1", "nodes", node, "tunnel"] => match *method {
+            Method::POST => Ok(Operation::Tunnel {
+                node: (*node).to_owned(),
+            }),
+            _ => Err(NoRoute::MethodNotAllowed),
+        },
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+            resource(method, group, version, rest, query)
+        }
+        other => read_only(method, document(other)?),
+    }
+}
+
+fn read_only(method: &Method, operation: Operation) -> Result<Operation, NoRoute> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(operation),
+        _ => Err(NoRoute::MethodNotAllowed),
+    }
+}
+
+fn document(parts: &[&str]) -> Result<Operation, NoRoute> {
+    let resources = |group: &str, version: &str| (group.to_owned(), version.to_owned());
+    Ok(match parts {
+        [] => Operation::Index,
+        ["api"] => Operation::LegacyVersions,
+        ["api", version] => {
+            let (group, version) = resources("", version);
+            Operation::Resources { group, version }
+        }
+        ["apis"] => Operation::Groups,
+        ["apis", group] => Operation::Group((*group).to_owned()),
+        ["apis", group, version] => {
+            let (group, version) = resources(group, version);
+            Operation::Resources { group, version }
+        }
+        ["version"] => Operation::Version,
+        ["metrics"] => Operation::Metrics,
+        ["openapi", "v2"] => Operation::OpenApiV2,
+        ["openapi", "v3"] => Operation::OpenApiV3Index,
+        ["openapi", "v3", "api", version] => {
+            let (group, version) = resources("", version);
+            Operation::OpenApiV3 { group, version }
+        }
+        ["openapi", "v3", "apis", group, version] => {
+            let (group, version) = resources(group, version);
+            Operation::OpenApiV3 { group, version }
+        }
+        [health, check @ ..] if check.len() <= 2 => Operation::Health {
+            health: match *health {
+                "healthz" => Health::Healthz,
+                "livez" => Health::Livez,
+                "readyz" => Health::Readyz,
+                _ => return Err(NoRoute::NotFound),
+            },
+            check: (!check.is_empty()).then(|| check.join("/")),
+        },
+        _ => return Err(NoRoute::NotFound),
+    })
+}
+
+/// Decoded, non-empty path parts. One trailing slash is allowed, as upstream does.
+fn split(path: &str) -> Result<Vec<String>, NoRoute> {
+    let path = path.strip_prefix('/').ok_or(NoRoute::BadPath)?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    path.split('/')
+        .map(|part| {
+            let part = percent_decode_str(part)
+                .decode_utf8()
+                .map_err(|_| NoRoute::BadPath)?;
+            match part.as_ref() {
+                "" => Err(NoRoute::NotFound),
+                "." | ".." => Err(NoRoute::BadPath),
+                part if part.contains(['/', '\0']) => Err(NoRoute::BadPath),
+                part => Ok(part.to_owned()),
+            }
+        })
+        .collect()
+}
+
+fn resource(
+    method: &Method,
+    group: &str,
+    version: &str,
+    rest: &[&str],
+    query: &Query,
+) -> Result<Operation, NoRoute> {
+    // `namespaces/NAME/status` and `/finalize` are about the Namespace; any other third part is a resource in it.
+    let (namespace, resource, name, subresource) = match rest {
+        ["namespaces", name, sub @ ("status" | "finalize")] if group.is_empty() => {
+            (None, "namespaces", Some(*name), Some((*sub).to_owned()))
+        }
+        ["namespaces", namespace, resource, tail @ ..] => {
+            let (name, sub) = name_and_subresource(tail);
+            (Some((*namespace).to_owned()), *resource, name, sub)
+        }
+        [resource, tail @ ..] => {
+            let (name, sub) = name_and_subresource(tail);
+            (None, *resource, name, sub)
+        }
+        [] => return Err(NoRoute::NotFound),
+    };
+    let watch = query.is_true("watch");
+    let verb = match *method {
+        Method::GET | Method::HEAD => match name {
+            None if watch => Verb::Watch,
+            None => Verb::List,
+            Some(_) => Verb::Get,
+        },
+        Method::POST => Verb::Create,
+        Method::PUT => Verb::Update,
+        Method::PATCH => Verb::Patch,
+        Method::DELETE if name.is_none() => Verb::DeleteCollection,
+        Method::DELETE => Verb::Delete,
+        _ => return Err(NoRoute::MethodNotAllowed),
+    };
+    // An upgrade of a connection is `create` of that subresource, whichever method carries it.
+    let verb = match subresource.as_deref() {
+        Some("exec" | "attach" | "portforward") if matches!(verb, Verb::Get | Verb::Create) => Verb::Create,
+        _ => verb,
+    };
+    match (verb, name.is_some(), subresource.is_some()) {
+        (Verb::Create, true, false) | (Verb::Update | Verb::Patch, false, _) => {
+            return Err(NoRoute::MethodNotAllowed);
+        }
+        _ => {}
+    }
+    Ok(Operation::Resource(Target {
+        verb,
+        group: group.to_owned(),
+        version: version.to_owned(),
+        resource: resource.to_owned(),
+        namespace,
+        name: name.map(str::to_owned),
+        subresource,
+    }))
+}
+
+fn name_and_subresource<'a>(tail: &[&'a str]) -> (Option<&'a str>, Option<String>) {
+    match tail {
+        [] => (None, None),
+        [name] => (Some(name), None),
+        [name, sub @ ..] => (Some(name), Some(sub.join("/"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `want` is `verb [namespace/]resource[.group][ name][ /sub]`, a document's name, or an error.
+    #[track_caller]
+    fn check(method: &str, uri: &str, want: &str) {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let method = Method::from_bytes(method.as_bytes()).expect("method");
+        let got = match route(&method, path, &Query::parse(Some(query))) {
+            Err(error) => format!("{error:?}"),
+            Ok(Operation::Resource(t)) => {
+                let mut text = format!("{} ", t.verb.as_str());
+                if let Some(namespace) = t.namespace {
+                    text += &format!("{namespace}/");
+                }
+                text += &t.resource;
+                if !t.group.is_empty() {
+                    text += &format!(".{}", t.group);
+                }
+                if let Some(name) = t.name {
+                    text += &format!(" {name}");
+                }
+                if let Some(sub) = t.subresource {
+                    text += &format!(" /{sub}");
+                }
+                text
+            }
+            Ok(Operation::Resources { group, version }) => format!("Resources {group}/{version}"),
+            Ok(Operation::Health { health, check }) => format!("{health:?} {}", check.unwrap_or_default()),
+            Ok(other) => format!("{other:?}"),
+        };
+        assert_eq!(got, want, "{method} {uri}");
+    }
+
+    #[test]
+    fn objects() {
+        check("GET", "/api/v1/pods", "list pods");
+        check("GET", "/api/v1/pods?watch=1", "watch pods");
+        check("GET", "/api/v1/pods?watch=true", "watch pods");
+        check("GET", "/api/v1/pods?watch=0", "list pods");
+        check("GET", "/api/v1/namespaces/a/pods", "list a/pods");
+        check("GET", "/api/v1/namespaces/a/pods/", "list a/pods");
+        check("GET", "/api/v1/namespaces/a/pods/b", "get a/pods b");
+        check("HEAD", "/api/v1/namespaces/a/pods/b", "get a/pods b");
+        check("GET", "/api/v1/namespaces/a", "get namespaces a");
+        check(
+            "PUT",
+            "/api/v1/namespaces/a/finalize",
+            "update namespaces a /finalize",
+        );
+        check("GET", "/api/v1/namespaces/a/status", "get namespaces a /status");
+        check("POST", "/api/v1/namespaces", "create namespaces");
+        check(
+            "POST",
+            "/apis/apps/v1/namespaces/a/deployments",
+            "create a/deployments.apps",
+        );
+        check(
+            "PATCH",
+            "/apis/apps/v1/namespaces/a/deployments/d/scale",
+            "patch a/deployments.apps d /scale",
+        );
+        check("DELETE", "/api/v1/nodes", "deletecollection nodes");
+        check("DELETE", "/api/v1/nodes/n", "delete nodes n");
+        check(
+            "POST",
+            "/api/v1/namespaces/a/pods/b/binding",
+            "create a/pods b /binding",
+        );
+        check("GET", "/api/v1/namespaces/a/pods/b%20c", "get a/pods b c");
+    }
+
+    #[test]
+    fn an_upgrade_is_a_create_whatever_the_method() {
+        check(
+            "GET",
+            "/api/v1/namespaces/a/pods/b/exec?command=sh",
+            "create a/pods b /exec",
+        );
+        check(
+            "POST",
+            "/api/v1/namespaces/a/pods/b/attach",
+            "create a/pods b /attach",
+        );
+        check("GET", "/api/v1/namespaces/a/pods/b/log", "get a/pods b /log");
+    }
+
+    #[test]
+    fn documents() {
+        check("GET", "/", "Index");
+        check("GET", "/api", "LegacyVersions");
+        check("GET", "/apis", "Groups");
+        check("GET", "/apis/apps", "Group(\"apps\")");
+        check("GET", "/api/v1", "Resources /v1");
+        check("GET", "/apis/apps/v1", "Resources apps/v1");
+        check("GET", "/livez/ping", "Livez ping");
+        check("GET", "/readyz/poststarthook/x", "Readyz poststarthook/x");
+        check("POST", "/version", "MethodNotAllowed");
+    }
+
+    #[test]
+    fn what_leads_nowhere() {
+        check("GET", "/nothing", "NotFound");
+        check("GET", "/api/v1/namespaces/a/pods//x", "NotFound");
+        check("GET", "/api/v1/namespaces/a/pods/..", "BadPath");
+        check("GET", "/api/v1/namespaces/a/pods/x%2Fy", "BadPath");
+        check("GET", "/api/v1/namespaces/a/pods/%ff", "BadPath");
+        check("POST", "/api/v1/namespaces/a/pods/b", "MethodNotAllowed");
+        check("PUT", "/api/v1/namespaces/a/pods", "MethodNotAllowed");
+        check("TRACE", "/api/v1/pods", "MethodNotAllowed");
+    }
+}

@@ -1,0 +1,310 @@
+//! The form of an object in the store: a small head for selectors, then its JSON.
+//!
+//! Knows bytes. Must not know kinds or revisions' meaning.
+//!
+//! ```text
+//! 0x01 | varint head length | head | {"metadata":{ ...rest of the object
+//! head: varint n, n x (key, value) labels; varint m, m x (key, value) selectable fields; uid
+//! ```
+//! Strings carry a varint length. The JSON has no `apiVersion`, `kind` and `metadata.resourceVersion`, and always
+//! starts with `{"metadata":{` and at least one field (the name): they are spliced in on the way out, so a read parses
+//! nothing, list items look like upstream's, and one stored object can be served under several versions.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+const FORMAT: u8 = 1;
+const OPENING: &[u8] = b"{\"metadata\":{";
+
+/// The value of a key is not what [`encode`] wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stored object is damaged")]
+pub struct Damaged;
+
+/// `apiVersion` and `kind` of the objects of one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeMeta<'a> {
+    pub api_version: &'a str,
+    pub kind: &'a str,
+}
+
+/// The stored bytes of `object`. `fields` are its selectable fields.
+#[must_use]
+pub fn encode<K: AsRef<str>, V: AsRef<str>>(object: &Value, fields: &[(K, V)]) -> Bytes {
+    let empty = Map::new();
+    let top = object.as_object().unwrap_or(&empty);
+    let metadata = top.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    let mut head = Vec::with_capacity(256);
+    let labels = metadata
+        .get("labels")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty);
+    put_number(&mut head, labels.len());
+    for (key, value) in labels {
+        put_text(&mut head, key);
+        put_text(&mut head, value.as_str().unwrap_or_default());
+    }
+    put_number(&mut head, fields.len());
+    for (key, value) in fields {
+        put_text(&mut head, key.as_ref());
+        put_text(&mut head, value.as_ref());
+    }
+    put_text(
+        &mut head,
+        metadata.get("uid").and_then(Value::as_str).unwrap_or_default(),
+    );
+
+    let mut out = Vec::with_capacity(head.len() + 1024);
+    out.push(FORMAT);
+    put_number(&mut out, head.len());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(OPENING);
+    put_members(
+        &mut out,
+        metadata.iter().filter(|(key, _)| *key != "resourceVersion"),
+    );
+    out.push(b'}');
+    for (key, value) in top {
+        if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+            out.push(b',');
+            put_member(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn put_members<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a String, &'a Value)>) {
+    for (i, (key, value)) in members.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        put_member(out, key, value);
+    }
+}
+
+fn put_member(out: &mut Vec<u8>, key: &str, value: &Value) {
+    serde_json::to_writer(&mut *out, key).expect("a string serialises");
+    out.push(b':');
+    serde_json::to_writer(&mut *out, value).expect("a JSON value serialises");
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_number(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// A stored object, looked at in place.
+#[derive(Clone, Copy)]
+pub struct Stored<'a> {
+    head: &'a [u8],
+    json: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    /// # Errors
+    /// Bytes that [`encode`] did not write.
+    pub fn new(bytes: &'a [u8]) -> Result<Stored<'a>, Damaged> {
+        let (&format, mut rest) = bytes.split_first().ok_or(Damaged)?;
+        let length = take_number(&mut rest)?;
+        if format != FORMAT || length > rest.len() {
+            return Err(Damaged);
+        }
+        let (head, json) = rest.split_at(length);
+        if !json.starts_with(OPENING) {
+            return Err(Damaged);
+        }
+        Ok(Stored { head, json })
+    }
+
+    /// Labels, selectable fields and uid.
+    ///
+    /// # Errors
+    /// Bytes that [`encode`] did not write.
+    pub fn head(&self) -> Result<Head<'a>, Damaged> {
+        let mut rest = self.head;
+        let labels = take_pairs(&mut rest)?;
+        let fields = take_pairs(&mut rest)?;
+        let uid = take_text(&mut rest)?;
+        Ok(Head { labels, fields, uid })
+    }
+
+    /// The JSON as stored.
+    #[must_use]
+    pub fn json(&self) -> &'a [u8] {
+        self.json
+    }
+
+    /// Appends the whole object as a client sees it.
+    pub fn write_object(&self, out: &mut Vec<u8>, meta: TypeMeta<'_>, revision: u64) {
+        out.reserve(self.json.len() + meta.api_version.len() + meta.kind.len() + 80);
+        out.extend_from_slice(b"{\"kind\":\"");
+        out.extend_from_slice(meta.kind.as_bytes());
+        out.extend_from_slice(b"\",\"apiVersion\":\"");
+        out.extend_from_slice(meta.api_version.as_bytes());
+        out.extend_from_slice(b"\",");
+        self.write_rest(out, revision);
+    }
+
+    /// Appends the object as an item of a list: without `apiVersion` and `kind`.
+    pub fn write_item(&self, out: &mut Vec<u8>, revision: u64) {
+        out.push(b'{');
+        self.write_rest(out, revision);
+    }
+
+    fn write_rest(&self, out: &mut Vec<u8>, revision: u64) {
+        out.extend_from_slice(&OPENING[1..]);
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
+        out.extend_from_slice(b"\",");
+        out.extend_from_slice(&self.json[OPENING.len()..]);
+    }
+
+    /// The object as a value, with type and revision in place.
+    ///
+    /// # Errors
+    /// Bytes that [`encode`] did not write.
+    pub fn parse(&self, meta: TypeMeta<'_>, revision: u64) -> Result<Value, Damaged> {
+        let mut value: Value = serde_json::from_slice(self.json).map_err(|_| Damaged)?;
+        let top = value.as_object_mut().ok_or(Damaged)?;
+        top.insert("apiVersion".into(), meta.api_version.into());
+        top.insert("kind".into(), meta.kind.into());
+        let metadata = top
+            .get_mut("metadata")
+            .and_then(Value::as_object_mut)
+            .ok_or(Damaged)?;
+        metadata.insert("resourceVersion".into(), revision.to_string().into());
+        Ok(value)
+    }
+
+    /// Appends `{"kind":"PartialObjectMetadata",...}` with the object's metadata.
+    ///
+    /// # Errors
+    /// Bytes that [`encode`] did not write.
+    pub fn write_partial(&self, out: &mut Vec<u8>, api_version: &str, revision: u64) -> Result<(), Damaged> {
+        #[derive(serde::Deserialize)]
+        struct OnlyMetadata<'a> {
+            #[serde(borrow)]
+            metadata: &'a serde_json::value::RawValue,
+        }
+        let only: OnlyMetadata<'_> = serde_json::from_slice(self.json).map_err(|_| Damaged)?;
+        out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
+        out.extend_from_slice(api_version.as_bytes());
+        out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
+        out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
+        out.extend_from_slice(b"\",");
+        out.extend_from_slice(only.metadata.get()[1..].as_bytes());
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+/// What selectors look at.
+pub struct Head<'a> {
+    labels: Vec<(&'a str, &'a str)>,
+    fields: Vec<(&'a str, &'a str)>,
+    pub uid: &'a str,
+}
+
+impl<'a> Head<'a> {
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&'a str> {
+        self.labels.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+    }
+
+    #[must_use]
+    pub fn field(&self, key: &str) -> Option<&'a str> {
+        self.fields.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+    }
+}
+
+fn take_number(rest: &mut &[u8]) -> Result<usize, Damaged> {
+    let mut number = 0usize;
+    for shift in (0..35).step_by(7) {
+        let (&byte, tail) = rest.split_first().ok_or(Damaged)?;
+        *rest = tail;
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Damaged)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Damaged> {
+    let length = take_number(rest)?;
+    let (text, tail) = rest.split_at_checked(length).ok_or(Damaged)?;
+    *rest = tail;
+    std::str::from_utf8(text).map_err(|_| Damaged)
+}
+
+fn take_pairs<'a>(rest: &mut &'a [u8]) -> Result<Vec<(&'a str, &'a str)>, Damaged> {
+    let count = take_number(rest)?;
+    let mut pairs = Vec::with_capacity(count.min(rest.len()));
+    for _ in 0..count {
+        pairs.push((take_text(rest)?, take_text(rest)?));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const POD: TypeMeta<'static> = TypeMeta {
+        api_version: "v1",
+        kind: "Pod",
+    };
+
+    #[track_caller]
+    fn check(object: Value) {
+        let bytes = encode(&object, &[("spec.nodeName", "n1")]);
+        let stored = Stored::new(&bytes).expect("what encode wrote");
+        let mut want = object.clone();
+        want["metadata"]["resourceVersion"] = "7".into();
+        assert_eq!(stored.parse(POD, 7), Ok(want.clone()));
+        let mut out = Vec::new();
+        stored.write_object(&mut out, POD, 7);
+        assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), want);
+        out.clear();
+        stored.write_item(&mut out, 7);
+        let mut item = want.clone();
+        let top = item.as_object_mut().expect("object");
+        top.remove("apiVersion");
+        top.remove("kind");
+        assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), item);
+        out.clear();
+        stored
+            .write_partial(&mut out, "meta.k8s.io/v1", 7)
+            .expect("partial");
+        let partial: Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(partial["metadata"], want["metadata"]);
+        let head = stored.head().expect("head");
+        assert_eq!(head.label("app"), object["metadata"]["labels"]["app"].as_str());
+        assert_eq!(head.field("spec.nodeName"), Some("n1"));
+        for end in 0..bytes.len().min(40) {
+            assert!(
+                Stored::new(&bytes[..end]).and_then(|s| s.parse(POD, 1)).is_err(),
+                "cut at {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_comes_back() {
+        check(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}));
+        check(
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {"x": [1, null]}, "status": {"ü\"": "\n"},
+            "metadata": {"name": "a", "uid": "u", "resourceVersion": "3", "labels": {"app": "x".repeat(300), "b": ""}}}),
+        );
+    }
+}
