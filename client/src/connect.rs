@@ -1,0 +1,86 @@
+//! A client for a server elsewhere: kubeconfig, TLS, and sockets that notice a dead peer.
+//!
+//! Knows sockets. Must not know what is asked over them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
+
+/// Idle time before the kernel asks whether the peer is still there. A watch only receives, so without this
+/// a cut connection would look alive until the watch's own end.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Between the kernel's questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Unanswered questions until the connection counts as dead: 15 s + 3 * 5 s = 30 s.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+/// How long sent data may stay unacknowledged.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connect may take, TLS not included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections kept per server.
+const POOL_SIZE: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("read the kubeconfig {path}")]
+    Kubeconfig {
+        path: String,
+        source: kube::config::KubeconfigError,
+    },
+    #[error("build the client for {server}")]
+    Client { server: String, source: kube::Error },
+}
+
+/// A client from a kubeconfig file and its current context. Does not connect yet.
+///
+/// # Errors
+/// The file cannot be read or names no usable server, or its certificates are not valid.
+pub async fn remote(kubeconfig: &Path) -> Result<Client, ConnectError> {
+    let failed = |source| ConnectError::Kubeconfig {
+        path: kubeconfig.display().to_string(),
+        source,
+    };
+    let file = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .map_err(failed)?;
+    from_config(config)
+}
+
+/// As [`remote`], from a configuration already in memory.
+pub fn from_config(config: Config) -> Result<Client, ConnectError> {
+    let failed = |source| ConnectError::Client {
+        server: config.cluster_url.to_string(),
+        source,
+    };
+    let connector = config
+        .rustls_https_connector_with_connector(connector())
+        .map_err(failed)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(POOL_SIZE)
+        .build::<_, Body>(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(failed)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
+}
+
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(KEEPALIVE_IDLE));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    connector
+}

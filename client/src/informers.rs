@@ -1,0 +1,131 @@
+//! One cache per kind and selection, shared by everyone in the process who asks for it.
+//!
+//! Knows how caches are fed. Must not know who reads them.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube::Client;
+use parking_lot::Mutex;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Cache;
+use crate::object::{KubeKind, PartialObject, Target};
+use crate::reflect::{Form, reflect};
+use crate::request::ApiClient;
+
+/// Which objects of a kind. The default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Selection {
+    /// Empty: all namespaces.
+    pub namespace: String,
+    /// A label selector in its text form; empty: all.
+    pub labels: String,
+    /// A field selector in its text form; empty: all.
+    pub fields: String,
+}
+
+impl Selection {
+    pub fn all() -> Self {
+        Selection::default()
+    }
+
+    pub fn namespace(namespace: impl Into<String>) -> Self {
+        Selection {
+            namespace: namespace.into(),
+            ..Self::default()
+        }
+    }
+
+    pub fn fields(fields: impl Into<String>) -> Self {
+        Selection {
+            fields: fields.into(),
+            ..Self::default()
+        }
+    }
+
+    pub fn labels(labels: impl Into<String>) -> Self {
+        Selection {
+            labels: labels.into(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn push_query(&self, path: &mut String) {
+        for (name, value) in [("labelSelector", &self.labels), ("fieldSelector", &self.fields)] {
+            if !value.is_empty() {
+                path.push_str(&format!(
+                    "&{name}={}",
+                    utf8_percent_encode(value, NON_ALPHANUMERIC)
+                ));
+            }
+        }
+    }
+}
+
+/// The process's caches. Cheap to clone; every clone shares them.
+#[derive(Clone)]
+pub struct Informers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    api: ApiClient,
+    shutdown: CancellationToken,
+    caches: Mutex<HashMap<(TypeId, Selection), Box<dyn Any + Send + Sync>>>,
+}
+
+impl Informers {
+    /// Nothing is fetched until someone asks for a kind; `shutdown` ends all watches.
+    pub fn new(client: Client, shutdown: CancellationToken) -> Self {
+        let shared = Shared {
+            api: ApiClient::new(client),
+            shutdown,
+            caches: Mutex::default(),
+        };
+        Informers {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The cache of a kind; the first call starts its list and watch. Must be called within a tokio runtime.
+    pub fn informer<K: KubeKind>(&self, selection: Selection) -> Cache<K> {
+        let mut caches = self.shared.caches.lock();
+        let key = (TypeId::of::<K>(), selection.clone());
+        if let Some(cache) = caches
+            .get(&key)
+            .and_then(|cache| cache.downcast_ref::<Cache<K>>())
+        {
+            return cache.clone();
+        }
+        let cache = Cache::<K>::new();
+        caches.insert(key, Box::new(cache.clone()));
+        let mut feed = cache.feed();
+        let (api, shutdown) = (self.shared.api.clone(), self.shared.shutdown.clone());
+        tokio::spawn(
+            async move { reflect(api, K::target(), selection, Form::Full, &mut feed, shutdown).await },
+        );
+        cache
+    }
+
+    /// A cache of only the metadata of any kind, for as long as `shutdown` is not cancelled. Not shared.
+    pub fn metadata(&self, target: Target, shutdown: CancellationToken) -> Cache<PartialObject> {
+        let cache = Cache::<PartialObject>::new();
+        let mut feed = cache.feed();
+        let api = self.shared.api.clone();
+        tokio::spawn(async move {
+            reflect(api, target, Selection::all(), Form::Metadata, &mut feed, shutdown).await;
+        });
+        cache
+    }
+
+    pub fn api(&self) -> &ApiClient {
+        &self.shared.api
+    }
+
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shared.shutdown
+    }
+}

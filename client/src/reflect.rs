@@ -1,0 +1,304 @@
+//! List and watch, kept alive: whatever happens, the sink ends up with what the server has.
+//!
+//! Knows the list and watch protocol (bookmarks, 410, resuming). Must not know types: objects pass as raw JSON,
+//! so that only the sink pays for decoding, once per kind.
+
+use std::time::Duration;
+
+use http::Method;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::backoff::Backoff;
+use crate::error::ApiError;
+use crate::informers::Selection;
+use crate::object::Target;
+use crate::request::ApiClient;
+
+/// First and longest wait after a failed list or watch. Source: client-go's reflector waits 0.8 s to 30 s; we start
+/// lower because a restarted server is back within milliseconds.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_LIMIT: Duration = Duration::from_secs(10);
+/// A watch that lived this long counts as healthy, so the next failure starts the back-off anew.
+const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// Seconds one watch lasts, at least; up to twice that, at random. Source: client-go's reflector, 5 to 10 min.
+const WATCH_SECONDS: u64 = 300;
+/// How much longer than asked a watch may stay open before it counts as dead.
+const WATCH_MARGIN: Duration = Duration::from_secs(10);
+/// How long the server may take to open a watch.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest line of a watch: one object with its envelope.
+const MAX_LINE_BYTES: usize = 32 << 20;
+
+/// Receives what the reflector sees, in order.
+pub trait Sink: Send {
+    /// A full list begins. What it does not mention is gone once `list_end` comes.
+    fn list_begin(&mut self);
+    fn list_item(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
+    fn list_end(&mut self, revision: u64);
+    /// Added or modified.
+    fn apply(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
+    fn delete(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
+    /// Everything up to `revision` has been delivered.
+    fn bookmark(&mut self, revision: u64);
+}
+
+/// What form the objects come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Full,
+    /// Only metadata; a server that cannot sends full objects, and the sink ignores the rest.
+    Metadata,
+}
+
+impl Form {
+    fn accept(self, list: bool) -> &'static str {
+        match (self, list) {
+            (Form::Full, _) => "application/json",
+            (Form::Metadata, true) => {
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+            }
+            (Form::Metadata, false) => {
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+            }
+        }
+    }
+}
+
+/// Follows a collection until `shutdown`. Never returns for any other reason.
+pub async fn reflect(
+    api: ApiClient,
+    target: Target,
+    selection: Selection,
+    form: Form,
+    sink: &mut dyn Sink,
+    shutdown: CancellationToken,
+) {
+    let mut reflector = Reflector {
+        api,
+        target,
+        selection,
+        form,
+        revision: None,
+    };
+    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LIMIT);
+    while !shutdown.is_cancelled() {
+        let started = Instant::now();
+        let result = tokio::select! {
+            () = shutdown.cancelled() => return,
+            result = reflector.round(sink) => result,
+        };
+        if started.elapsed() >= HEALTHY_AFTER {
+            backoff.reset();
+        }
+        let Err(error) = result else {
+            backoff.reset();
+            continue;
+        };
+        if must_relist(&error) {
+            debug!(target = %reflector.target, %error, "revision is no longer served, listing again");
+            reflector.revision = None;
+        } else if backoff.failures() == 0 {
+            debug!(target = %reflector.target, error = &error as &dyn std::error::Error, "watch interrupted");
+        } else {
+            warn!(target = %reflector.target, error = &error as &dyn std::error::Error, failures = backoff.failures(), "cannot list or watch");
+        }
+        let wait = backoff.next(rand::random());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// The revision we hold is compacted (410), or newer than the server has (it was restored from a backup).
+fn must_relist(error: &ApiError) -> bool {
+    let too_large = match error {
+        ApiError::Status(status) => status.details.as_ref().is_some_and(|details| {
+            details
+                .causes
+                .iter()
+                .any(|cause| cause.reason == "ResourceVersionTooLarge")
+        }),
+        _ => false,
+    };
+    error.is_gone() || too_large
+}
+
+struct Reflector {
+    api: ApiClient,
+    target: Target,
+    selection: Selection,
+    form: Form,
+    /// Where the next watch begins; `None` calls for a list first.
+    revision: Option<u64>,
+}
+
+impl Reflector {
+    /// Lists if need be, then watches until the watch ends. `Ok`: it ended in the regular way.
+    async fn round(&mut self, sink: &mut dyn Sink) -> Result<(), ApiError> {
+        if self.revision.is_none() {
+            self.list(sink).await?;
+        }
+        self.watch(sink).await
+    }
+
+    async fn list(&mut self, sink: &mut dyn Sink) -> Result<(), ApiError> {
+        sink.list_begin();
+        let mut token = String::new();
+        loop {
+            let page = self
+                .api
+                .list_page_as(&self.target, &self.selection, &token, self.form.accept(true))
+                .await?;
+            for item in &page.items {
+                sink.list_item(item)
+                    .unwrap_or_else(|error| self.undecodable(item, &error));
+            }
+            if let Some(next) = page.metadata.continue_token.filter(|next| !next.is_empty()) {
+                token = next;
+                continue;
+            }
+            let revision = page
+                .metadata
+                .resource_version
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+            sink.list_end(revision);
+            self.revision = Some(revision);
+            return Ok(());
+        }
+    }
+
+    async fn watch(&mut self, sink: &mut dyn Sink) -> Result<(), ApiError> {
+        let seconds = WATCH_SECONDS + rand::random_range(0..WATCH_SECONDS);
+        let mut path = self.target.collection_path(&self.selection.namespace);
+        path.push_str(&format!(
+            "?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={}",
+            self.revision.unwrap_or(0)
+        ));
+        self.selection.push_query(&mut path);
+        let open = self.api.open(Method::GET, path, self.form.accept(false), None);
+        let response = tokio::time::timeout(OPEN_TIMEOUT, open)
+            .await
+            .unwrap_or(Err(ApiError::Timeout))?;
+        let deadline = Instant::now() + Duration::from_secs(seconds) + WATCH_MARGIN;
+        let mut lines = Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+            scanned: 0,
+        };
+        loop {
+            let line = match tokio::time::timeout_at(deadline, lines.next()).await {
+                Ok(line) => line?,
+                Err(_) => return Err(ApiError::Timeout),
+            };
+            match line {
+                Some(line) => self.event(sink, &line)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn event(&mut self, sink: &mut dyn Sink, line: &[u8]) -> Result<(), ApiError> {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let event: RawEvent = serde_json::from_slice(line).map_err(ApiError::Decode)?;
+        if event.kind == "ERROR" {
+            let status = serde_json::from_str(event.object.get()).map_err(ApiError::Decode)?;
+            return Err(ApiError::Status(Box::new(status)));
+        }
+        let head: EventHead = serde_json::from_str(event.object.get()).map_err(ApiError::Decode)?;
+        let revision = head.metadata.resource_version.parse().unwrap_or(0);
+        let result = match event.kind {
+            "ADDED" | "MODIFIED" => sink.apply(event.object),
+            "DELETED" => sink.delete(event.object),
+            "BOOKMARK" => {
+                sink.bookmark(revision);
+                Ok(())
+            }
+            other => {
+                warn!(target = %self.target, event = other, "unknown watch event");
+                Ok(())
+            }
+        };
+        result.unwrap_or_else(|error| self.undecodable(event.object, &error));
+        self.revision = Some(revision.max(self.revision.unwrap_or(0)));
+        Ok(())
+    }
+
+    /// One object that does not decode must not stop the watch of all others.
+    fn undecodable(&self, object: &RawValue, error: &serde_json::Error) {
+        let head: EventHead = serde_json::from_str(object.get()).unwrap_or_default();
+        tracing::error!(
+            target = %self.target, namespace = head.metadata.namespace, name = head.metadata.name, %error,
+            "object does not decode, it is missing from the cache"
+        );
+    }
+}
+
+#[derive(Deserialize)]
+struct RawEvent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Default, Deserialize)]
+struct EventHead {
+    #[serde(default)]
+    metadata: EventMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct EventMeta {
+    namespace: String,
+    name: String,
+    resource_version: String,
+}
+
+/// Splits a body into lines, bounded.
+struct Lines {
+    body: Body,
+    buffer: Vec<u8>,
+    /// How much of `buffer` is known to hold no line end.
+    scanned: usize,
+}
+
+impl Lines {
+    /// `None` once the body has ended; a part of a line at the end is dropped, the resumed watch brings it again.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+        loop {
+            if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(self.scanned + at + 1);
+                self.scanned = 0;
+                return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
+            }
+            self.scanned = self.buffer.len();
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Err(ApiError::TooLarge {
+                    limit: MAX_LINE_BYTES,
+                });
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    return Err(ApiError::Transport(kube::Error::Service(error.into())));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}
