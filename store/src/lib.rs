@@ -1,3 +1,35 @@
 //! The replicated key space: Raft, MVCC, watch history, snapshots.
 //!
 //! Knows keys and bytes. Must not know kinds, JSON, users or HTTP.
+//!
+//! A write walks through the rooms in this order, and every room but the last two is a plain function of its input:
+//!
+//! | room | decides | does no |
+//! |---|---|---|
+//! | [`command`] | how a transaction is written into the log | - |
+//! | [`replica`] | what to persist, send and apply (Raft, sans IO) | IO, clock, randomness |
+//! | [`mvcc`] | whether preconditions hold, which revision a write gets | IO, clock, randomness |
+//! | [`history`] | which past revisions can still be read and watched | IO, clock |
+//! | [`watch`] | which watcher sees which event | IO, clock |
+//! | [`log`], [`image`] | nothing: they keep bytes on disk, each behind one trait | Raft, MVCC |
+//! | `store` | nothing: one thread that moves data between the rooms above | - |
+//!
+//! What must always hold: an acknowledged write is on disk; a revision is never reused and never goes back; a watch
+//! delivers each event once, in order, or ends with an explicit error.
+
+pub mod command;
+pub mod error;
+pub mod history;
+pub mod model;
+pub mod mvcc;
+mod store;
+pub mod tree;
+pub mod watch;
+
+pub use error::{OpenError, SnapshotError, StoreError, WatchError};
+pub use model::{
+    Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome, key_range, prefix_range,
+};
+pub use store::{Config, Status, Store};
+pub use tree::{RangeIter, Snapshot};
+pub use watch::{ProgressHandle, Watch, WatchItem};

@@ -1,0 +1,310 @@
+//! The handle everybody holds. It encodes proposals, queues them for the one thread that owns the replica, and reads
+//! published state without asking anyone. Knows the shape of the queue, not what becomes of a proposal.
+
+mod owner;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::TrySendError;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::{oneshot, watch as tokio_watch};
+
+use crate::command;
+use crate::error::{OpenError, SnapshotError, StoreError, WatchError};
+use crate::history;
+use crate::model::{Revision, Txn, TxnOutcome};
+use crate::mvcc::Mvcc;
+use crate::tree::Snapshot;
+use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
+use owner::{Queue, Request};
+
+/// Proposals that may wait for the next fsync; the next one is refused as overloaded.
+pub const MAX_QUEUED: usize = 8192;
+/// Bytes of proposals that may wait.
+pub const MAX_QUEUED_BYTES: usize = 64 << 20;
+/// Bytes of one proposal. Kubernetes bounds a request body at 3 MiB; a transaction may hold a little more.
+pub const MAX_TXN_BYTES: usize = 4 << 20;
+/// Operations and preconditions of one transaction, each.
+pub const MAX_TXN_OPS: usize = 4096;
+/// Bytes of one key.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// How a store is opened. `Config::new(dir)` is what a member uses.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where log and image live; made if missing. `None` keeps everything in memory: for tests and simulation.
+    pub dir: Option<PathBuf>,
+    pub history: history::Limits,
+    /// Undelivered events at which an up-to-date watcher is ended. Default 100,000.
+    pub max_watch_lag: usize,
+}
+
+impl Config {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Config {
+            dir: Some(dir.into()),
+            ..Config::in_memory()
+        }
+    }
+
+    /// Nothing is kept after the last handle is gone.
+    pub fn in_memory() -> Self {
+        Config {
+            dir: None,
+            history: history::Limits::default(),
+            max_watch_lag: DEFAULT_MAX_LAG,
+        }
+    }
+}
+
+/// What the store can tell about itself. Counters start at 0 when it opens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    pub revision: Revision,
+    /// Keys that exist now.
+    pub keys: usize,
+    /// Index of the newest applied log entry.
+    pub applied: u64,
+    pub term: u64,
+    pub member: u64,
+    /// The leader's id, if one is known.
+    pub leader: Option<u64>,
+    pub fsyncs: u64,
+    /// Log entries made durable.
+    pub entries: u64,
+    /// Transactions answered.
+    pub transactions: u64,
+    /// The largest number of proposals one fsync made durable.
+    pub largest_batch: u64,
+    /// Proposals that wait now.
+    pub queued: usize,
+    pub queued_bytes: usize,
+    pub history_events: usize,
+    pub history_bytes: usize,
+    /// The oldest revision that can be read and watched.
+    pub oldest: Revision,
+    pub watchers: usize,
+    pub log_bytes: u64,
+    pub image_bytes: u64,
+    /// The log index the image stands at.
+    pub image_applied: u64,
+}
+
+/// A cheap handle; the store closes when [`Store::close`] is called or the last handle is dropped.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hub: Arc<Hub>,
+    queue: Queue,
+    counters: Arc<owner::Counters>,
+    applied: tokio_watch::Receiver<Revision>,
+    done: tokio_watch::Receiver<bool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl Store {
+    /// Opens or creates the store; returns once every acknowledged write is applied and the store can take more.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; damaged data is refused, never half-used.
+    #[allow(clippy::unused_async)]
+    pub async fn open(config: Config) -> Result<Store, OpenError> {
+        let mvcc = Mvcc::default();
+        let hub = Arc::new(Hub::new(
+            mvcc.snapshot(),
+            config.history.clone(),
+            config.max_watch_lag,
+        ));
+        let counters = Arc::new(owner::Counters::default());
+        let (queue, requests) = Queue::new();
+        let (applied_tx, applied) = tokio_watch::channel(mvcc.revision());
+        let (done_tx, done) = tokio_watch::channel(false);
+        let owner = owner::Owner::new(
+            mvcc,
+            hub.clone(),
+            counters.clone(),
+            queue.bytes(),
+            applied_tx,
+            Instant::now(),
+        );
+        std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || {
+                owner.run(requests);
+                let _ = done_tx.send(true);
+            })
+            .map_err(OpenError::Thread)?;
+        Ok(Store {
+            inner: Arc::new(Inner {
+                hub,
+                queue,
+                counters,
+                applied,
+                done,
+            }),
+        })
+    }
+
+    /// Proposes a transaction. `Committed` means: on disk (on a majority of members) and applied here.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; only `Ambiguous` leaves open whether the write happened. A dropped future does not take
+    /// its proposal back.
+    pub async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
+        check(&txn)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Txn {
+            data: command::encode_txn(&txn),
+            reply,
+        })?;
+        answer
+            .await
+            .map_err(|_| StoreError::Ambiguous("the store closed"))?
+    }
+
+    /// Waits until the applied state holds every write acknowledged, by any member, before this call. Its revision.
+    ///
+    /// # Errors
+    /// `Overloaded`, `Unavailable` (no leader answered in time) or `Closed`.
+    pub async fn read_barrier(&self) -> Result<Revision, StoreError> {
+        if self.inner.counters.sole_leader.load(Ordering::Acquire) {
+            // The only voter applies before it acknowledges, and publishes before it answers: what is published is all.
+            return Ok(self.snapshot().revision());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Barrier { reply })?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Waits until this member has applied `revision`.
+    ///
+    /// # Errors
+    /// `Closed` when the store closes first. The caller brings its own deadline.
+    pub async fn wait_applied(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut applied = self.inner.applied.clone();
+        applied
+            .wait_for(|applied| *applied >= revision)
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        Ok(())
+    }
+
+    /// The newest applied state of this member.
+    pub fn snapshot(&self) -> Snapshot {
+        self.inner.hub.snapshot()
+    }
+
+    /// The state at `revision`. Old revisions cost one step for each key changed since; recent results are kept.
+    ///
+    /// # Errors
+    /// `Compacted` or `Future`.
+    pub fn snapshot_at(&self, revision: Revision) -> Result<Snapshot, SnapshotError> {
+        self.inner.hub.snapshot_at(revision)
+    }
+
+    /// Every event of `range` with a revision greater than `from`, once, in order. Pass the revision of the snapshot
+    /// that was read, and nothing is missed or seen twice.
+    ///
+    /// # Errors
+    /// `Compacted` when events after `from` are gone; `Future` when this member has not applied `from` yet.
+    pub fn watch(&self, range: Range<Bytes>, from: Revision) -> Result<Watch, WatchError> {
+        self.inner.hub.watch(range, from)
+    }
+
+    /// Forgets the history before `revision`, on every member.
+    ///
+    /// # Errors
+    /// `Future` above the newest revision, and those of [`Store::txn`].
+    pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        let newest = self.snapshot().revision();
+        if revision > newest {
+            return Err(StoreError::Future {
+                asked: revision,
+                newest,
+            });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Compact {
+            data: command::encode_compact(revision),
+            reply,
+        })?;
+        answer
+            .await
+            .map_err(|_| StoreError::Ambiguous("the store closed"))?
+    }
+
+    pub fn status(&self) -> Status {
+        let snapshot = self.snapshot();
+        let (history_events, history_bytes, oldest) = self.inner.hub.history_stats();
+        let (queued, queued_bytes) = self.inner.queue.depth();
+        Status {
+            revision: snapshot.revision(),
+            keys: snapshot.len(),
+            queued,
+            queued_bytes,
+            history_events,
+            history_bytes,
+            oldest,
+            watchers: self.inner.hub.watchers(),
+            ..self.inner.counters.read()
+        }
+    }
+
+    /// Answers what was queued, ends every watch, closes the files and returns when that is done.
+    pub async fn close(&self) {
+        self.inner.queue.close();
+        let mut done = self.inner.done.clone();
+        // An error means the thread is gone already.
+        let _ = done.wait_for(|done| *done).await;
+    }
+
+    fn send(&self, request: Request) -> Result<(), StoreError> {
+        self.inner.queue.send(request).map_err(|refused| {
+            let (queued, queued_bytes) = self.inner.queue.depth();
+            match refused {
+                TrySendError::Full(()) => StoreError::Overloaded { queued, queued_bytes },
+                TrySendError::Disconnected(()) => StoreError::Closed,
+            }
+        })
+    }
+}
+
+fn check(txn: &Txn) -> Result<(), StoreError> {
+    if txn.ops.is_empty() {
+        return Err(StoreError::Invalid("it has no operation"));
+    }
+    if txn.ops.len() > MAX_TXN_OPS || txn.preconditions.len() > MAX_TXN_OPS {
+        return Err(StoreError::Invalid("it has too many operations or preconditions"));
+    }
+    let keys = txn
+        .ops
+        .iter()
+        .map(crate::model::Op::key)
+        .chain(txn.preconditions.iter().map(|p| p.key()));
+    for key in keys {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(StoreError::Invalid("a key is empty or too long"));
+        }
+    }
+    let size = command::encoded_len(txn);
+    if size > MAX_TXN_BYTES {
+        return Err(StoreError::TooLarge {
+            size,
+            max: MAX_TXN_BYTES,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! The hub: newest state and history for readers, events for watchers. An event is one allocation shared by all;
+//! a watcher holds a cursor, so a slow one costs no copies. Knows no disk, no Raft, no clock.
+
+mod stream;
+mod topics;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{SnapshotError, WatchError};
+use crate::history::{History, Limits};
+use crate::model::{Event, Revision};
+use crate::tree::Snapshot;
+pub use stream::{ProgressHandle, Watch, WatchItem};
+use topics::Topics;
+
+/// A watcher that once was up to date may have at most this many undelivered events before it is ended.
+pub const DEFAULT_MAX_LAG: usize = 100_000;
+/// Topics drop their share of trimmed history each time the floor has moved this far.
+const TRIM_STEP: u64 = 1024;
+
+/// Written by the one thread that applies; read by everybody.
+pub struct Hub {
+    view: RwLock<History>,
+    topics: Mutex<Topics>,
+    /// Every event up to this revision is in its topics.
+    published: AtomicU64,
+    trimmed: AtomicU64,
+    max_lag: usize,
+}
+
+impl Hub {
+    pub fn new(newest: Snapshot, limits: Limits, max_lag: usize) -> Self {
+        Hub {
+            published: AtomicU64::new(newest.revision().0),
+            trimmed: AtomicU64::new(newest.revision().0),
+            view: RwLock::new(History::new(newest, limits)),
+            topics: Mutex::default(),
+            max_lag,
+        }
+    }
+
+    /// Makes an applied batch visible: to readers first, then to watchers.
+    pub fn publish(&self, events: &[Arc<Event>], newest: Snapshot, now: Duration) {
+        let revision = newest.revision();
+        let floor = {
+            let mut view = self.view.write();
+            view.advance(events, newest, now);
+            view.floor()
+        };
+        let touched = {
+            let mut topics = self.topics.lock();
+            let touched = topics.push(events);
+            self.published.store(revision.0, Ordering::Release);
+            touched
+        };
+        for topic in touched {
+            topic.wake_all();
+        }
+        if floor.0 >= self.trimmed.load(Ordering::Relaxed) + TRIM_STEP {
+            self.trim(floor);
+        }
+    }
+
+    /// Forgets the history before `revision`. Watchers that still need it end with `Compacted`.
+    pub fn compact(&self, revision: Revision) {
+        let floor = {
+            let mut view = self.view.write();
+            view.compact(revision);
+            view.floor()
+        };
+        self.trim(floor);
+    }
+
+    fn trim(&self, floor: Revision) {
+        self.trimmed.store(floor.0, Ordering::Relaxed);
+        self.topics.lock().trim(floor);
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.view.read().newest().clone()
+    }
+
+    /// # Errors
+    /// `Compacted` or `Future`.
+    pub fn snapshot_at(&self, revision: Revision) -> Result<Snapshot, SnapshotError> {
+        let found = self.view.read().at(revision)?;
+        Ok(found.unwrap_or_else(|rebuild| {
+            let snapshot = rebuild.run();
+            self.view.write().remember(snapshot.clone());
+            snapshot
+        }))
+    }
+
+    /// Every event in `range` after revision `from`, once, in order.
+    ///
+    /// # Errors
+    /// `Compacted` when events after `from` are gone, `Future` when `from` has not happened yet.
+    pub fn watch(self: &Arc<Self>, range: Range<Bytes>, from: Revision) -> Result<Watch, WatchError> {
+        {
+            let view = self.view.read();
+            if from < view.floor() {
+                return Err(WatchError::Compacted { oldest: view.floor() });
+            }
+            let newest = view.newest().revision();
+            if from > newest {
+                return Err(WatchError::Future { newest });
+            }
+        }
+        let mut topics = self.topics.lock();
+        let since = Revision(self.published.load(Ordering::Acquire));
+        let topic = topics.join(&range, since).ok_or(WatchError::Closed)?;
+        drop(topics);
+        Ok(Watch::new(self.clone(), topic, from))
+    }
+
+    /// The number of events kept, their bytes, and the oldest revision that can be read.
+    pub fn history_stats(&self) -> (usize, usize, Revision) {
+        let view = self.view.read();
+        (view.len(), view.bytes(), view.floor())
+    }
+
+    pub fn watchers(&self) -> usize {
+        self.topics.lock().watchers()
+    }
+
+    /// Ends every watch with `Closed` once it has delivered what it has; no new one starts.
+    pub fn close(&self) {
+        let all = self.topics.lock().close();
+        for topic in all {
+            topic.wake_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use futures::{Stream, StreamExt};
+
+    use super::*;
+    use crate::model::{Op, Txn, key_range, prefix_range};
+    use crate::mvcc::Mvcc;
+
+    struct World {
+        mvcc: Mvcc,
+        hub: Arc<Hub>,
+    }
+
+    impl World {
+        fn new(limits: Limits, max_lag: usize) -> Self {
+            let mvcc = Mvcc::default();
+            let hub = Arc::new(Hub::new(mvcc.snapshot(), limits, max_lag));
+            World { mvcc, hub }
+        }
+
+        fn put(&mut self, keys: &str) {
+            for key in keys.split_whitespace() {
+                let op = Op::Put {
+                    key: Bytes::from(key.to_owned()),
+                    value: Bytes::from_static(b"v"),
+                };
+                let applied = self.mvcc.apply(Txn::new(vec![], vec![op]));
+                self.hub
+                    .publish(&applied.events, self.mvcc.snapshot(), Duration::ZERO);
+            }
+        }
+
+        fn watch(&self, prefix: &'static str, from: u64) -> Watch {
+            self.hub
+                .watch(prefix_range(prefix.as_bytes()), Revision(from))
+                .expect("inside the window")
+        }
+    }
+
+    /// Everything the watch has ready now.
+    fn drain(watch: &mut Watch) -> String {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut text = String::new();
+        let mut idle = 0;
+        // A scan of the past yields between chunks; two idle polls in a row mean there is nothing more.
+        while idle < 2 {
+            match std::pin::Pin::new(&mut *watch).poll_next(&mut cx) {
+                Poll::Pending => {
+                    idle += 1;
+                    continue;
+                }
+                Poll::Ready(None) => text += "end ",
+                Poll::Ready(Some(Ok(WatchItem::Event(event)))) => {
+                    text += &format!("{}@{} ", String::from_utf8_lossy(&event.key), event.revision);
+                }
+                Poll::Ready(Some(Ok(WatchItem::Progress(revision)))) => {
+                    text += &format!("progress {revision} ")
+                }
+                Poll::Ready(Some(Err(error))) => text += &format!("{error:?} "),
+            }
+            if text.ends_with("end ") {
+                break;
+            }
+            idle = 0;
+        }
+        text.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn check(watch: &mut Watch, expected: &str) {
+        assert_eq!(drain(watch), expected);
+    }
+
+    #[test]
+    fn a_watch_sees_its_range_from_its_revision_on() {
+        let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
+        world.put("a/1 b/1 a/2");
+        let mut old = world.watch("a/", 1);
+        let mut new = world.watch("a/", 4);
+        let mut exact = world.hub.watch(key_range(b"b/1"), Revision(2)).expect("inside");
+        check(&mut old, "a/1@2 a/2@4");
+        check(&mut new, "");
+        world.put("a/3 b/1 b/2");
+        check(&mut old, "a/3@5");
+        check(&mut new, "a/3@5");
+        check(&mut exact, "b/1@3 b/1@6");
+    }
+
+    #[test]
+    fn progress_is_told_on_request_and_only_when_all_is_delivered() {
+        let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
+        let mut watch = world.watch("a/", 1);
+        let progress = watch.progress_handle();
+        world.put("a/1 b/1 b/2");
+        progress.request();
+        check(&mut watch, "a/1@2 progress 4");
+        check(&mut watch, "");
+        progress.request();
+        check(&mut watch, "progress 4");
+    }
+
+    #[test]
+    fn compaction_refuses_old_revisions_and_ends_watchers_that_need_them() {
+        let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
+        world.put("a/1 a/2 b/1 a/3");
+        let mut behind = world.watch("a/", 1);
+        let mut current = world.watch("a/", 5);
+        let mut quiet = world.watch("c/", 3);
+        check(&mut current, "");
+        check(&mut quiet, "");
+        world.hub.compact(Revision(4));
+        check(&mut behind, "Compacted { oldest: Revision(4) } end");
+        let refused = world.hub.watch(prefix_range(b"a/"), Revision(3)).err();
+        assert_eq!(refused, Some(WatchError::Compacted { oldest: Revision(4) }));
+        let future = world.hub.watch(prefix_range(b"a/"), Revision(6)).err();
+        assert_eq!(future, Some(WatchError::Future { newest: Revision(5) }));
+        world.put("a/4 c/1");
+        world.hub.compact(Revision(7));
+        check(&mut current, "Compacted { oldest: Revision(7) } end");
+        // The event at revision 7 was never delivered and is at, not above, the floor: it must not be skipped silently.
+        check(&mut quiet, "Compacted { oldest: Revision(7) } end");
+    }
+
+    #[test]
+    fn a_watcher_that_saw_everything_survives_compaction() {
+        let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
+        let mut watch = world.watch("a/", 1);
+        world.put("a/1");
+        check(&mut watch, "a/1@2");
+        world.put("b/1 b/2 b/3");
+        world.hub.compact(Revision(5));
+        world.put("a/2");
+        check(&mut watch, "a/2@6");
+    }
+
+    #[test]
+    fn a_watcher_past_its_bound_ends_with_an_error() {
+        let mut world = World::new(Limits::default(), 2);
+        world.put("a/1 a/2 a/3 a/4");
+        let mut watch = world.watch("a/", 1);
+        check(&mut watch, "a/1@2 a/2@3 a/3@4 a/4@5");
+        world.put("a/5 a/6");
+        check(&mut watch, "a/5@6 a/6@7");
+        world.put("a/7 a/8 a/9");
+        check(
+            &mut watch,
+            "Lagged { seen: Revision(7), newest: Revision(10) } end",
+        );
+    }
+
+    #[test]
+    fn closing_delivers_what_is_there_and_then_says_so() {
+        let mut world = World::new(Limits::default(), 2);
+        let mut watch = world.watch("a/", 1);
+        world.put("a/1");
+        world.hub.close();
+        check(&mut watch, "a/1@2 Closed end");
+        assert_eq!(
+            world.hub.watch(prefix_range(b""), Revision(2)).err(),
+            Some(WatchError::Closed)
+        );
+    }
+
+    #[test]
+    fn a_waiting_task_is_woken_by_its_own_range_only() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let mut world = World::new(Limits::default(), 2);
+            let mut watch = world.watch("a/", 1);
+            let task = tokio::spawn(async move {
+                let Some(Ok(WatchItem::Event(event))) = watch.next().await else {
+                    panic!("an event")
+                };
+                event.revision
+            });
+            tokio::task::yield_now().await;
+            world.put("b/1 a/1");
+            assert_eq!(task.await.expect("task"), Revision(3));
+            assert_eq!(world.hub.watchers(), 0);
+        });
+    }
+}
