@@ -1,0 +1,345 @@
+//! The registry of resources: identity, verbs and, type-erased, what each kind means.
+//!
+//! Knows how the life of any object runs (create, update, status update); what is special about a kind
+//! is behind [`Kind`].
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::field::FieldErrors;
+use crate::status::Qualified;
+use crate::table::Column;
+use crate::{Status, kinds, meta};
+
+mod prepare;
+
+pub use prepare::CreateContext;
+
+/// What to do about fields a kind does not have (`fieldValidation`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldValidation {
+    Ignore,
+    /// The default: drop them and answer with a warning for each.
+    #[default]
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    /// The query parameter; empty means `Warn`.
+    ///
+    /// # Errors
+    /// 400 for an unknown word.
+    pub fn parse(text: &str) -> Result<Self, Status> {
+        match text {
+            "" | "Warn" => Ok(Self::Warn),
+            "Ignore" => Ok(Self::Ignore),
+            "Strict" => Ok(Self::Strict),
+            other => Err(Status::bad_request(format!(
+                "invalid fieldValidation parameter: fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
+            ))),
+        }
+    }
+}
+
+/// A decoded object in canonical form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    pub value: Value,
+    /// Texts for `Warning` headers, in the order found.
+    pub warnings: Vec<String>,
+}
+
+/// Which part of an object an update may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subresource {
+    /// The object itself: everything but `status`.
+    Main,
+    /// `/status`.
+    Status,
+    /// A Pod's `/resize`: only resources of containers.
+    Resize,
+    /// A Pod's `/ephemeralcontainers`.
+    EphemeralContainers,
+    /// A Namespace's `/finalize`: only `spec.finalizers`.
+    Finalize,
+}
+
+/// A subresource as discovery lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubresourceType {
+    pub name: &'static str,
+    /// Group, version and kind of its body; empty group and version mean those of the resource.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+/// Everything special about one kind. All methods are pure; the defaults suit a kind without spec or status.
+pub trait Kind: Sync {
+    /// Fills in what Kubernetes fills in at decoding. Must be idempotent.
+    fn set_defaults(&self, _object: &mut Map<String, Value>) {}
+
+    /// Fields a create must not set (`status`), and what the kind fills in once.
+    fn prepare_create(&self, _object: &mut Map<String, Value>) {}
+
+    /// Main update: takes over from `old` what this path must not change. The default keeps `status`.
+    fn prepare_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        keep(new, old, "status");
+    }
+
+    /// Status update: takes over everything but the status. The default also keeps the labels.
+    fn prepare_status_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        keep(new, old, "spec");
+    }
+
+    /// Checks an object on its own.
+    fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
+
+    /// Checks what may not change; `validate` has run on `new`.
+    fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+
+    /// Checks a status update. `old` is the stored object.
+    fn validate_status_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+
+    /// Top-level fields whose change raises `metadata.generation`; empty for kinds without generation.
+    fn generation_fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// True when `validate` checks the object's name itself or the name is free; the default rule is a DNS subdomain.
+    fn name_rule(&self) -> fn(&str) -> Vec<String> {
+        crate::names::dns_subdomain
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        &[
+            Column::NAME,
+            Column {
+                name: "Created At",
+                kind: "date",
+                format: "",
+                priority: 0,
+            },
+        ]
+    }
+
+    fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+        vec![
+            meta::name(object).into(),
+            object["metadata"]["creationTimestamp"].clone(),
+        ]
+    }
+
+    /// Fields a field selector may name, beside `metadata.name` and `metadata.namespace`.
+    fn selectable_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The value of a selectable field.
+    fn selectable(&self, _object: &Value, _field: &str) -> String {
+        String::new()
+    }
+
+    /// The text when a field selector names another field.
+    fn unknown_selectable(&self, field: &str) -> String {
+        if self.selectable_names().is_empty() {
+            format!(
+                "\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            )
+        } else {
+            format!("field label not supported: {field}")
+        }
+    }
+
+    /// Warnings for the client about a valid object (deprecated or doubtful fields).
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Copies one top-level field from `old`, removing it when `old` lacks it.
+pub fn keep(new: &mut Map<String, Value>, old: &Map<String, Value>, field: &str) {
+    match old.get(field) {
+        Some(value) => new.insert(field.into(), value.clone()),
+        None => new.remove(field),
+    };
+}
+
+/// One resource of the API.
+pub struct ResourceType {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// Discovery verbs: create, delete, deletecollection, get, list, patch, update, watch.
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [SubresourceType],
+    /// Name of the type in the facts table.
+    pub schema: &'static str,
+    pub(crate) behaviour: &'static dyn Kind,
+}
+
+impl std::fmt::Debug for ResourceType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ResourceType({}/{} {})", self.group, self.version, self.plural)
+    }
+}
+
+impl ResourceType {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        match self.group {
+            "" => self.version.to_string(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// `PodList`.
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    /// `pods`, `deployments.apps`: how errors name the resource.
+    pub fn qualified(&self) -> Qualified<'static> {
+        Qualified::new(self.group, self.plural)
+    }
+
+    /// `Pod`, `Deployment.apps`: how `Invalid` errors name the kind.
+    pub fn qualified_kind(&self) -> Qualified<'static> {
+        Qualified::new(self.group, self.kind)
+    }
+
+    pub fn supports(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&'static SubresourceType> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Fills in defaults. Idempotent.
+    pub fn set_defaults(&self, object: &mut Value) {
+        if let Some(map) = object.as_object_mut() {
+            self.behaviour.set_defaults(map);
+        }
+    }
+
+    /// Warnings for the client about a valid object.
+    pub fn warnings(&self, object: &Value) -> Vec<String> {
+        self.behaviour.warnings(object)
+    }
+
+    pub fn columns(&self) -> &'static [Column] {
+        self.behaviour.columns()
+    }
+
+    /// One table row's cells, as many as there are columns.
+    pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        self.behaviour.cells(object, now)
+    }
+
+    /// Names of the selectable fields, `metadata.name` and `metadata.namespace` included.
+    pub fn selectable_names(&self) -> Vec<&'static str> {
+        let mut names = vec!["metadata.name"];
+        if self.namespaced {
+            names.push("metadata.namespace");
+        }
+        names.extend(self.behaviour.selectable_names());
+        names
+    }
+
+    /// The selectable fields and their values, for a stored object's head.
+    pub fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        let value = |name: &'static str| match name {
+            "metadata.name" => meta::name(object).to_string(),
+            "metadata.namespace" => meta::namespace(object).to_string(),
+            other => self.behaviour.selectable(object, other),
+        };
+        self.selectable_names()
+            .into_iter()
+            .map(|n| (n, value(n)))
+            .collect()
+    }
+
+    /// Refuses a field selector that names a field this kind does not offer.
+    ///
+    /// # Errors
+    /// 400 with upstream's text.
+    pub fn check_field_selector(&self, selector: &crate::selector::FieldSelector) -> Result<(), Status> {
+        let names = self.selectable_names();
+        for requirement in &selector.requirements {
+            let field = requirement.field.as_str();
+            if !names.contains(&field) && field != "metadata.namespace" {
+                return Err(Status::bad_request(self.behaviour.unknown_selectable(field)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All resources this API serves.
+pub struct Registry {
+    resources: &'static [ResourceType],
+    by_plural: HashMap<(&'static str, &'static str, &'static str), &'static ResourceType>,
+    by_kind: HashMap<(&'static str, &'static str, &'static str), &'static ResourceType>,
+}
+
+impl Registry {
+    pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<&'static ResourceType> {
+        self.by_plural.get(&(group, version, plural)).copied()
+    }
+
+    pub fn lookup_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static ResourceType> {
+        self.by_kind.get(&(group, version, kind)).copied()
+    }
+
+    /// Finds a kind by an object's `apiVersion` (`v1`, `apps/v1`) and `kind`.
+    pub fn for_api_version(&self, api_version: &str, kind: &str) -> Option<&'static ResourceType> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        self.lookup_kind(group, version, kind)
+    }
+
+    /// All resources, core group first, in discovery order.
+    pub fn all(&self) -> &'static [ResourceType] {
+        self.resources
+    }
+
+    /// Groups with their versions, the core group (`""`) first.
+    pub fn groups(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
+        for resource in self.resources {
+            match groups.iter_mut().find(|(g, _)| *g == resource.group) {
+                Some((_, versions)) if versions.contains(&resource.version) => {}
+                Some((_, versions)) => versions.push(resource.version),
+                None => groups.push((resource.group, vec![resource.version])),
+            }
+        }
+        groups
+    }
+}
+
+/// The one registry of this process.
+pub fn registry() -> &'static Registry {
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry {
+        resources: kinds::RESOURCES,
+        by_plural: kinds::RESOURCES
+            .iter()
+            .map(|r| ((r.group, r.version, r.plural), r))
+            .collect(),
+        by_kind: kinds::RESOURCES
+            .iter()
+            .map(|r| ((r.group, r.version, r.kind), r))
+            .collect(),
+    });
+    &REGISTRY
+}
