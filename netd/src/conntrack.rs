@@ -25,21 +25,40 @@ pub struct Flush {
 
 /// Compares the ports before and after a change.
 pub fn stale(old: &[ServicePort], new: &[ServicePort]) -> Vec<Flush> {
-    let now: BTreeMap<&str, &ServicePort> =
-        new.iter().filter(|port| needs_flush(port.protocol)).map(|port| (port.name.as_str(), port)).collect();
-    let before: BTreeMap<&str, &ServicePort> =
-        old.iter().filter(|port| needs_flush(port.protocol)).map(|port| (port.name.as_str(), port)).collect();
+    let now: BTreeMap<&str, &ServicePort> = new
+        .iter()
+        .filter(|port| needs_flush(port.protocol))
+        .map(|port| (port.name.as_str(), port))
+        .collect();
+    let before: BTreeMap<&str, &ServicePort> = old
+        .iter()
+        .filter(|port| needs_flush(port.protocol))
+        .map(|port| (port.name.as_str(), port))
+        .collect();
     let mut flushes = Vec::new();
     for (name, old) in &before {
-        let kept = |endpoint: &SocketAddrV4| now.get(name).is_some_and(|port| port.endpoints.cluster.contains(endpoint));
+        let kept = |endpoint: &SocketAddrV4| {
+            now.get(name)
+                .is_some_and(|port| port.endpoints.cluster.contains(endpoint))
+        };
         for gone in old.endpoints.cluster.iter().filter(|endpoint| !kept(endpoint)) {
-            flushes.extend(doors(old).map(|(address, port)| Flush { address, port, endpoint: Some(*gone.ip()) }));
+            flushes.extend(doors(old).map(|(address, port)| Flush {
+                address,
+                port,
+                endpoint: Some(*gone.ip()),
+            }));
         }
     }
     for (name, new) in &now {
-        let had_none = before.get(name).is_none_or(|port| port.endpoints.cluster.is_empty());
+        let had_none = before
+            .get(name)
+            .is_none_or(|port| port.endpoints.cluster.is_empty());
         if had_none && !new.endpoints.cluster.is_empty() {
-            flushes.extend(doors(new).map(|(address, port)| Flush { address, port, endpoint: None }));
+            flushes.extend(doors(new).map(|(address, port)| Flush {
+                address,
+                port,
+                endpoint: None,
+            }));
         }
     }
     flushes.sort();
@@ -49,7 +68,11 @@ pub fn stale(old: &[ServicePort], new: &[ServicePort]) -> Vec<Flush> {
 
 /// Every address and port a client may use.
 fn doors(port: &ServicePort) -> impl Iterator<Item = (Option<Ipv4Addr>, u16)> + '_ {
-    let addresses = port.cluster_ips.iter().chain(&port.external_ips).chain(&port.load_balancer_ips);
+    let addresses = port
+        .cluster_ips
+        .iter()
+        .chain(&port.external_ips)
+        .chain(&port.load_balancer_ips);
     let by_address = addresses.map(|address| (Some(*address), port.port));
     by_address.chain(port.node_port.map(|node_port| (None, node_port)))
 }
@@ -74,7 +97,11 @@ pub async fn flush(flushes: &[Flush]) {
         flushes.iter().map(arguments).collect()
     };
     for arguments in commands {
-        let output = tokio::process::Command::new("conntrack").args(&arguments).stdin(Stdio::null()).output().await;
+        let output = tokio::process::Command::new("conntrack")
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await;
         match output {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
@@ -121,7 +148,10 @@ mod tests {
                     affinity_seconds: None,
                     internal_local: false,
                     external_local: false,
-                    endpoints: Endpoints { cluster: endpoints.into_iter().collect(), local: Default::default() },
+                    endpoints: Endpoints {
+                        cluster: endpoints.into_iter().collect(),
+                        local: Default::default(),
+                    },
                 }
             })
             .collect()
@@ -129,7 +159,10 @@ mod tests {
 
     #[track_caller]
     fn check(old: &str, new: &str, expected: &str) {
-        let text: Vec<String> = stale(&ports(old), &ports(new)).iter().map(|flush| arguments(flush)[3..].join(" ")).collect();
+        let text: Vec<String> = stale(&ports(old), &ports(new))
+            .iter()
+            .map(|flush| arguments(flush)[3..].join(" "))
+            .collect();
         assert_eq!(text.join("; "), expected);
     }
 
@@ -148,7 +181,15 @@ mod tests {
             "",
             "--orig-port-dst 30053 --dst-nat 10.0.0.1; --orig-dst 10.96.0.1 --orig-port-dst 53 --dst-nat 10.0.0.1",
         );
-        check("a/udp=", "a/udp=10.0.0.1", "--orig-port-dst 30053; --orig-dst 10.96.0.1 --orig-port-dst 53");
-        check("", "a/udp=10.0.0.1", "--orig-port-dst 30053; --orig-dst 10.96.0.1 --orig-port-dst 53");
+        check(
+            "a/udp=",
+            "a/udp=10.0.0.1",
+            "--orig-port-dst 30053; --orig-dst 10.96.0.1 --orig-port-dst 53",
+        );
+        check(
+            "",
+            "a/udp=10.0.0.1",
+            "--orig-port-dst 30053; --orig-dst 10.96.0.1 --orig-port-dst 53",
+        );
     }
 }

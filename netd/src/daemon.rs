@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_client::{Cache, Informers, KubeKind, ObjectExt, Selection};
+use corten_client::{Cache, Informers, KubeKind, Selection};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -150,7 +150,12 @@ struct Host {
 
 impl Host {
     async fn apply(&mut self, caches: &Caches) -> Result<(), ApplyError> {
-        let nodes: Vec<NodeFacts> = caches.nodes.list().iter().map(|node| NodeFacts::of(node)).collect();
+        let nodes: Vec<NodeFacts> = caches
+            .nodes
+            .list()
+            .iter()
+            .map(|node| NodeFacts::of(node))
+            .collect();
         let routes = self.apply_routes(&nodes).await;
         self.apply_rules(caches, &nodes).await?;
         // Only now may the runtime start Pods: their first packet already finds Services.
@@ -171,9 +176,16 @@ impl Host {
 
     async fn apply_rules(&mut self, caches: &Caches, nodes: &[NodeFacts]) -> Result<(), ApplyError> {
         let (services, slices) = (caches.services.list(), caches.slices.list());
-        let ports =
-            service_ports(services.iter().map(Arc::as_ref), slices.iter().map(Arc::as_ref), &self.node_name);
-        let wanted = compile(&Input { ports: &ports, nodes, node_name: &self.node_name });
+        let ports = service_ports(
+            services.iter().map(Arc::as_ref),
+            slices.iter().map(Arc::as_ref),
+            &self.node_name,
+        );
+        let wanted = compile(&Input {
+            ports: &ports,
+            nodes,
+            node_name: &self.node_name,
+        });
         let applied = match &self.in_place {
             Some(in_place) => match iptables::delta_text(in_place, &wanted) {
                 Some(text) => iptables::restore(&text).await,
@@ -193,35 +205,54 @@ impl Host {
 
     /// Everything, from an unknown state. The host ports are the plug-in's; its lock keeps it out meanwhile.
     async fn write_all(&self, wanted: &Ruleset) -> Result<(), IptablesError> {
-        let run = |source| IptablesError::Run { program: "iptables-restore", source };
+        let run = |source| IptablesError::Run {
+            program: "iptables-restore",
+            source,
+        };
         let netd_dir = self.paths.netd();
         let file = tokio::task::spawn_blocking(move || LedgerFile::open(&netd_dir))
             .await
             .map_err(|error| run(std::io::Error::other(error)))?
             .map_err(run)?;
         let mut wanted = wanted.clone();
-        wanted.nat.insert(host_ports::CHAIN.to_string(), host_ports::rules(file.ledger.attachments()));
+        wanted.nat.insert(
+            host_ports::CHAIN.to_string(),
+            host_ports::rules(file.ledger.attachments()),
+        );
         let text = iptables::full_text(&iptables::present().await?, &wanted);
         iptables::restore(&text).await
     }
 
     /// Tells the plug-in and the container runtime that Pods can have addresses.
     async fn publish(&self, own: &NodeFacts) -> Result<(), ApplyError> {
-        let Some(pod_cidr) = own.pod_cidrs.first().copied() else { return Ok(()) };
+        let Some(pod_cidr) = own.pod_cidrs.first().copied() else {
+            return Ok(());
+        };
         let mtu = match own.internal_ip {
             Some(ip) => self.mtu_of(ip).await?,
             None => DEFAULT_MTU,
         };
-        LocalNode { pod_cidr, node_ip: own.internal_ip, mtu }.write(&self.paths.netd())?;
+        LocalNode {
+            pod_cidr,
+            node_ip: own.internal_ip,
+            mtu,
+        }
+        .write(&self.paths.netd())?;
         publish_conflist(&self.paths)?;
         Ok(())
     }
 
     async fn mtu_of(&self, ip: std::net::Ipv4Addr) -> Result<u32, NetlinkError> {
         let addresses = self.netlink.addresses().await?;
-        let index = addresses.iter().find(|(_, net)| net.addr() == ip).map(|(index, _)| *index);
+        let index = addresses
+            .iter()
+            .find(|(_, net)| net.addr() == ip)
+            .map(|(index, _)| *index);
         let links = self.netlink.links().await?;
-        Ok(links.iter().find(|link| Some(link.index) == index).map_or(DEFAULT_MTU, |link| link.mtu))
+        Ok(links
+            .iter()
+            .find(|link| Some(link.index) == index)
+            .map_or(DEFAULT_MTU, |link| link.mtu))
     }
 }
 
@@ -270,7 +301,9 @@ fn publish_conflist(paths: &Paths) -> std::io::Result<()> {
 fn collect_addresses(paths: &Paths) -> std::io::Result<()> {
     let mut file = LedgerFile::open(&paths.netd())?;
     let now = uptime_seconds()?;
-    let freed = file.ledger.collect(|attachment| cni::is_alive(attachment, now), now);
+    let freed = file
+        .ledger
+        .collect(|attachment| cni::is_alive(attachment, now), now);
     if freed > 0 {
         tracing::info!(freed, "gave back addresses of sandboxes that are gone");
         file.save()?;
@@ -284,7 +317,11 @@ fn collect_addresses(paths: &Paths) -> std::io::Result<()> {
 /// The first thing that could not be removed, after the rest was tried.
 pub async fn cleanup() -> Result<(), CleanupError> {
     let netlink = Netlink::open()?;
-    let ours = netlink.routes().await?.into_iter().filter(|route| route.protocol == NODE_ROUTE_PROTOCOL);
+    let ours = netlink
+        .routes()
+        .await?
+        .into_iter()
+        .filter(|route| route.protocol == NODE_ROUTE_PROTOCOL);
     let changes: Vec<_> = ours.map(routes::RouteChange::Delete).collect();
     let routes = routes::apply(&netlink, &changes).await;
     iptables::cleanup().await?;

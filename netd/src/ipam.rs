@@ -67,7 +67,11 @@ pub enum AllocateError {
     #[error("no free address left in {pool}: all {size} are in use")]
     Exhausted { pool: Ipv4Net, size: usize },
     #[error("host port {port}/{protocol} is already taken by sandbox {holder}")]
-    HostPortTaken { port: u16, protocol: String, holder: String },
+    HostPortTaken {
+        port: u16,
+        protocol: String,
+        holder: String,
+    },
 }
 
 /// All attachments of this node since it booted.
@@ -89,15 +93,25 @@ impl Ledger {
     /// Forgets everything written in an earlier boot.
     pub fn enter_boot(&mut self, boot_id: &str) {
         if self.boot_id != boot_id {
-            *self = Ledger { boot_id: boot_id.to_string(), last: self.last, ..Ledger::default() };
+            *self = Ledger {
+                boot_id: boot_id.to_string(),
+                last: self.last,
+                ..Ledger::default()
+            };
         }
     }
 
     /// Gives `claim` an address of `pool`: the first one behind the last given that has rested enough, else the one
     /// that has rested longest.
-    pub fn allocate(&mut self, pool: Ipv4Net, claim: Claim, now: u64) -> Result<(Ipv4Addr, Attachment), AllocateError> {
+    pub fn allocate(
+        &mut self,
+        pool: Ipv4Net,
+        claim: Claim,
+        now: u64,
+    ) -> Result<(Ipv4Addr, Attachment), AllocateError> {
         self.check_host_ports(&claim)?;
-        self.released.retain(|_, at| now.saturating_sub(*at) < REST_SECONDS);
+        self.released
+            .retain(|_, at| now.saturating_sub(*at) < REST_SECONDS);
         let address = self.pick(pool)?;
         self.released.remove(&address);
         self.last = Some(address);
@@ -128,13 +142,18 @@ impl Ledger {
             }
             match self.released.get(&address) {
                 None => return Ok(address),
-                Some(at) if longest_rest.is_none_or(|(best, _)| *at < best) => longest_rest = Some((*at, address)),
+                Some(at) if longest_rest.is_none_or(|(best, _)| *at < best) => {
+                    longest_rest = Some((*at, address))
+                }
                 Some(_) => {}
             }
         }
         longest_rest
             .map(|(_, address)| address)
-            .ok_or(AllocateError::Exhausted { pool, size: size as usize })
+            .ok_or(AllocateError::Exhausted {
+                pool,
+                size: size as usize,
+            })
     }
 
     fn check_host_ports(&self, claim: &Claim) -> Result<(), AllocateError> {
@@ -174,8 +193,12 @@ impl Ledger {
 
     /// Gives back everything whose sandbox is gone; returns how many that were.
     pub fn collect(&mut self, alive: impl Fn(&Attachment) -> bool, now: u64) -> usize {
-        let dead: Vec<Ipv4Addr> =
-            self.attachments.iter().filter(|(_, held)| !alive(held)).map(|(address, _)| *address).collect();
+        let dead: Vec<Ipv4Addr> = self
+            .attachments
+            .iter()
+            .filter(|(_, held)| !alive(held))
+            .map(|(address, _)| *address)
+            .collect();
         for address in &dead {
             self.attachments.remove(address);
             self.released.insert(*address, now);
@@ -184,7 +207,9 @@ impl Ledger {
     }
 
     pub fn attachments(&self) -> impl Iterator<Item = (Ipv4Addr, &Attachment)> {
-        self.attachments.iter().map(|(address, attachment)| (*address, attachment))
+        self.attachments
+            .iter()
+            .map(|(address, attachment)| (*address, attachment))
     }
 }
 
@@ -235,7 +260,11 @@ impl LedgerFile {
             Err(error) => return Err(error),
         };
         ledger.enter_boot(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim());
-        Ok(LedgerFile { path, _lock: lock, ledger })
+        Ok(LedgerFile {
+            path,
+            _lock: lock,
+            ledger,
+        })
     }
 
     /// Makes the ledger as it is now the one others read.
@@ -291,8 +320,16 @@ mod tests {
         check("10.244.1.0/24", "a+ b+ c+", "1 2 3");
         check("10.244.1.0/24", "a+ a- b+ b- c+", "1 2 3");
         check("10.0.0.0/29", "a+ b+ c+ d+ e+ f+ g+", "1 2 3 4 5 6 none");
-        check("10.0.0.0/29", "a+ b+ c+ d+ e+ f+ a- 10 b- x+ y+", "1 2 3 4 5 6 1 2");
-        check("10.0.0.0/29", "a+ b+ c+ d+ e+ f+ b- 10 a- x+ y+", "1 2 3 4 5 6 2 1");
+        check(
+            "10.0.0.0/29",
+            "a+ b+ c+ d+ e+ f+ a- 10 b- x+ y+",
+            "1 2 3 4 5 6 1 2",
+        );
+        check(
+            "10.0.0.0/29",
+            "a+ b+ c+ d+ e+ f+ b- 10 a- x+ y+",
+            "1 2 3 4 5 6 2 1",
+        );
         check("10.0.0.0/29", "a+ b+ c+ d+ a- 61 e+ f+ x+", "1 2 3 4 5 6 1");
         check("10.0.0.4/31", "a+ b+ c+", "4 5 none");
         check("10.0.0.4/32", "a+ b+", "4 none");
@@ -304,7 +341,10 @@ mod tests {
         let mut ledger = Ledger::default();
         let (first, attachment) = ledger.allocate(pool, claim("a"), 0).unwrap();
         assert!(attachment.host_interface.len() <= 15);
-        assert_eq!(ledger.release("a", "eth0", 0).map(|(address, _)| address), Some(first));
+        assert_eq!(
+            ledger.release("a", "eth0", 0).map(|(address, _)| address),
+            Some(first)
+        );
         assert_eq!(ledger.release("a", "eth0", 0), None);
         ledger.allocate(pool, claim("b"), 0).unwrap();
         ledger.allocate(pool, claim("c"), 0).unwrap();
@@ -334,7 +374,10 @@ mod tests {
         assert!(ledger.find("a", "eth0").is_some());
         ledger.enter_boot("two");
         assert!(ledger.find("a", "eth0").is_none());
-        assert_eq!(ledger.allocate(pool, claim("b"), 0).unwrap().0, Ipv4Addr::new(10, 0, 0, 2));
+        assert_eq!(
+            ledger.allocate(pool, claim("b"), 0).unwrap().0,
+            Ipv4Addr::new(10, 0, 0, 2)
+        );
     }
 
     #[test]
@@ -346,12 +389,18 @@ mod tests {
             protocol: "tcp".to_string(),
             host_ip: host_ip.to_string(),
         };
-        let with = |id: &str, host_ip: &str| Claim { port_mappings: vec![port(host_ip)], ..claim(id) };
+        let with = |id: &str, host_ip: &str| Claim {
+            port_mappings: vec![port(host_ip)],
+            ..claim(id)
+        };
         let mut ledger = Ledger::default();
         ledger.allocate(pool, with("a", "10.1.0.1"), 0).unwrap();
         ledger.allocate(pool, with("b", "10.1.0.2"), 0).unwrap();
         let error = ledger.allocate(pool, with("c", ""), 0).unwrap_err();
-        assert_eq!(error.to_string(), "host port 80/tcp is already taken by sandbox a");
+        assert_eq!(
+            error.to_string(),
+            "host port 80/tcp is already taken by sandbox a"
+        );
     }
 
     #[test]

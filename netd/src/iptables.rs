@@ -18,7 +18,10 @@ const LOCK_WAIT_SECONDS: &str = "10";
 #[derive(Debug, thiserror::Error)]
 pub enum IptablesError {
     #[error("run {program}")]
-    Run { program: &'static str, source: std::io::Error },
+    Run {
+        program: &'static str,
+        source: std::io::Error,
+    },
     #[error("{program} failed: {message}")]
     Failed { program: &'static str, message: String },
 }
@@ -61,7 +64,10 @@ impl Present {
                     table.chains.insert(name.to_string());
                 }
             } else if let Some(rule) = line.strip_prefix("-A ") {
-                let target = rule.rsplit_once(" -j ").or(rule.rsplit_once(" -g ")).map_or("", |(_, target)| target);
+                let target = rule
+                    .rsplit_once(" -j ")
+                    .or(rule.rsplit_once(" -g "))
+                    .map_or("", |(_, target)| target);
                 if !rule.starts_with(CHAIN_PREFIX) && target.starts_with(CHAIN_PREFIX) {
                     table.hooks.push(line.to_string());
                 }
@@ -76,10 +82,25 @@ pub fn full_text(present: &Present, wanted: &Ruleset) -> String {
     let mut text = String::new();
     for (table, chains) in wanted.tables() {
         let present = present.table(table);
-        let stale = present.chains.iter().filter(|name| !chains.contains_key(*name)).map(String::as_str).collect();
+        let stale = present
+            .chains
+            .iter()
+            .filter(|name| !chains.contains_key(*name))
+            .map(String::as_str)
+            .collect();
         let changed = chains.iter().collect();
-        let hooks = HOOKS.iter().filter(|hook| hook.table == table).copied().collect::<Vec<_>>();
-        write_table(&mut text, table, changed, stale, hook_changes(&present.hooks, &hooks));
+        let hooks = HOOKS
+            .iter()
+            .filter(|hook| hook.table == table)
+            .copied()
+            .collect::<Vec<_>>();
+        write_table(
+            &mut text,
+            table,
+            changed,
+            stale,
+            hook_changes(&present.hooks, &hooks),
+        );
     }
     text
 }
@@ -88,8 +109,15 @@ pub fn full_text(present: &Present, wanted: &Ruleset) -> String {
 pub fn delta_text(old: &Ruleset, new: &Ruleset) -> Option<String> {
     let mut text = String::new();
     for ((table, old), (_, new)) in old.tables().into_iter().zip(new.tables()) {
-        let changed: Vec<_> = new.iter().filter(|(name, rules)| old.get(*name) != Some(rules)).collect();
-        let stale: Vec<&str> = old.keys().filter(|name| !new.contains_key(*name)).map(String::as_str).collect();
+        let changed: Vec<_> = new
+            .iter()
+            .filter(|(name, rules)| old.get(*name) != Some(rules))
+            .collect();
+        let stale: Vec<&str> = old
+            .keys()
+            .filter(|name| !new.contains_key(*name))
+            .map(String::as_str)
+            .collect();
         if !changed.is_empty() || !stale.is_empty() {
             write_table(&mut text, table, changed, stale, Vec::new());
         }
@@ -112,7 +140,13 @@ pub fn cleanup_text(present: &Present) -> Option<String> {
         let present = present.table(table);
         if !present.chains.is_empty() || !present.hooks.is_empty() {
             let stale = present.chains.iter().map(String::as_str).collect();
-            write_table(&mut text, table, Vec::new(), stale, hook_changes(&present.hooks, &[]));
+            write_table(
+                &mut text,
+                table,
+                Vec::new(),
+                stale,
+                hook_changes(&present.hooks, &[]),
+            );
         }
     }
     (!text.is_empty()).then_some(text)
@@ -131,7 +165,11 @@ fn hook_changes(present: &[String], wanted: &[Hook]) -> Vec<String> {
             None => changes.push(line.replacen("-A ", "-D ", 1)),
         }
     }
-    changes.extend(missing.iter().map(|hook| format!("-I {} 1 -j {}", hook.built_in, hook.chain)));
+    changes.extend(
+        missing
+            .iter()
+            .map(|hook| format!("-I {} 1 -j {}", hook.built_in, hook.chain)),
+    );
     changes
 }
 
@@ -145,7 +183,11 @@ fn write_table(
 ) {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "*{table}");
-    for name in changed.iter().map(|(name, _)| name.as_str()).chain(stale.iter().copied()) {
+    for name in changed
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .chain(stale.iter().copied())
+    {
         let _ = writeln!(text, ":{name} - [0:0]");
     }
     for hook in hooks {
@@ -169,7 +211,10 @@ pub async fn present() -> Result<Present, IptablesError> {
         .stdin(Stdio::null())
         .output()
         .await
-        .map_err(|source| IptablesError::Run { program: PROGRAM, source })?;
+        .map_err(|source| IptablesError::Run {
+            program: PROGRAM,
+            source,
+        })?;
     if !output.status.success() {
         return Err(failed(PROGRAM, &output.stderr));
     }
@@ -180,12 +225,18 @@ const RESTORE: &str = "iptables-restore";
 const RESTORE_ARGUMENTS: [&str; 3] = ["--noflush", "-w", LOCK_WAIT_SECONDS];
 
 fn failed(program: &'static str, stderr: &[u8]) -> IptablesError {
-    IptablesError::Failed { program, message: String::from_utf8_lossy(stderr).trim().replace('\n', "; ") }
+    IptablesError::Failed {
+        program,
+        message: String::from_utf8_lossy(stderr).trim().replace('\n', "; "),
+    }
 }
 
 /// Applies `text`: each table changes completely or not at all.
 pub async fn restore(text: &str) -> Result<(), IptablesError> {
-    let run = |source| IptablesError::Run { program: RESTORE, source };
+    let run = |source| IptablesError::Run {
+        program: RESTORE,
+        source,
+    };
     let mut child = tokio::process::Command::new(RESTORE)
         .args(RESTORE_ARGUMENTS)
         .stdin(Stdio::piped())
@@ -194,7 +245,10 @@ pub async fn restore(text: &str) -> Result<(), IptablesError> {
         .kill_on_drop(true)
         .spawn()
         .map_err(run)?;
-    let mut stdin = child.stdin.take().ok_or_else(|| run(std::io::Error::other("no standard input")))?;
+    let mut stdin = child
+        .stdin
+        .take()
+        .ok_or_else(|| run(std::io::Error::other("no standard input")))?;
     let written = stdin.write_all(text.as_bytes()).await;
     drop(stdin);
     let output = child.wait_with_output().await.map_err(run)?;
@@ -206,7 +260,10 @@ pub async fn restore(text: &str) -> Result<(), IptablesError> {
 
 /// As [`restore`], for the plug-in, which has one thread and nothing else to do.
 pub fn restore_blocking(text: &str) -> Result<(), IptablesError> {
-    let run = |source| IptablesError::Run { program: RESTORE, source };
+    let run = |source| IptablesError::Run {
+        program: RESTORE,
+        source,
+    };
     let mut child = std::process::Command::new(RESTORE)
         .args(RESTORE_ARGUMENTS)
         .stdin(Stdio::piped())
@@ -214,7 +271,10 @@ pub fn restore_blocking(text: &str) -> Result<(), IptablesError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(run)?;
-    let mut stdin = child.stdin.take().ok_or_else(|| run(std::io::Error::other("no standard input")))?;
+    let mut stdin = child
+        .stdin
+        .take()
+        .ok_or_else(|| run(std::io::Error::other("no standard input")))?;
     let written = stdin.write_all(text.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().map_err(run)?;
@@ -279,7 +339,9 @@ mod tests {
              -I POSTROUTING 1 -j CORTEN-POSTROUTING | -A CORTEN-SERVICES -j X | -X CORTEN-OLD | COMMIT",
         );
         check(
-            cleanup_text(&Present::parse("*filter\n:CORTEN-A - [0:0]\n-A INPUT -j CORTEN-A\nCOMMIT\n")),
+            cleanup_text(&Present::parse(
+                "*filter\n:CORTEN-A - [0:0]\n-A INPUT -j CORTEN-A\nCOMMIT\n",
+            )),
             "*filter | :CORTEN-A - [0:0] | -D INPUT -j CORTEN-A | -X CORTEN-A | COMMIT",
         );
         check(cleanup_text(&Present::default()), "");
@@ -288,7 +350,11 @@ mod tests {
     #[test]
     fn rules_are_written_as_iptables_reads_them() {
         let rule = Rule::new(
-            [Match::Port(crate::service::rule::Protocol::Tcp, 80), Match::OneIn(3), Match::NotFromPod],
+            [
+                Match::Port(crate::service::rule::Protocol::Tcp, 80),
+                Match::OneIn(3),
+                Match::NotFromPod,
+            ],
             Target::Dnat("10.0.0.1:8080".parse().unwrap()),
         )
         .comment("shop/web:http");

@@ -71,7 +71,11 @@ fn request_error(action: impl FnOnce() -> String) -> impl FnOnce(rtnetlink::Erro
             || error.to_string(),
             |errno| std::io::Error::from_raw_os_error(errno).to_string(),
         );
-        NetlinkError::Request { action: action(), reason, errno }
+        NetlinkError::Request {
+            action: action(),
+            reason,
+            errno,
+        }
     }
 }
 
@@ -100,9 +104,15 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hop {
     /// Through a neighbour; the interface follows from its address unless given.
-    Via { gateway: Ipv4Addr, interface: Option<u32> },
+    Via {
+        gateway: Ipv4Addr,
+        interface: Option<u32>,
+    },
     /// The destination is on this link.
-    Link { interface: u32, source: Option<Ipv4Addr> },
+    Link {
+        interface: u32,
+        source: Option<Ipv4Addr>,
+    },
     /// ICMP host unreachable to the sender.
     Unreachable,
 }
@@ -135,7 +145,10 @@ impl Netlink {
     /// Opens a socket in the calling thread's namespace. Needs a tokio runtime.
     pub fn open() -> Result<Netlink, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
-        Ok(Netlink { handle, reader: tokio::spawn(connection) })
+        Ok(Netlink {
+            handle,
+            reader: tokio::spawn(connection),
+        })
     }
 
     /// Opens a socket inside `namespace`.
@@ -185,7 +198,11 @@ impl Netlink {
             Ok(message) => Ok(message.map(link_of)),
             Err(error) => {
                 let error = request_error(|| format!("look up link {name}"))(error);
-                if error.is_not_found() { Ok(None) } else { Err(error) }
+                if error.is_not_found() {
+                    Ok(None)
+                } else {
+                    Err(error)
+                }
             }
         }
     }
@@ -218,7 +235,9 @@ impl Netlink {
             .set(message.build())
             .execute()
             .await
-            .map_err(request_error(|| format!("set link {index} {}", if up { "up" } else { "down" })))
+            .map_err(request_error(|| {
+                format!("set link {index} {}", if up { "up" } else { "down" })
+            }))
     }
 
     /// Makes a link a port of a bridge.
@@ -228,12 +247,16 @@ impl Netlink {
             .set(LinkUnspec::new_with_index(index).controller(bridge).build())
             .execute()
             .await
-            .map_err(request_error(|| format!("attach link {index} to bridge {bridge}")))
+            .map_err(request_error(|| {
+                format!("attach link {index} to bridge {bridge}")
+            }))
     }
 
     /// Removes a link; one that is already gone is no error.
     pub async fn delete_link(&self, name: &str) -> Result<(), NetlinkError> {
-        let Some(link) = self.link(name).await? else { return Ok(()) };
+        let Some(link) = self.link(name).await? else {
+            return Ok(());
+        };
         match self.handle.link().del(link.index).execute().await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -292,7 +315,9 @@ impl Netlink {
             .replace()
             .execute()
             .await
-            .map_err(request_error(|| format!("add neighbour {address} on link {index}")))
+            .map_err(request_error(|| {
+                format!("add neighbour {address} on link {index}")
+            }))
     }
 
     /// Adds a route; one to the same destination is an error, whoever put it there.
@@ -346,8 +371,13 @@ impl Netlink {
 /// # Errors
 /// The socket cannot be opened.
 pub fn changes(protocol: u8) -> Result<impl futures::Stream<Item = ()> + Send + Unpin, NetlinkError> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
-    let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+    ];
+    let (connection, handle, messages) =
+        rtnetlink::new_multicast_connection(&groups).map_err(NetlinkError::Open)?;
     tokio::spawn(connection);
     let matters = move |message: &RouteNetlinkMessage| match message {
         RouteNetlinkMessage::DelRoute(route) => u8::from(route.header.protocol) == protocol,
@@ -430,5 +460,9 @@ fn route_of(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     let destination = Ipv4Net::new(address, message.header.destination_prefix_length).ok()?;
-    Some(Route { destination, hop, protocol: u8::from(message.header.protocol) })
+    Some(Route {
+        destination,
+        hop,
+        protocol: u8::from(message.header.protocol),
+    })
 }

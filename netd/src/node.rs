@@ -24,9 +24,15 @@ pub struct NodeFacts {
 impl NodeFacts {
     pub fn of(node: &Node) -> NodeFacts {
         let spec = node.spec.as_ref();
-        let listed = spec.and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default();
+        let listed = spec
+            .and_then(|spec| spec.pod_cidrs.as_deref())
+            .unwrap_or_default();
         let single = spec.and_then(|spec| spec.pod_cidr.as_ref());
-        let cidrs = if listed.is_empty() { single.into_iter().collect() } else { listed.iter().collect::<Vec<_>>() };
+        let cidrs = if listed.is_empty() {
+            single.into_iter().collect()
+        } else {
+            listed.iter().collect::<Vec<_>>()
+        };
         let internal_ip = node
             .status
             .iter()
@@ -36,7 +42,11 @@ impl NodeFacts {
         NodeFacts {
             name: node.metadata.name.clone().unwrap_or_default(),
             internal_ip,
-            pod_cidrs: cidrs.iter().filter_map(|cidr| cidr.parse::<Ipv4Net>().ok()).map(|net| net.trunc()).collect(),
+            pod_cidrs: cidrs
+                .iter()
+                .filter_map(|cidr| cidr.parse::<Ipv4Net>().ok())
+                .map(|net| net.trunc())
+                .collect(),
         }
     }
 }
@@ -46,7 +56,7 @@ impl NodeFacts {
 #[serde(rename_all = "camelCase")]
 pub struct LocalNode {
     /// Where Pods of this node get their addresses from.
-    #[serde(rename = "podCIDR")]
+    #[serde(rename = "podCIDR", with = "as_text")]
     pub pod_cidr: Ipv4Net,
     /// Source address of the host when it speaks to its Pods.
     #[serde(rename = "nodeIP")]
@@ -73,6 +83,22 @@ impl LocalNode {
     }
 }
 
+/// Networks in the notation of the API.
+mod as_text {
+    use ipnet::Ipv4Net;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(net: &Ipv4Net, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(net)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ipv4Net, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
 /// Readers see the old bytes or the new ones, never a part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
@@ -90,7 +116,13 @@ mod tests {
     fn check(node: serde_json::Value, internal_ip: Option<&str>, pod_cidrs: &[&str]) {
         let facts = NodeFacts::of(&serde_json::from_value(node).unwrap());
         assert_eq!(facts.internal_ip, internal_ip.map(|ip| ip.parse().unwrap()));
-        assert_eq!(facts.pod_cidrs, pod_cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect::<Vec<Ipv4Net>>());
+        assert_eq!(
+            facts.pod_cidrs,
+            pod_cidrs
+                .iter()
+                .map(|cidr| cidr.parse().unwrap())
+                .collect::<Vec<Ipv4Net>>()
+        );
     }
 
     #[test]
@@ -99,7 +131,11 @@ mod tests {
             {"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "fd00::1"},
             {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "InternalIP", "address": "10.0.0.2"}]);
         check(serde_json::json!({}), None, &[]);
-        check(serde_json::json!({"spec": {"podCIDR": "10.244.1.0/24"}}), None, &["10.244.1.0/24"]);
+        check(
+            serde_json::json!({"spec": {"podCIDR": "10.244.1.0/24"}}),
+            None,
+            &["10.244.1.0/24"],
+        );
         check(
             serde_json::json!({"spec": {"podCIDR": "fd00::/64", "podCIDRs": ["fd00::/64", "10.244.1.0/24"]}, "status": {"addresses": addresses}}),
             Some("10.0.0.1"),

@@ -13,7 +13,9 @@ pub struct Paths {
 
 impl Paths {
     pub fn new(data_dir: impl Into<PathBuf>) -> Paths {
-        Paths { data_dir: data_dir.into() }
+        Paths {
+            data_dir: data_dir.into(),
+        }
     }
 
     /// Where the plug-in finds `node.json` and the address ledger; the `dataDir` of the CNI configuration.

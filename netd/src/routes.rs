@@ -32,17 +32,28 @@ pub fn plan(nodes: &[NodeFacts], node_name: &str, present: &[Route]) -> Vec<Rout
         let hop = match node.internal_ip {
             // Addresses of our range that no Pod has: an answer at once instead of a loop through the default route.
             _ if node.name == node_name => Hop::Unreachable,
-            Some(gateway) => Hop::Via { gateway, interface: None },
+            Some(gateway) => Hop::Via {
+                gateway,
+                interface: None,
+            },
             None => continue,
         };
         for cidr in &node.pod_cidrs {
             if !wanted.iter().any(|route| overlap(route.destination, *cidr)) {
-                wanted.push(Route { destination: *cidr, hop: hop.clone(), protocol: NODE_ROUTE_PROTOCOL });
+                wanted.push(Route {
+                    destination: *cidr,
+                    hop: hop.clone(),
+                    protocol: NODE_ROUTE_PROTOCOL,
+                });
             }
         }
     }
     let mut changes = Vec::new();
-    let ours = || present.iter().filter(|route| route.protocol == NODE_ROUTE_PROTOCOL);
+    let ours = || {
+        present
+            .iter()
+            .filter(|route| route.protocol == NODE_ROUTE_PROTOCOL)
+    };
     for route in ours().filter(|route| !wanted.iter().any(|want| want.destination == route.destination)) {
         changes.push(RouteChange::Delete(route.clone()));
     }
@@ -116,9 +127,18 @@ mod tests {
 
     fn route(text: &str) -> Route {
         let (range, hop) = text.split_once('>').unwrap();
-        let (hop, protocol) = hop.strip_suffix("/static").map_or((hop, NODE_ROUTE_PROTOCOL), |hop| (hop, 4));
-        let hop = hop.parse().map_or(Hop::Unreachable, |gateway| Hop::Via { gateway, interface: Some(3) });
-        Route { destination: range.parse().unwrap(), hop, protocol }
+        let (hop, protocol) = hop
+            .strip_suffix("/static")
+            .map_or((hop, NODE_ROUTE_PROTOCOL), |hop| (hop, 4));
+        let hop = hop.parse().map_or(Hop::Unreachable, |gateway| Hop::Via {
+            gateway,
+            interface: Some(3),
+        });
+        Route {
+            destination: range.parse().unwrap(),
+            hop,
+            protocol,
+        }
     }
 
     fn show(route: &Route) -> String {
@@ -133,20 +153,44 @@ mod tests {
         let nodes = "a=10.0.0.1:10.244.1.0/24 b=10.0.0.2:10.244.2.0/24";
         check(nodes, "", "add 10.244.1.0/24>!; add 10.244.2.0/24>10.0.0.2");
         check(nodes, "10.244.1.0/24>! 10.244.2.0/24>10.0.0.2", "");
-        check(nodes, "10.244.1.0/24>! 10.244.2.0/24>10.0.0.9", "replace 10.244.2.0/24>10.0.0.2");
-        check(nodes, "10.244.1.0/24>! 10.244.2.0/24>10.0.0.2 10.244.3.0/24>10.0.0.3", "delete 10.244.3.0/24>10.0.0.3");
+        check(
+            nodes,
+            "10.244.1.0/24>! 10.244.2.0/24>10.0.0.9",
+            "replace 10.244.2.0/24>10.0.0.2",
+        );
+        check(
+            nodes,
+            "10.244.1.0/24>! 10.244.2.0/24>10.0.0.2 10.244.3.0/24>10.0.0.3",
+            "delete 10.244.3.0/24>10.0.0.3",
+        );
     }
 
     #[test]
     fn only_our_own_routes_are_touched() {
-        check("a=10.0.0.1:10.244.1.0/24", "10.244.1.0/24>! 10.9.0.0/16>10.0.0.9/static", "");
-        check("a=x:x b=10.0.0.2:10.244.2.0/24", "10.244.2.0/24>10.0.0.9/static", "add 10.244.2.0/24>10.0.0.2");
+        check(
+            "a=10.0.0.1:10.244.1.0/24",
+            "10.244.1.0/24>! 10.9.0.0/16>10.0.0.9/static",
+            "",
+        );
+        check(
+            "a=x:x b=10.0.0.2:10.244.2.0/24",
+            "10.244.2.0/24>10.0.0.9/static",
+            "add 10.244.2.0/24>10.0.0.2",
+        );
     }
 
     #[test]
     fn incomplete_and_conflicting_nodes_do_no_harm() {
         check("a=10.0.0.1:x b=x:10.244.2.0/24 c=10.0.0.3:x", "", "");
-        check("b=10.0.0.2:10.244.1.0/24 a=10.0.0.1:10.244.1.0/24", "", "add 10.244.1.0/24>!");
-        check("b=10.0.0.2:10.0.0.0/8 a=10.0.0.1:10.244.1.0/24", "", "add 10.244.1.0/24>!");
+        check(
+            "b=10.0.0.2:10.244.1.0/24 a=10.0.0.1:10.244.1.0/24",
+            "",
+            "add 10.244.1.0/24>!",
+        );
+        check(
+            "b=10.0.0.2:10.0.0.0/8 a=10.0.0.1:10.244.1.0/24",
+            "",
+            "add 10.244.1.0/24>!",
+        );
     }
 }

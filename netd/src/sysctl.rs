@@ -31,7 +31,8 @@ pub fn prepare_pod_link(name: &str) -> std::io::Result<()> {
 
 fn set(key: &str, value: &str) -> std::io::Result<()> {
     let path = Path::new("/proc/sys/net").join(key);
-    let failed = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     if std::fs::read_to_string(&path).map_err(failed)?.trim() == value {
         return Ok(());
     }

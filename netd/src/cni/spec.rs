@@ -40,7 +40,11 @@ pub struct CniError {
 
 impl CniError {
     pub fn new(code: u32, msg: impl Into<String>, details: impl Into<String>) -> CniError {
-        CniError { code, msg: msg.into(), details: details.into() }
+        CniError {
+            code,
+            msg: msg.into(),
+            details: details.into(),
+        }
     }
 
     pub fn to_json(&self, version: &str) -> Value {
@@ -103,37 +107,77 @@ impl Request {
             Some("DEL") => Command::Del,
             Some("CHECK") => Command::Check,
             Some("VERSION") => Command::Version,
-            Some(other) => return Err(invalid_environment("CNI_COMMAND", &format!("unknown command {other:?}"))),
+            Some(other) => {
+                return Err(invalid_environment(
+                    "CNI_COMMAND",
+                    &format!("unknown command {other:?}"),
+                ));
+            }
             None => return Err(invalid_environment("CNI_COMMAND", "missing")),
         };
         let config: NetConf = serde_json::from_slice(input).map_err(|error| {
-            CniError::new(code::FAILED_TO_DECODE, "the network configuration is not valid", error.to_string())
+            CniError::new(
+                code::FAILED_TO_DECODE,
+                "the network configuration is not valid",
+                error.to_string(),
+            )
         })?;
         if command == Command::Version {
-            return Ok(Request { command, container_id: String::new(), netns: None, ifname: String::new(), config });
+            return Ok(Request {
+                command,
+                container_id: String::new(),
+                netns: None,
+                ifname: String::new(),
+                config,
+            });
         }
         if !SUPPORTED_VERSIONS.contains(&config.cni_version.as_str()) {
-            let details = format!("{:?} asked for, {} supported", config.cni_version, SUPPORTED_VERSIONS.join(", "));
-            return Err(CniError::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details));
+            let details = format!(
+                "{:?} asked for, {} supported",
+                config.cni_version,
+                SUPPORTED_VERSIONS.join(", ")
+            );
+            return Err(CniError::new(
+                code::INCOMPATIBLE_VERSION,
+                "incompatible CNI version",
+                details,
+            ));
         }
-        let container_id = variable("CNI_CONTAINERID").ok_or_else(|| invalid_environment("CNI_CONTAINERID", "missing"))?;
+        let container_id =
+            variable("CNI_CONTAINERID").ok_or_else(|| invalid_environment("CNI_CONTAINERID", "missing"))?;
         if !is_container_id(&container_id) {
-            return Err(invalid_environment("CNI_CONTAINERID", &format!("invalid value {container_id:?}")));
+            return Err(invalid_environment(
+                "CNI_CONTAINERID",
+                &format!("invalid value {container_id:?}"),
+            ));
         }
         let ifname = variable("CNI_IFNAME").ok_or_else(|| invalid_environment("CNI_IFNAME", "missing"))?;
         if !is_interface_name(&ifname) {
-            return Err(invalid_environment("CNI_IFNAME", &format!("invalid value {ifname:?}")));
+            return Err(invalid_environment(
+                "CNI_IFNAME",
+                &format!("invalid value {ifname:?}"),
+            ));
         }
         let netns = variable("CNI_NETNS").map(PathBuf::from);
         if netns.is_none() && command != Command::Del {
             return Err(invalid_environment("CNI_NETNS", "missing"));
         }
-        Ok(Request { command, container_id, netns, ifname, config })
+        Ok(Request {
+            command,
+            container_id,
+            netns,
+            ifname,
+            config,
+        })
     }
 }
 
 fn invalid_environment(name: &str, details: &str) -> CniError {
-    CniError::new(code::INVALID_ENVIRONMENT, format!("invalid environment variable {name}"), details)
+    CniError::new(
+        code::INVALID_ENVIRONMENT,
+        format!("invalid environment variable {name}"),
+        details,
+    )
 }
 
 /// Source: CNI specification, `CNI_CONTAINERID`.
@@ -169,17 +213,32 @@ pub struct Interface {
 
 /// The answer to `ADD`: two interfaces, one address on the second, one default route.
 pub fn added(version: &str, interfaces: &[Interface], address: Ipv4Addr, gateway: Ipv4Addr) -> Value {
-    result(version, interfaces, &format!("{address}/32"), interfaces.len() - 1, Some(gateway))
+    result(
+        version,
+        interfaces,
+        &format!("{address}/32"),
+        interfaces.len() - 1,
+        Some(gateway),
+    )
 }
 
 /// The answer of the loopback plug-in to `ADD`.
 pub fn loopback_added(version: &str, sandbox: &str) -> Value {
-    let interface =
-        Interface { name: "lo".into(), mac: "00:00:00:00:00:00".into(), sandbox: Some(sandbox.to_string()) };
+    let interface = Interface {
+        name: "lo".into(),
+        mac: "00:00:00:00:00:00".into(),
+        sandbox: Some(sandbox.to_string()),
+    };
     result(version, &[interface], "127.0.0.1/8", 0, None)
 }
 
-fn result(version: &str, interfaces: &[Interface], address: &str, on: usize, gateway: Option<Ipv4Addr>) -> Value {
+fn result(
+    version: &str,
+    interfaces: &[Interface],
+    address: &str,
+    on: usize,
+    gateway: Option<Ipv4Addr>,
+) -> Value {
     let mut ip = json!({"address": address, "interface": on});
     if version != "1.0.0" {
         ip["version"] = json!("4"); // required before 1.0.0, gone since
@@ -201,27 +260,60 @@ mod tests {
 
     #[track_caller]
     fn check(environment: &[(&str, &str)], input: &str, expected: Result<Command, u32>) {
-        let lookup = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+        let lookup = |name: &str| {
+            environment
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_string())
+        };
         let outcome = Request::parse(lookup, input.as_bytes());
-        assert_eq!(outcome.map(|request| request.command).map_err(|error| error.code), expected);
+        assert_eq!(
+            outcome.map(|request| request.command).map_err(|error| error.code),
+            expected
+        );
     }
 
     #[test]
     fn requests_are_checked_as_the_specification_says() {
-        let add = [("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "a1"), ("CNI_NETNS", "/n"), ("CNI_IFNAME", "eth0")];
+        let add = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "a1"),
+            ("CNI_NETNS", "/n"),
+            ("CNI_IFNAME", "eth0"),
+        ];
         let with = |name: &str, value: &'static str| {
             add.map(|(key, present)| if key == name { (key, value) } else { (key, present) })
         };
         check(&add, CONF, Ok(Command::Add));
         check(&with("CNI_COMMAND", "DEL"), CONF, Ok(Command::Del));
         check(&with("CNI_COMMAND", "CHECK"), CONF, Ok(Command::Check));
-        check(&[("CNI_COMMAND", "VERSION")], r#"{"cniVersion":"9.0"}"#, Ok(Command::Version));
-        check(&[("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "a"), ("CNI_IFNAME", "eth0")], CONF, Ok(Command::Del));
+        check(
+            &[("CNI_COMMAND", "VERSION")],
+            r#"{"cniVersion":"9.0"}"#,
+            Ok(Command::Version),
+        );
+        check(
+            &[
+                ("CNI_COMMAND", "DEL"),
+                ("CNI_CONTAINERID", "a"),
+                ("CNI_IFNAME", "eth0"),
+            ],
+            CONF,
+            Ok(Command::Del),
+        );
         check(&[], CONF, Err(code::INVALID_ENVIRONMENT));
         check(&with("CNI_COMMAND", "GC"), CONF, Err(code::INVALID_ENVIRONMENT));
-        check(&with("CNI_CONTAINERID", "../x"), CONF, Err(code::INVALID_ENVIRONMENT));
+        check(
+            &with("CNI_CONTAINERID", "../x"),
+            CONF,
+            Err(code::INVALID_ENVIRONMENT),
+        );
         check(&with("CNI_NETNS", ""), CONF, Err(code::INVALID_ENVIRONMENT));
-        check(&with("CNI_IFNAME", "a-name-that-is-too-long"), CONF, Err(code::INVALID_ENVIRONMENT));
+        check(
+            &with("CNI_IFNAME", "a-name-that-is-too-long"),
+            CONF,
+            Err(code::INVALID_ENVIRONMENT),
+        );
         check(&with("CNI_IFNAME", "a/b"), CONF, Err(code::INVALID_ENVIRONMENT));
         check(&add, "{", Err(code::FAILED_TO_DECODE));
         check(&add, r#"{"cniVersion":"0.1.0"}"#, Err(code::INCOMPATIBLE_VERSION));
@@ -230,12 +322,23 @@ mod tests {
     #[test]
     fn results_follow_the_version_asked_in() {
         let ends = [
-            Interface { name: "cpod1".into(), mac: "m".into(), sandbox: None },
-            Interface { name: "eth0".into(), mac: "n".into(), sandbox: Some("/n".into()) },
+            Interface {
+                name: "cpod1".into(),
+                mac: "m".into(),
+                sandbox: None,
+            },
+            Interface {
+                name: "eth0".into(),
+                mac: "n".into(),
+                sandbox: Some("/n".into()),
+            },
         ];
         let gateway = Ipv4Addr::new(169, 254, 1, 1);
         let new = added("1.0.0", &ends, Ipv4Addr::new(10, 0, 0, 1), gateway);
-        assert_eq!(new["ips"], json!([{"address": "10.0.0.1/32", "interface": 1, "gateway": "169.254.1.1"}]));
+        assert_eq!(
+            new["ips"],
+            json!([{"address": "10.0.0.1/32", "interface": 1, "gateway": "169.254.1.1"}])
+        );
         let old = added("0.3.1", &ends, Ipv4Addr::new(10, 0, 0, 1), gateway);
         assert_eq!(old["ips"][0]["version"], "4");
         assert_eq!(old["routes"], json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]));

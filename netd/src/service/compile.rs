@@ -44,7 +44,9 @@ pub fn compile(input: &Input<'_>) -> Ruleset {
     let mut rules = Ruleset::default();
     rules.nat.insert(SERVICES.to_string(), Vec::new());
     rules.nat.insert(NODE_PORTS.to_string(), Vec::new());
-    rules.nat.insert(MARK.to_string(), vec![Rule::new([], Target::SetMark)]);
+    rules
+        .nat
+        .insert(MARK.to_string(), vec![Rule::new([], Target::SetMark)]);
     rules.filter.insert(REJECT.to_string(), Vec::new());
     for port in input.ports {
         add_port(&mut rules, port);
@@ -70,7 +72,8 @@ fn add_port(rules: &mut Ruleset, port: &ServicePort) {
     let cluster_chain = format!("CORTEN-SVC-{hash}");
     let local_chain = format!("CORTEN-LOC-{hash}");
     let external_chain = format!("CORTEN-EXT-{hash}");
-    let is_external = port.node_port.is_some() || !port.external_ips.is_empty() || !port.load_balancer_ips.is_empty();
+    let is_external =
+        port.node_port.is_some() || !port.external_ips.is_empty() || !port.load_balancer_ips.is_empty();
 
     if !cluster.is_empty() {
         add_balancer(rules, port, &cluster_chain, cluster);
@@ -79,8 +82,11 @@ fn add_port(rules: &mut Ruleset, port: &ServicePort) {
         add_balancer(rules, port, &local_chain, local);
     }
 
-    let (internal_target, internal_set) =
-        if port.internal_local { (&local_chain, local) } else { (&cluster_chain, cluster) };
+    let (internal_target, internal_set) = if port.internal_local {
+        (&local_chain, local)
+    } else {
+        (&cluster_chain, cluster)
+    };
     let external_set = if port.external_local { local } else { cluster };
     let refusal = |set: &BTreeSet<SocketAddrV4>| match (has_any, set.is_empty()) {
         (false, _) => Some((Target::Reject, "has no endpoints")),
@@ -89,7 +95,10 @@ fn add_port(rules: &mut Ruleset, port: &ServicePort) {
     };
 
     for ip in &port.cluster_ips {
-        let to = vec![Match::Destination(host(*ip)), Match::Port(port.protocol, port.port)];
+        let to = vec![
+            Match::Destination(host(*ip)),
+            Match::Port(port.protocol, port.port),
+        ];
         match refusal(internal_set) {
             Some((target, why)) => {
                 let rule = Rule::new(to, target).comment(format!("{} {why}", port.name));
@@ -114,7 +123,8 @@ fn add_port(rules: &mut Ruleset, port: &ServicePort) {
     }
     let mut expose = |matches: Vec<Match>, in_chain: &str| {
         if has_any {
-            chain(&mut rules.nat, in_chain).push(Rule::jump(matches.clone(), &external_chain).comment(&port.name));
+            chain(&mut rules.nat, in_chain)
+                .push(Rule::jump(matches.clone(), &external_chain).comment(&port.name));
         }
         if let Some((target, why)) = &external_refusal {
             let mut matches = matches;
@@ -173,18 +183,27 @@ fn add_external(rules: &mut Ruleset, port: &ServicePort, name: &str, cluster_cha
 
 /// A chain that picks one of `endpoints`: the one this client had before, else each with the same probability.
 fn add_balancer(rules: &mut Ruleset, port: &ServicePort, name: &str, endpoints: &BTreeSet<SocketAddrV4>) {
-    let chains: Vec<(String, SocketAddrV4)> =
-        endpoints.iter().map(|endpoint| (endpoint_chain(port, endpoint), *endpoint)).collect();
+    let chains: Vec<(String, SocketAddrV4)> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint_chain(port, endpoint), *endpoint))
+        .collect();
     let balancer = chain(&mut rules.nat, name);
     if let Some(seconds) = port.affinity_seconds {
         for (chain, _) in &chains {
-            let remembered = Match::Remembered { name: chain.clone(), seconds };
+            let remembered = Match::Remembered {
+                name: chain.clone(),
+                seconds,
+            };
             balancer.push(Rule::jump([remembered], chain));
         }
     }
     for (idx, (chain, endpoint)) in chains.iter().enumerate() {
         let left = chains.len() - idx;
-        let matches = if left > 1 { vec![Match::OneIn(left)] } else { Vec::new() };
+        let matches = if left > 1 {
+            vec![Match::OneIn(left)]
+        } else {
+            Vec::new()
+        };
         balancer.push(Rule::jump(matches, chain).comment(format!("{} -> {endpoint}", port.name)));
     }
     for (name, endpoint) in chains {
@@ -200,14 +219,21 @@ fn add_balancer(rules: &mut Ruleset, port: &ServicePort, name: &str, endpoints: 
 }
 
 fn endpoint_chain(port: &ServicePort, endpoint: &SocketAddrV4) -> String {
-    format!("CORTEN-EP-{}", short_hash(&[&port.name, &port.protocol.to_string(), &endpoint.to_string()]))
+    format!(
+        "CORTEN-EP-{}",
+        short_hash(&[&port.name, &port.protocol.to_string(), &endpoint.to_string()])
+    )
 }
 
 /// 16 letters that fit a chain name of at most 28; cryptographic, so that no one can make two Services share a chain.
 fn short_hash(parts: &[&str]) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = Sha256::digest(parts.join("\0"));
-    digest.iter().take(16).map(|byte| ALPHABET[usize::from(byte & 31)] as char).collect()
+    digest
+        .iter()
+        .take(16)
+        .map(|byte| ALPHABET[usize::from(byte & 31)] as char)
+        .collect()
 }
 
 /// Marked packets and what this node's Pods send out of the cluster leave with the node's own address. Traffic to Pods
@@ -231,7 +257,10 @@ fn add_egress(nat: &mut Chains, input: &Input<'_>) {
     nat.insert(POSTROUTING.to_string(), postrouting);
     nat.insert(EGRESS.to_string(), egress);
     // The mark goes first, so that an encapsulated copy of the packet is not masqueraded again.
-    let masquerade = vec![Rule::new([], Target::ClearMark), Rule::new([], Target::Masquerade)];
+    let masquerade = vec![
+        Rule::new([], Target::ClearMark),
+        Rule::new([], Target::Masquerade),
+    ];
     nat.insert(MASQUERADE.to_string(), masquerade);
 }
 

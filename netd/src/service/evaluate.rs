@@ -51,17 +51,34 @@ enum Verdict {
 
 impl World {
     fn new(services: Vec<Value>, slices: Vec<Value>) -> World {
-        let services: Vec<Service> = services.into_iter().map(|value| serde_json::from_value(value).unwrap()).collect();
-        let slices: Vec<EndpointSlice> = slices.into_iter().map(|value| serde_json::from_value(value).unwrap()).collect();
+        let services: Vec<Service> = services
+            .into_iter()
+            .map(|value| serde_json::from_value(value).unwrap())
+            .collect();
+        let slices: Vec<EndpointSlice> = slices
+            .into_iter()
+            .map(|value| serde_json::from_value(value).unwrap())
+            .collect();
         let node = |name: &str, last: u8| NodeFacts {
             name: name.to_string(),
             internal_ip: Some(Ipv4Addr::new(192, 168, 0, last)),
             pod_cidrs: vec![format!("10.244.{last}.0/24").parse().unwrap()],
         };
-        let (nodes, ports) = ([node("a", 1), node("b", 2)], service_ports(&services, &slices, "a"));
-        let mut rules = compile(&Input { ports: &ports, nodes: &nodes, node_name: "a" });
+        let (nodes, ports) = (
+            [node("a", 1), node("b", 2)],
+            service_ports(&services, &slices, "a"),
+        );
+        let mut rules = compile(&Input {
+            ports: &ports,
+            nodes: &nodes,
+            node_name: "a",
+        });
         rules.nat.insert(host_ports::CHAIN.to_string(), Vec::new());
-        World { rules, dice: Cell::new(0), remembered: RefCell::default() }
+        World {
+            rules,
+            dice: Cell::new(0),
+            remembered: RefCell::default(),
+        }
     }
 
     fn matches(&self, one: &Match, packet: &Packet) -> bool {
@@ -83,7 +100,9 @@ impl World {
                 self.dice.set(self.dice.get() + 1);
                 self.dice.get().is_multiple_of(*count)
             }
-            Match::Remembered { name, .. } => self.remembered.borrow().contains(&(name.clone(), packet.source)),
+            Match::Remembered { name, .. } => {
+                self.remembered.borrow().contains(&(name.clone(), packet.source))
+            }
             Match::Remember { name } => {
                 self.remembered.borrow_mut().insert((name.clone(), packet.source));
                 true
@@ -116,9 +135,17 @@ impl World {
     }
 
     fn hook(&self, table: &str, built_in: &str, packet: &mut Packet) -> Verdict {
-        let chains = if table == "nat" { &self.rules.nat } else { &self.rules.filter };
-        let mut hooks = HOOKS.iter().filter(|hook| hook.table == table && hook.built_in == built_in);
-        hooks.next().map_or(Verdict::FellThrough, |hook| self.walk(chains, hook.chain, packet, 0))
+        let chains = if table == "nat" {
+            &self.rules.nat
+        } else {
+            &self.rules.filter
+        };
+        let mut hooks = HOOKS
+            .iter()
+            .filter(|hook| hook.table == table && hook.built_in == built_in);
+        hooks.next().map_or(Verdict::FellThrough, |hook| {
+            self.walk(chains, hook.chain, packet, 0)
+        })
     }
 
     /// One new connection. The answer: `refused`, `dropped`, `host` (the host itself answers), or the destination, with
@@ -135,7 +162,11 @@ impl World {
             marked: false,
             state: ConnectionState::New,
         };
-        let nat = self.hook("nat", if from_host { "OUTPUT" } else { "PREROUTING" }, &mut packet);
+        let nat = self.hook(
+            "nat",
+            if from_host { "OUTPUT" } else { "PREROUTING" },
+            &mut packet,
+        );
         if let Verdict::Dnat(to) = nat {
             packet.destination = to;
         }
@@ -150,12 +181,18 @@ impl World {
             Verdict::Reject => return "refused".to_string(),
             Verdict::Drop => return "dropped".to_string(),
             // With a FORWARD policy of DROP only what we accept passes.
-            Verdict::FellThrough | Verdict::Returned if !from_host && !to_host => return "not accepted".to_string(),
+            Verdict::FellThrough | Verdict::Returned if !from_host && !to_host => {
+                return "not accepted".to_string();
+            }
             _ if to_host => return "host".to_string(),
             _ => {}
         }
         let masqueraded = self.hook("nat", "POSTROUTING", &mut packet) == Verdict::Masquerade;
-        format!("{}{}", packet.destination, if masqueraded { " masqueraded" } else { "" })
+        format!(
+            "{}{}",
+            packet.destination,
+            if masqueraded { " masqueraded" } else { "" }
+        )
     }
 }
 
@@ -177,7 +214,11 @@ fn slice(addresses: &[&str]) -> Value {
     let endpoints: Vec<_> = addresses
         .iter()
         .map(|address| {
-            let node = if is_own_pod(address.parse().unwrap()) { "a" } else { "b" };
+            let node = if is_own_pod(address.parse().unwrap()) {
+                "a"
+            } else {
+                "b"
+            };
             json!({"addresses": [address], "nodeName": node, "conditions": {"ready": true}})
         })
         .collect();
@@ -189,7 +230,12 @@ fn slice(addresses: &[&str]) -> Value {
 #[track_caller]
 fn check(spec: Value, endpoints: &[&str], from: &str, to: &str, expected: &str) {
     let world = World::new(vec![service(spec)], vec![slice(endpoints)]);
-    assert_eq!(world.send(from, to, Protocol::Tcp), expected, "{from} -> {to}\n{:#?}", world.rules);
+    assert_eq!(
+        world.send(from, to, Protocol::Tcp),
+        expected,
+        "{from} -> {to}\n{:#?}",
+        world.rules
+    );
 }
 
 const POD: &str = "10.244.1.9";
@@ -201,15 +247,45 @@ fn cluster_ip_reaches_an_endpoint_from_pods_and_from_the_host() {
     let far = ["10.244.2.2"];
     check(json!({}), &near, POD, "10.96.0.10:80", "10.244.1.2:8080");
     check(json!({}), &far, POD, "10.96.0.10:80", "10.244.2.2:8080");
-    check(json!({}), &far, HOST, "10.96.0.10:80", "10.244.2.2:8080 masqueraded");
-    check(json!({}), &far, CLIENT, "10.96.0.10:80", "10.244.2.2:8080 masqueraded");
-    check(json!({}), &near, POD, "10.96.0.10:81", "10.96.0.10:81 masqueraded");
+    check(
+        json!({}),
+        &far,
+        HOST,
+        "10.96.0.10:80",
+        "10.244.2.2:8080 masqueraded",
+    );
+    check(
+        json!({}),
+        &far,
+        CLIENT,
+        "10.96.0.10:80",
+        "10.244.2.2:8080 masqueraded",
+    );
+    check(
+        json!({}),
+        &near,
+        POD,
+        "10.96.0.10:81",
+        "10.96.0.10:81 masqueraded",
+    );
 }
 
 #[test]
 fn a_pod_that_reaches_itself_is_masqueraded() {
-    check(json!({}), &["10.244.1.9"], POD, "10.96.0.10:80", "10.244.1.9:8080 masqueraded");
-    check(json!({}), &["10.244.1.9"], POD, "192.168.0.1:30080", "10.244.1.9:8080 masqueraded");
+    check(
+        json!({}),
+        &["10.244.1.9"],
+        POD,
+        "10.96.0.10:80",
+        "10.244.1.9:8080 masqueraded",
+    );
+    check(
+        json!({}),
+        &["10.244.1.9"],
+        POD,
+        "192.168.0.1:30080",
+        "10.244.1.9:8080 masqueraded",
+    );
 }
 
 #[test]
@@ -228,8 +304,20 @@ fn no_endpoints_is_refused_everywhere() {
 #[test]
 fn node_ports_answer_on_the_hosts_addresses_but_not_on_loopback() {
     let far = ["10.244.2.2"];
-    check(json!({}), &far, CLIENT, "192.168.0.1:30080", "10.244.2.2:8080 masqueraded");
-    check(json!({}), &far, HOST, "192.168.0.1:30080", "10.244.2.2:8080 masqueraded");
+    check(
+        json!({}),
+        &far,
+        CLIENT,
+        "192.168.0.1:30080",
+        "10.244.2.2:8080 masqueraded",
+    );
+    check(
+        json!({}),
+        &far,
+        HOST,
+        "192.168.0.1:30080",
+        "10.244.2.2:8080 masqueraded",
+    );
     check(json!({}), &far, "127.0.0.1", "127.0.0.1:30080", "host");
     check(json!({}), &far, CLIENT, "192.168.0.1:30081", "host");
     check(json!({}), &far, CLIENT, "192.168.0.1:80", "host");
@@ -239,10 +327,22 @@ fn node_ports_answer_on_the_hosts_addresses_but_not_on_loopback() {
 fn external_policy_local_keeps_the_source_and_this_nodes_endpoints() {
     let local = json!({"externalTrafficPolicy": "Local", "type": "NodePort"});
     let (near, far) = (["10.244.1.2", "10.244.2.2"], ["10.244.2.2"]);
-    check(local.clone(), &near, CLIENT, "192.168.0.1:30080", "10.244.1.2:8080");
+    check(
+        local.clone(),
+        &near,
+        CLIENT,
+        "192.168.0.1:30080",
+        "10.244.1.2:8080",
+    );
     check(local.clone(), &far, CLIENT, "192.168.0.1:30080", "dropped");
     check(local.clone(), &far, POD, "192.168.0.1:30080", "10.244.2.2:8080");
-    check(local.clone(), &far, HOST, "192.168.0.1:30080", "10.244.2.2:8080 masqueraded");
+    check(
+        local.clone(),
+        &far,
+        HOST,
+        "192.168.0.1:30080",
+        "10.244.2.2:8080 masqueraded",
+    );
     check(local.clone(), &far, POD, "10.96.0.10:80", "10.244.2.2:8080");
     check(local, &[], CLIENT, "192.168.0.1:30080", "refused");
 }
@@ -250,21 +350,46 @@ fn external_policy_local_keeps_the_source_and_this_nodes_endpoints() {
 #[test]
 fn internal_policy_local_never_leaves_the_node() {
     let local = json!({"internalTrafficPolicy": "Local"});
-    check(local.clone(), &["10.244.1.2", "10.244.2.2"], POD, "10.96.0.10:80", "10.244.1.2:8080");
+    check(
+        local.clone(),
+        &["10.244.1.2", "10.244.2.2"],
+        POD,
+        "10.96.0.10:80",
+        "10.244.1.2:8080",
+    );
     check(local.clone(), &["10.244.2.2"], POD, "10.96.0.10:80", "dropped");
     check(local.clone(), &[], POD, "10.96.0.10:80", "refused");
-    check(local, &["10.244.2.2"], CLIENT, "192.168.0.1:30080", "10.244.2.2:8080 masqueraded");
+    check(
+        local,
+        &["10.244.2.2"],
+        CLIENT,
+        "192.168.0.1:30080",
+        "10.244.2.2:8080 masqueraded",
+    );
 }
 
 #[test]
 fn external_and_load_balancer_addresses_lead_to_endpoints() {
     let far = ["10.244.2.2"];
-    check(json!({"externalIPs": ["198.51.100.1"]}), &far, CLIENT, "198.51.100.1:80", "10.244.2.2:8080 masqueraded");
-    let mut balanced = service(json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["203.0.113.0/24"]}));
+    check(
+        json!({"externalIPs": ["198.51.100.1"]}),
+        &far,
+        CLIENT,
+        "198.51.100.1:80",
+        "10.244.2.2:8080 masqueraded",
+    );
+    let mut balanced =
+        service(json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["203.0.113.0/24"]}));
     balanced["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.2"}]}});
     let world = World::new(vec![balanced], vec![slice(&far)]);
-    assert_eq!(world.send(CLIENT, "198.51.100.2:80", Protocol::Tcp), "10.244.2.2:8080 masqueraded");
-    assert_eq!(world.send("198.51.100.200", "198.51.100.2:80", Protocol::Tcp), "dropped");
+    assert_eq!(
+        world.send(CLIENT, "198.51.100.2:80", Protocol::Tcp),
+        "10.244.2.2:8080 masqueraded"
+    );
+    assert_eq!(
+        world.send("198.51.100.200", "198.51.100.2:80", Protocol::Tcp),
+        "dropped"
+    );
 }
 
 #[test]
@@ -279,15 +404,27 @@ fn pods_keep_their_address_inside_the_cluster_only() {
 #[test]
 fn another_protocol_is_another_service() {
     let world = World::new(vec![service(json!({}))], vec![slice(&["10.244.1.2"])]);
-    assert_eq!(world.send(POD, "10.96.0.10:80", Protocol::Udp), "10.96.0.10:80 masqueraded");
+    assert_eq!(
+        world.send(POD, "10.96.0.10:80", Protocol::Udp),
+        "10.96.0.10:80 masqueraded"
+    );
 }
 
 #[test]
 fn every_endpoint_gets_its_share() {
     for count in 1..=8usize {
         let addresses: Vec<String> = (1..=count).map(|last| format!("10.244.2.{last}")).collect();
-        let world = World::new(vec![service(json!({}))], vec![slice(&addresses.iter().map(String::as_str).collect::<Vec<_>>())]);
-        let balancer = world.rules.nat.iter().find(|(name, _)| name.starts_with("CORTEN-SVC-")).unwrap().1;
+        let world = World::new(
+            vec![service(json!({}))],
+            vec![slice(&addresses.iter().map(String::as_str).collect::<Vec<_>>())],
+        );
+        let balancer = world
+            .rules
+            .nat
+            .iter()
+            .find(|(name, _)| name.starts_with("CORTEN-SVC-"))
+            .unwrap()
+            .1;
         let (mut left, mut shares) = (1.0, Vec::new());
         for rule in balancer {
             let chance = match rule.matches.first() {
@@ -299,13 +436,19 @@ fn every_endpoint_gets_its_share() {
             left *= 1.0 - chance;
         }
         assert_eq!(shares.len(), count);
-        assert!(shares.iter().all(|share| (share - 1.0 / count as f64).abs() < 1e-9), "{shares:?}");
+        assert!(
+            shares
+                .iter()
+                .all(|share| (share - 1.0 / count as f64).abs() < 1e-9),
+            "{shares:?}"
+        );
     }
 }
 
 #[test]
 fn client_affinity_stays_with_the_first_choice() {
-    let affine = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}});
+    let affine =
+        json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}});
     let addresses = ["10.244.2.1", "10.244.2.2", "10.244.2.3"];
     let world = World::new(vec![service(affine)], vec![slice(&addresses)]);
     let mut first: BTreeMap<String, String> = BTreeMap::new();
@@ -314,7 +457,10 @@ fn client_affinity_stays_with_the_first_choice() {
         let answer = world.send(&client, "10.96.0.10:80", Protocol::Tcp);
         assert_eq!(first.entry(client).or_insert_with(|| answer.clone()), &answer);
     }
-    assert!(first.values().collect::<BTreeSet<_>>().len() > 1, "all clients went to one endpoint");
+    assert!(
+        first.values().collect::<BTreeSet<_>>().len() > 1,
+        "all clients went to one endpoint"
+    );
 }
 
 #[test]
@@ -336,7 +482,13 @@ fn host_ports_lead_to_their_pod_before_node_ports() {
     };
     let rules = host_ports::rules([(Ipv4Addr::new(10, 244, 1, 9), &attachment)].into_iter());
     world.rules.nat.insert(host_ports::CHAIN.to_string(), rules);
-    assert_eq!(world.send(CLIENT, "192.168.0.1:30080", Protocol::Tcp), "10.244.1.9:80");
-    assert_eq!(world.send(POD, "192.168.0.1:30080", Protocol::Tcp), "10.244.1.9:80 masqueraded");
+    assert_eq!(
+        world.send(CLIENT, "192.168.0.1:30080", Protocol::Tcp),
+        "10.244.1.9:80"
+    );
+    assert_eq!(
+        world.send(POD, "192.168.0.1:30080", Protocol::Tcp),
+        "10.244.1.9:80 masqueraded"
+    );
     assert_eq!(world.send("127.0.0.1", "127.0.0.1:30080", Protocol::Tcp), "host");
 }

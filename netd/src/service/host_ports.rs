@@ -16,7 +16,9 @@ pub fn rules<'a>(attachments: impl Iterator<Item = (Ipv4Addr, &'a Attachment)>) 
     let mut rules = Vec::new();
     for (address, attachment) in attachments {
         for mapping in &attachment.port_mappings {
-            let Some(protocol) = Protocol::parse(Some(&mapping.protocol)) else { continue };
+            let Some(protocol) = Protocol::parse(Some(&mapping.protocol)) else {
+                continue;
+            };
             let mut matches = vec![Match::Port(protocol, mapping.host_port)];
             if let Ok(ip) = mapping.host_ip.parse::<Ipv4Addr>()
                 && !ip.is_unspecified()

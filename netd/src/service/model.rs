@@ -77,32 +77,56 @@ pub fn service_ports<'a>(
     }
     let mut ports: Vec<ServicePort> = Vec::new();
     for service in services {
-        let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) else { continue };
+        let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) else {
+            continue;
+        };
         let slices = by_service.get(&(namespace.as_str(), name.as_str()));
-        ports.extend(ports_of(service, slices.map_or(&[][..], Vec::as_slice), node_name));
+        ports.extend(ports_of(
+            service,
+            slices.map_or(&[][..], Vec::as_slice),
+            node_name,
+        ));
     }
     ports.sort_by(|a, b| (&a.name, a.protocol).cmp(&(&b.name, b.protocol)));
     ports
 }
 
 fn ports_of(service: &Service, slices: &[&EndpointSlice], node_name: &str) -> Vec<ServicePort> {
-    let Some(spec) = &service.spec else { return Vec::new() };
-    let other_proxy = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(PROXY_NAME_LABEL));
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
+    let other_proxy = service
+        .metadata
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(PROXY_NAME_LABEL));
     let cluster_ips = cluster_ips(service);
     if other_proxy || spec.type_.as_deref() == Some("ExternalName") || cluster_ips.is_empty() {
         return Vec::new();
     }
     let affinity_seconds = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-        let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+        let configured = spec
+            .session_affinity_config
+            .as_ref()
+            .and_then(|config| config.client_ip.as_ref());
         let seconds = configured.and_then(|client_ip| client_ip.timeout_seconds);
-        seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(DEFAULT_AFFINITY_SECONDS)
+        seconds
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .unwrap_or(DEFAULT_AFFINITY_SECONDS)
     });
     let parse_all = |texts: &Option<Vec<String>>| -> Vec<Ipv4Addr> {
-        texts.iter().flatten().filter_map(|text| text.parse().ok()).collect()
+        texts
+            .iter()
+            .flatten()
+            .filter_map(|text| text.parse().ok())
+            .collect()
     };
     let mut ports = Vec::new();
     for port in spec.ports.iter().flatten() {
-        let (Some(protocol), Ok(number)) = (Protocol::parse(port.protocol.as_deref()), u16::try_from(port.port)) else {
+        let (Some(protocol), Ok(number)) = (
+            Protocol::parse(port.protocol.as_deref()),
+            u16::try_from(port.port),
+        ) else {
             continue;
         };
         let port_name = port.name.as_deref().unwrap_or_default();
@@ -111,7 +135,10 @@ fn ports_of(service: &Service, slices: &[&EndpointSlice], node_name: &str) -> Ve
             protocol,
             port: number,
             cluster_ips: cluster_ips.clone(),
-            node_port: port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0),
+            node_port: port
+                .node_port
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|number| *number != 0),
             external_ips: parse_all(&spec.external_ips),
             load_balancer_ips: load_balancer_ips(service),
             source_ranges: spec
@@ -132,21 +159,36 @@ fn ports_of(service: &Service, slices: &[&EndpointSlice], node_name: &str) -> Ve
 fn full_name(service: &Service, port_name: &str) -> String {
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
-    if port_name.is_empty() { format!("{namespace}/{name}") } else { format!("{namespace}/{name}:{port_name}") }
+    if port_name.is_empty() {
+        format!("{namespace}/{name}")
+    } else {
+        format!("{namespace}/{name}:{port_name}")
+    }
 }
 
 /// IPv4 only; headless Services (`None`) have no address that could be served.
 fn cluster_ips(service: &Service) -> Vec<Ipv4Addr> {
-    let Some(spec) = &service.spec else { return Vec::new() };
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
     let listed = spec.cluster_ips.as_deref().unwrap_or_default();
     let single = spec.cluster_ip.iter().filter(|_| listed.is_empty());
-    listed.iter().chain(single).filter_map(|ip| ip.parse().ok()).collect()
+    listed
+        .iter()
+        .chain(single)
+        .filter_map(|ip| ip.parse().ok())
+        .collect()
 }
 
 fn load_balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
-    let is_load_balancer = service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
+    let is_load_balancer = service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
     let status = service.status.as_ref().filter(|_| is_load_balancer);
-    let ingress = status.and_then(|status| status.load_balancer.as_ref()).and_then(|balancer| balancer.ingress.as_ref());
+    let ingress = status
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|balancer| balancer.ingress.as_ref());
     ingress
         .into_iter()
         .flatten()
@@ -155,22 +197,32 @@ fn load_balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
         .collect()
 }
 
-fn endpoints_of(slices: &[&EndpointSlice], port_name: &str, protocol: Protocol, node_name: &str) -> Vec<Endpoint> {
+fn endpoints_of(
+    slices: &[&EndpointSlice],
+    port_name: &str,
+    protocol: Protocol,
+    node_name: &str,
+) -> Vec<Endpoint> {
     let mut endpoints = Vec::new();
     for slice in slices {
         let port = slice.ports.iter().flatten().find(|port| {
             port.name.as_deref().unwrap_or_default() == port_name
                 && Protocol::parse(port.protocol.as_deref()) == Some(protocol)
         });
-        let Some(number) = port.and_then(|port| port.port).and_then(|number| u16::try_from(number).ok()) else {
+        let Some(number) = port
+            .and_then(|port| port.port)
+            .and_then(|number| u16::try_from(number).ok())
+        else {
             continue;
         };
-        for endpoint in slice.endpoints.iter() {
+        for endpoint in slice.endpoints.iter().flatten() {
             let conditions = endpoint.conditions.as_ref();
             let condition = |value: Option<bool>, absent: bool| value.unwrap_or(absent);
             let is_ready = condition(conditions.and_then(|conditions| conditions.ready), true);
             // The first address stands for the endpoint; the others are the same one. Source: EndpointSlice v1.
-            let Some(address) = endpoint.addresses.first().and_then(|text| text.parse().ok()) else { continue };
+            let Some(address) = endpoint.addresses.first().and_then(|text| text.parse().ok()) else {
+                continue;
+            };
             endpoints.push(Endpoint {
                 address: SocketAddrV4::new(address, number),
                 is_local: endpoint.node_name.as_deref() == Some(node_name),
@@ -187,12 +239,22 @@ fn endpoints_of(slices: &[&EndpointSlice], port_name: &str, protocol: Protocol, 
 fn choose(all: &[Endpoint]) -> Endpoints {
     let pick = |wanted: &dyn Fn(&Endpoint) -> bool| -> BTreeSet<SocketAddrV4> {
         let addresses = |keep: &dyn Fn(&Endpoint) -> bool| -> BTreeSet<SocketAddrV4> {
-            all.iter().filter(|one| wanted(one) && keep(one)).map(|one| one.address).collect()
+            all.iter()
+                .filter(|one| wanted(one) && keep(one))
+                .map(|one| one.address)
+                .collect()
         };
         let ready = addresses(&|one| one.is_ready);
-        if ready.is_empty() { addresses(&|one| one.is_serving && one.is_terminating) } else { ready }
+        if ready.is_empty() {
+            addresses(&|one| one.is_serving && one.is_terminating)
+        } else {
+            ready
+        }
     };
-    Endpoints { cluster: pick(&|_| true), local: pick(&|one| one.is_local) }
+    Endpoints {
+        cluster: pick(&|_| true),
+        local: pick(&|one| one.is_local),
+    }
 }
 
 #[cfg(test)]
@@ -221,10 +283,16 @@ mod tests {
         .unwrap();
         let ports = service_ports([&service], [&slice], "a");
         let text = |set: &BTreeSet<SocketAddrV4>| {
-            set.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" ")
+            set.iter()
+                .map(|address| address.ip().to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(ports[0].name, "shop/web:http");
-        assert_eq!((text(&ports[0].endpoints.cluster), text(&ports[0].endpoints.local)), (cluster.into(), local.into()));
+        assert_eq!(
+            (text(&ports[0].endpoints.cluster), text(&ports[0].endpoints.local)),
+            (cluster.into(), local.into())
+        );
     }
 
     #[test]
@@ -233,7 +301,11 @@ mod tests {
         check("10.0.0.1@a/rs 10.0.0.2@b/rs", "10.0.0.1 10.0.0.2", "10.0.0.1");
         check("10.0.0.1@a/rs 10.0.0.2@b/", "10.0.0.1", "10.0.0.1");
         check("10.0.0.1@a/st 10.0.0.2@b/rs", "10.0.0.2", "10.0.0.1");
-        check("10.0.0.1@a/st 10.0.0.2@b/st 10.0.0.3@b/t", "10.0.0.1 10.0.0.2", "10.0.0.1");
+        check(
+            "10.0.0.1@a/st 10.0.0.2@b/st 10.0.0.3@b/t",
+            "10.0.0.1 10.0.0.2",
+            "10.0.0.1",
+        );
         check("10.0.0.1@a/s 10.0.0.2@b/t", "", "");
     }
 
@@ -246,8 +318,20 @@ mod tests {
         let text: Vec<String> = service_ports([&service], [], "a")
             .iter()
             .map(|port| {
-                let ips: Vec<_> = port.cluster_ips.iter().chain(&port.load_balancer_ips).map(Ipv4Addr::to_string).collect();
-                format!("{} {} {} {:?} {:?}", port.name, port.protocol, ips.join(","), port.node_port, port.affinity_seconds)
+                let ips: Vec<_> = port
+                    .cluster_ips
+                    .iter()
+                    .chain(&port.load_balancer_ips)
+                    .map(Ipv4Addr::to_string)
+                    .collect();
+                format!(
+                    "{} {} {} {:?} {:?}",
+                    port.name,
+                    port.protocol,
+                    ips.join(","),
+                    port.node_port,
+                    port.affinity_seconds
+                )
             })
             .collect();
         assert_eq!(text.join("; "), expected);
@@ -257,9 +341,21 @@ mod tests {
     fn services_without_an_address_are_not_served() {
         let port = serde_json::json!([{"port": 53, "protocol": "UDP", "nodePort": 30053}]);
         let null = serde_json::Value::Null;
-        check_service(serde_json::json!({"clusterIP": "None", "ports": port}), null.clone(), "");
-        check_service(serde_json::json!({"type": "ExternalName", "externalName": "x"}), null.clone(), "");
-        check_service(serde_json::json!({"clusterIP": "fd00::1", "ports": port}), null.clone(), "");
+        check_service(
+            serde_json::json!({"clusterIP": "None", "ports": port}),
+            null.clone(),
+            "",
+        );
+        check_service(
+            serde_json::json!({"type": "ExternalName", "externalName": "x"}),
+            null.clone(),
+            "",
+        );
+        check_service(
+            serde_json::json!({"clusterIP": "fd00::1", "ports": port}),
+            null.clone(),
+            "",
+        );
         check_service(
             serde_json::json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"], "ports": port, "sessionAffinity": "ClientIP"}),
             null,

@@ -65,9 +65,14 @@ pub enum Match {
     /// True once in this many packets.
     OneIn(usize),
     /// The sender was seen by [`Match::Remember`] of the same name within the last so many seconds.
-    Remembered { name: String, seconds: u32 },
+    Remembered {
+        name: String,
+        seconds: u32,
+    },
     /// Always true; remembers the sender.
-    Remember { name: String },
+    Remember {
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +98,11 @@ pub struct Rule {
 
 impl Rule {
     pub fn new(matches: impl Into<Vec<Match>>, target: Target) -> Rule {
-        Rule { matches: matches.into(), target, comment: None }
+        Rule {
+            matches: matches.into(),
+            target,
+            comment: None,
+        }
     }
 
     pub fn jump(matches: impl Into<Vec<Match>>, chain: impl Into<String>) -> Rule {
@@ -133,12 +142,36 @@ pub struct Hook {
 
 /// Where the kernel enters our chains.
 pub const HOOKS: [Hook; 6] = [
-    Hook { table: "nat", built_in: "PREROUTING", chain: "CORTEN-SERVICES" },
-    Hook { table: "nat", built_in: "OUTPUT", chain: "CORTEN-SERVICES" },
-    Hook { table: "nat", built_in: "POSTROUTING", chain: "CORTEN-POSTROUTING" },
-    Hook { table: "filter", built_in: "INPUT", chain: "CORTEN-INPUT" },
-    Hook { table: "filter", built_in: "FORWARD", chain: "CORTEN-FORWARD" },
-    Hook { table: "filter", built_in: "OUTPUT", chain: "CORTEN-OUTPUT" },
+    Hook {
+        table: "nat",
+        built_in: "PREROUTING",
+        chain: "CORTEN-SERVICES",
+    },
+    Hook {
+        table: "nat",
+        built_in: "OUTPUT",
+        chain: "CORTEN-SERVICES",
+    },
+    Hook {
+        table: "nat",
+        built_in: "POSTROUTING",
+        chain: "CORTEN-POSTROUTING",
+    },
+    Hook {
+        table: "filter",
+        built_in: "INPUT",
+        chain: "CORTEN-INPUT",
+    },
+    Hook {
+        table: "filter",
+        built_in: "FORWARD",
+        chain: "CORTEN-FORWARD",
+    },
+    Hook {
+        table: "filter",
+        built_in: "OUTPUT",
+        chain: "CORTEN-OUTPUT",
+    },
 ];
 
 /// Every chain of ours begins so, and nothing else does.
@@ -168,7 +201,11 @@ fn write_match(f: &mut fmt::Formatter<'_>, one: &Match) -> fmt::Result {
             }
         ),
         Match::OneIn(count) => {
-            write!(f, " -m statistic --mode random --probability {:.10}", 1.0 / *count as f64)
+            write!(
+                f,
+                " -m statistic --mode random --probability {:.10}",
+                1.0 / *count as f64
+            )
         }
         Match::Remembered { name, seconds } => {
             write!(f, " -m recent --name {name} --rcheck --seconds {seconds} --reap")
@@ -195,7 +232,10 @@ impl fmt::Display for Rule {
             Target::Dnat(to) => write!(f, " -j DNAT --to-destination {to}"),
             // Fully random ports: two connections masqueraded at the same moment do not pick the same one.
             Target::Masquerade => f.write_str(" -j MASQUERADE --random-fully"),
-            Target::SetMark => write!(f, " -j MARK --set-xmark {MASQUERADE_MARK:#x}/{MASQUERADE_MARK:#x}"),
+            Target::SetMark => write!(
+                f,
+                " -j MARK --set-xmark {MASQUERADE_MARK:#x}/{MASQUERADE_MARK:#x}"
+            ),
             Target::ClearMark => write!(f, " -j MARK --set-xmark 0x0/{MASQUERADE_MARK:#x}"),
         }
     }
