@@ -20,6 +20,7 @@ pub mod pod;
 pub mod quantity;
 pub mod resource;
 pub mod scheduling;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Decoded, FieldValidation, ResourceType, Subresource};
+use super::{ResourceType, Subresource};
 use crate::field::FieldErrors;
 use crate::{Status, meta, names, time};
 
@@ -21,18 +21,6 @@ pub struct CreateContext<'a> {
 }
 
 impl ResourceType {
-    /// Reads a JSON body into canonical form.
-    ///
-    /// # Errors
-    /// 400 with upstream's text for bad JSON, a wrong kind or type, or (Strict) unknown and repeated fields.
-    pub fn decode(&self, body: &[u8], _validation: FieldValidation) -> Result<Decoded, Status> {
-        let value: Value = serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("{e}")))?;
-        Ok(Decoded {
-            value,
-            warnings: Vec::new(),
-        })
-    }
-
     /// Makes a decoded object ready to be stored as a new one: system metadata, generated name, defaults,
     /// no status, validated.
     ///
