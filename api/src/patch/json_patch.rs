@@ -1,26 +1,30 @@
-//! JSON patch (RFC 6902) with upstream's limits and texts.
+//! JSON patch (RFC 6902) with upstream's limits and codes.
 //!
 //! Source of limits and codes: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`.
 
-use json_patch::{Patch, PatchErrorKind};
+use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
 use crate::Status;
 
 /// More operations are refused with 413.
 pub const MAX_OPERATIONS: usize = 10_000;
-/// Bytes a document may grow to through `copy` operations; upstream limits the growth alike.
+/// Bytes that `copy` operations may add to a document in all; upstream bounds them alike.
 pub const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
-/// Applies a JSON patch to `target`.
+/// What a 422 for a failed operation says; kubectl prints exactly this.
+const REJECTED: &str = "the server rejected our request due to an error in our request";
+
+/// Applies a JSON patch to `target`, all of it or nothing.
 ///
 /// # Errors
 /// 400 for a patch that is no JSON patch, 413 for too many operations, 422 when an operation fails.
 pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
     let Some(operations) = patch.as_array() else {
-        return Err(Status::bad_request(
-            "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch",
-        ));
+        let found = crate::schema::decode::word(patch);
+        return Err(Status::bad_request(format!(
+            "json: cannot unmarshal {found} into Go value of type jsonpatch.Patch"
+        )));
     };
     if operations.len() > MAX_OPERATIONS {
         return Err(Status::failure(
@@ -32,65 +36,122 @@ pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
             ),
         ));
     }
-    check_growth(target, operations)?;
-    let patch: Patch = serde_json::from_value(patch.clone())
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    // One clone keeps the current object whole when an operation in the middle fails.
+    let patch: Patch =
+        serde_json::from_value(patch.clone()).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut next = target.clone();
-    json_patch::patch(&mut next, &patch).map_err(|error| {
-        let path = &error.path;
-        let text = match error.kind {
-            PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
-            other => format!(
-                "{} operation does not apply: doc is missing path: \"{path}\": {other}",
-                name(operations, error.operation)
-            ),
-        };
-        unprocessable(text)
-    })?;
+    let mut copied = 0;
+    for operation in patch.0 {
+        if let PatchOperation::Copy(copy) = &operation {
+            copied += copy.from.resolve(&next).map_or(0, size);
+            if copied > MAX_COPIED_BYTES {
+                return Err(rejected());
+            }
+        }
+        // One at a time, without the library's undo log: a failure throws `next` away.
+        let one = Patch(vec![operation]);
+        json_patch::patch_unsafe(&mut next, &one).map_err(|_| rejected())?;
+    }
     *target = next;
     Ok(())
 }
 
-fn name(operations: &[Value], idx: usize) -> &str {
-    operations
-        .get(idx)
-        .and_then(|o| o["op"].as_str())
-        .unwrap_or_default()
+fn rejected() -> Status {
+    Status::failure(422, "Invalid", REJECTED)
 }
 
-fn unprocessable(message: String) -> Status {
-    Status::failure(
-        422,
-        "Invalid",
-        format!("the server rejected our request due to an error in our request: {message}"),
-    )
+/// Roughly the bytes a value takes as text.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(list) => 2 + list.iter().map(|v| 1 + size(v)).sum::<usize>(),
+        Value::Object(map) => 2 + map.iter().map(|(k, v)| 4 + k.len() + size(v)).sum::<usize>(),
+        _ => 8,
+    }
 }
 
-/// Copying a document into itself doubles it with each step; bound the sum before anything is copied.
-fn check_growth(target: &Value, operations: &[Value]) -> Result<(), Status> {
-    let copies = operations.iter().filter(|o| o["op"] == "copy").count();
-    if copies == 0 {
-        return Ok(());
-    }
-    let mut size = serde_json::to_vec(target).map(|b| b.len()).unwrap_or_default();
-    let start = size;
-    for operation in operations {
-        match operation["op"].as_str() {
-            // Each copy adds at most what the document then is.
-            Some("copy") => {
-                let whole = operation["from"]
-                    .as_str()
-                    .is_none_or(|from| from.matches('/').count() < 2);
-                size = size.saturating_add(if whole { size } else { start.min(size) });
-            }
-            _ => size = size.saturating_add(operation.get("value").map_or(0, |v| v.to_string().len())),
-        }
-        if size > MAX_COPIED_BYTES.max(start * 2) {
-            return Err(unprocessable(format!(
-                "the copy operations would make the object larger than {MAX_COPIED_BYTES} bytes"
-            )));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(target: Value, patch: Value, want: Result<Value, u16>) {
+        let mut got = target.clone();
+        let result = json_patch(&mut got, &patch)
+            .map(|()| got.clone())
+            .map_err(|s| s.code);
+        assert_eq!(result, want, "{patch}");
+        if want.is_err() {
+            assert_eq!(got, target, "a failed patch changes nothing");
         }
     }
-    Ok(())
+
+    #[test]
+    fn operations() {
+        let object = || json!({"a": {"b": [1, 2]}});
+        check(
+            object(),
+            json!([{"op": "add", "path": "/a/b/-", "value": 3}]),
+            Ok(json!({"a": {"b": [1, 2, 3]}})),
+        );
+        check(
+            object(),
+            json!([{"op": "remove", "path": "/a/b/0"}]),
+            Ok(json!({"a": {"b": [2]}})),
+        );
+        check(
+            object(),
+            json!([{"op": "replace", "path": "/a", "value": 1}]),
+            Ok(json!({"a": 1})),
+        );
+        check(
+            object(),
+            json!([{"op": "test", "path": "/a/b/0", "value": 1}]),
+            Ok(object()),
+        );
+        check(
+            object(),
+            json!([{"op": "copy", "from": "/a", "path": "/c"}]),
+            Ok(json!({"a": {"b": [1, 2]}, "c": {"b": [1, 2]}})),
+        );
+        check(
+            object(),
+            json!([{"op": "move", "from": "/a/b", "path": "/b"}]),
+            Ok(json!({"a": {}, "b": [1, 2]})),
+        );
+    }
+
+    #[test]
+    fn failures() {
+        let object = || json!({"a": 1});
+        check(
+            object(),
+            json!([{"op": "test", "path": "/a", "value": 2}]),
+            Err(422),
+        );
+        check(
+            object(),
+            json!([{"op": "add", "path": "/b", "value": 2}, {"op": "remove", "path": "/c"}]),
+            Err(422),
+        );
+        check(
+            object(),
+            json!([{"op": "replace", "path": "/c", "value": 2}]),
+            Err(422),
+        );
+        check(object(), json!([{"op": "explode", "path": "/c"}]), Err(400));
+        check(object(), json!({"a": 1}), Err(400));
+        let many: Vec<Value> = (0..=MAX_OPERATIONS)
+            .map(|_| json!({"op": "test", "path": "/a", "value": 1}))
+            .collect();
+        check(object(), Value::Array(many), Err(413));
+    }
+
+    #[test]
+    fn copies_cannot_explode() {
+        let doubling: Vec<Value> = (0..100)
+            .map(|_| json!({"op": "copy", "from": "", "path": "/x"}))
+            .collect();
+        check(json!({"a": "a".repeat(1000)}), Value::Array(doubling), Err(422));
+    }
 }

@@ -460,6 +460,18 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
+/// Go's word for a JSON value's type.
+pub fn word(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// Why a patched object is no object of its kind any more.
 pub struct Misfit {
     pub text: String,
