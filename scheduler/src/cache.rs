@@ -63,7 +63,9 @@ impl Cache {
 
     /// The nodes that exist as objects, with what they offer.
     pub fn offering(&self) -> impl Iterator<Item = (&Node, &Offer)> {
-        self.nodes.iter().filter_map(|node| Some((node, node.offer.as_ref()?)))
+        self.nodes
+            .iter()
+            .filter_map(|node| Some((node, node.offer.as_ref()?)))
     }
 
     pub fn offering_count(&self) -> usize {
@@ -79,7 +81,9 @@ impl Cache {
     }
 
     pub fn pods_with_anti_affinity(&self) -> impl Iterator<Item = (&PodInfo, &Node)> {
-        self.with_anti_affinity.values().map(|(pod, slot)| (&**pod, &self.nodes[*slot]))
+        self.with_anti_affinity
+            .values()
+            .map(|(pod, slot)| (&**pod, &self.nodes[*slot]))
     }
 
     pub fn has_anti_affinity(&self) -> bool {
@@ -115,8 +119,12 @@ impl Cache {
     }
 
     pub fn remove_node(&mut self, name: &str) -> Events {
-        let Some(&slot) = self.slots.get(name) else { return Events::NONE };
-        let Some(old) = self.nodes[slot].offer.take() else { return Events::NONE };
+        let Some(&slot) = self.slots.get(name) else {
+            return Events::NONE;
+        };
+        let Some(old) = self.nodes[slot].offer.take() else {
+            return Events::NONE;
+        };
         self.offering -= 1;
         self.census.replace(Some(&old), None);
         self.touch(slot, Touched::Offer);
@@ -132,7 +140,11 @@ impl Cache {
             let asks_same = !pod.asks_differently(&placed.pod) && pod.terminating == placed.pod.terminating;
             if same_place && asks_same {
                 let confirmed = std::mem::take(&mut placed.assumed);
-                return if confirmed { Events::POD_ADDED } else { Events::NONE };
+                return if confirmed {
+                    Events::POD_ADDED
+                } else {
+                    Events::NONE
+                };
             }
             // Less may be asked for now, and a label may have gone.
             events |= self.remove_pod(&Uid::clone(&pod.uid));
@@ -143,7 +155,9 @@ impl Cache {
 
     /// A Pod left its node: deleted or finished.
     pub fn remove_pod(&mut self, uid: &str) -> Events {
-        let Some(placed) = self.pods.remove(uid) else { return Events::NONE };
+        let Some(placed) = self.pods.remove(uid) else {
+            return Events::NONE;
+        };
         self.with_anti_affinity.remove(uid);
         self.nodes[placed.slot].remove(uid);
         self.touch(placed.slot, Touched::Pods);
@@ -159,7 +173,11 @@ impl Cache {
 
     /// Takes an assumption back; a Pod that was meanwhile seen on a node stays.
     pub fn forget(&mut self, uid: &str) -> Events {
-        if self.is_assumed(uid) { self.remove_pod(uid) } else { Events::NONE }
+        if self.is_assumed(uid) {
+            self.remove_pod(uid)
+        } else {
+            Events::NONE
+        }
     }
 
     pub fn set_namespace(&mut self, name: &str, labels: Labels) -> Events {
@@ -188,10 +206,12 @@ impl Cache {
     fn place(&mut self, node_name: &str, pod: Arc<PodInfo>, assumed: bool) {
         let slot = self.slot(node_name);
         if !pod.relations.anti_affinity.is_empty() {
-            self.with_anti_affinity.insert(Uid::clone(&pod.uid), (Arc::clone(&pod), slot));
+            self.with_anti_affinity
+                .insert(Uid::clone(&pod.uid), (Arc::clone(&pod), slot));
         }
         self.nodes[slot].add(Arc::clone(&pod));
-        self.pods.insert(Uid::clone(&pod.uid), Placed { pod, slot, assumed });
+        self.pods
+            .insert(Uid::clone(&pod.uid), Placed { pod, slot, assumed });
         self.touch(slot, Touched::Pods);
     }
 

@@ -11,7 +11,8 @@ use crate::events::Plugin;
 use crate::node::{Node, Offer};
 use crate::plugins::node_resources::Short;
 use crate::plugins::{
-    image_locality, node_affinity, node_name, node_ports, node_resources, node_unschedulable, taint_toleration,
+    image_locality, node_affinity, node_name, node_ports, node_resources, node_unschedulable,
+    taint_toleration,
 };
 use crate::requirements::Requirements;
 
@@ -64,7 +65,8 @@ impl Verdict {
         let least = node_resources::least_allocated(requirements, node, offer);
         let balanced = node_resources::balanced(requirements, node, offer);
         use crate::plugins::weight;
-        let score = least * weight::NODE_RESOURCES_FIT + balanced * weight::NODE_RESOURCES_BALANCED_ALLOCATION;
+        let score =
+            least * weight::NODE_RESOURCES_FIT + balanced * weight::NODE_RESOURCES_BALANCED_ALLOCATION;
         self.resource_score = score as i16;
     }
 }
@@ -90,7 +92,10 @@ impl Classes {
         self.uses += 1;
         if !self.classes.contains_key(requirements) {
             self.make_room();
-            let fresh = Class { census: u64::MAX, ..Class::default() };
+            let fresh = Class {
+                census: u64::MAX,
+                ..Class::default()
+            };
             self.classes.insert(Arc::clone(requirements), fresh);
         }
         let class = self.classes.get_mut(requirements).expect("inserted above");
@@ -103,7 +108,11 @@ impl Classes {
         if self.classes.len() < MAX_CLASSES {
             return;
         }
-        let oldest = self.classes.iter().min_by_key(|(_, class)| class.last_use).map(|(key, _)| Arc::clone(key));
+        let oldest = self
+            .classes
+            .iter()
+            .min_by_key(|(_, class)| class.last_use)
+            .map(|(key, _)| Arc::clone(key));
         if let Some(key) = oldest {
             self.classes.remove(&key);
         }
@@ -153,9 +162,10 @@ impl Class {
     }
 
     fn judge_images(&mut self, slot: usize, requirements: &Requirements, cache: &Cache) {
-        let score = cache.nodes()[slot].offer.as_ref().map(|offer| {
-            image_locality::score(requirements, offer, cache.census(), cache.offering_count())
-        });
+        let score = cache.nodes()[slot]
+            .offer
+            .as_ref()
+            .map(|offer| image_locality::score(requirements, offer, cache.census(), cache.offering_count()));
         self.verdicts[slot].image_score = score.unwrap_or(0) as i16;
     }
 }

@@ -96,7 +96,10 @@ struct Related<'a> {
 impl<'a> Related<'a> {
     fn count(pod: &'a PodInfo, cache: &'a Cache) -> Option<Self> {
         let asked = !pod.relations.is_empty() || cache.has_anti_affinity();
-        asked.then(|| Related { spread: Spread::count(pod, cache), affinity: Affinity::count(pod, cache) })
+        asked.then(|| Related {
+            spread: Spread::count(pod, cache),
+            affinity: Affinity::count(pod, cache),
+        })
     }
 
     fn refuses(&self, slot: Slot, cache: &Cache) -> Option<Refusal> {
@@ -111,8 +114,11 @@ impl<'a> Related<'a> {
 }
 
 fn diagnose(pod: &PodInfo, cache: &Cache, verdicts: &[Verdict], related: Option<&Related<'_>>) -> Diagnosis {
-    let mut diagnosis =
-        Diagnosis { nodes: cache.offering_count(), never_preempts: pod.never_preempts, ..Diagnosis::default() };
+    let mut diagnosis = Diagnosis {
+        nodes: cache.offering_count(),
+        never_preempts: pod.never_preempts,
+        ..Diagnosis::default()
+    };
     for (node, verdict) in cache.nodes().iter().zip(verdicts) {
         let Some(offer) = &node.offer else { continue };
         let refusal = match verdict.refused {
@@ -126,7 +132,11 @@ fn diagnose(pod: &PodInfo, cache: &Cache, verdicts: &[Verdict], related: Option<
                 .and_then(|related| related.refuses_offer(offer))
                 .expect("a node that nothing refuses would have been chosen"),
         };
-        diagnosis.refuse(refusal, &pod.requirements.requests, preemption(pod, node, refusal));
+        diagnosis.refuse(
+            refusal,
+            &pod.requirements.requests,
+            preemption(pod, node, refusal),
+        );
     }
     diagnosis
 }
@@ -148,7 +158,9 @@ fn refuse_everywhere(pod: &PodInfo, cache: &Cache, unsupported: Unsupported) -> 
         never_preempts: pod.never_preempts,
         ..Diagnosis::default()
     };
-    diagnosis.preemption.insert(Preemption::NotHelpful, diagnosis.nodes);
+    diagnosis
+        .preemption
+        .insert(Preemption::NotHelpful, diagnosis.nodes);
     diagnosis.plugins.insert(match unsupported {
         Unsupported::PersistentVolumeClaims => Plugin::VolumeBinding,
         Unsupported::ResourceClaims => Plugin::DynamicResources,

@@ -64,9 +64,13 @@ impl Refusal {
             Refusal::NodePorts => node_ports::REASON,
             Refusal::Resources(short) => return short.reasons(requests),
             Refusal::Spread(pod_topology_spread::Refusal::Skew) => pod_topology_spread::REASON,
-            Refusal::Spread(pod_topology_spread::Refusal::MissingLabel) => pod_topology_spread::REASON_MISSING_LABEL,
+            Refusal::Spread(pod_topology_spread::Refusal::MissingLabel) => {
+                pod_topology_spread::REASON_MISSING_LABEL
+            }
             Refusal::Affinity(inter_pod_affinity::Refusal::Affinity) => inter_pod_affinity::REASON_AFFINITY,
-            Refusal::Affinity(inter_pod_affinity::Refusal::AntiAffinity) => inter_pod_affinity::REASON_ANTI_AFFINITY,
+            Refusal::Affinity(inter_pod_affinity::Refusal::AntiAffinity) => {
+                inter_pod_affinity::REASON_ANTI_AFFINITY
+            }
             Refusal::Affinity(inter_pod_affinity::Refusal::ExistingAntiAffinity) => {
                 inter_pod_affinity::REASON_EXISTING_ANTI_AFFINITY
             }
@@ -124,10 +128,15 @@ impl Diagnosis {
         }
         let mut message = format!("0/{} nodes are available:", self.nodes);
         match self.unsupported {
-            Some(Unsupported::PersistentVolumeClaims) => message.push_str(" persistentvolumeclaims are not supported yet."),
+            Some(Unsupported::PersistentVolumeClaims) => {
+                message.push_str(" persistentvolumeclaims are not supported yet.")
+            }
             Some(Unsupported::ResourceClaims) => message.push_str(" resourceclaims are not supported yet."),
             None => {
-                let reasons = self.reasons.iter().map(|(reason, count)| (reason.as_str(), *count));
+                let reasons = self
+                    .reasons
+                    .iter()
+                    .map(|(reason, count)| (reason.as_str(), *count));
                 let _ = write!(message, " {}.", histogram(reasons));
             }
         }
@@ -135,8 +144,16 @@ impl Diagnosis {
         if self.never_preempts {
             message.push_str("not eligible due to preemptionPolicy=Never.");
         } else {
-            let texts = self.preemption.iter().map(|(preemption, count)| (preemption.text(), *count));
-            let _ = write!(message, "0/{} nodes are available: {}.", self.nodes, histogram(texts));
+            let texts = self
+                .preemption
+                .iter()
+                .map(|(preemption, count)| (preemption.text(), *count));
+            let _ = write!(
+                message,
+                "0/{} nodes are available: {}.",
+                self.nodes,
+                histogram(texts)
+            );
         }
         message
     }
@@ -155,7 +172,10 @@ mod tests {
 
     #[track_caller]
     fn check(refusals: &[(Refusal, Preemption)], want: &str) {
-        let mut diagnosis = Diagnosis { nodes: refusals.len(), ..Diagnosis::default() };
+        let mut diagnosis = Diagnosis {
+            nodes: refusals.len(),
+            ..Diagnosis::default()
+        };
         for (refusal, preemption) in refusals {
             diagnosis.refuse(*refusal, &Resources::default(), *preemption);
         }
@@ -179,8 +199,16 @@ mod tests {
 
     #[test]
     fn a_pod_that_never_preempts_says_so() {
-        let mut diagnosis = Diagnosis { nodes: 1, never_preempts: true, ..Diagnosis::default() };
-        diagnosis.refuse(Refusal::NodeAffinity, &Resources::default(), Preemption::NotHelpful);
+        let mut diagnosis = Diagnosis {
+            nodes: 1,
+            never_preempts: true,
+            ..Diagnosis::default()
+        };
+        diagnosis.refuse(
+            Refusal::NodeAffinity,
+            &Resources::default(),
+            Preemption::NotHelpful,
+        );
         assert_eq!(
             diagnosis.message(),
             "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to \

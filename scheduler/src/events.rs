@@ -106,7 +106,10 @@ impl Plugin {
                     | Events::POD_REMOVED
             }
             Plugin::InterPodAffinity => {
-                node | Events::NODE_LABELS | Events::POD_ADDED | Events::POD_REMOVED | Events::NAMESPACE_LABELS
+                node | Events::NODE_LABELS
+                    | Events::POD_ADDED
+                    | Events::POD_REMOVED
+                    | Events::NAMESPACE_LABELS
             }
         }
     }

@@ -21,4 +21,7 @@ pub mod pod;
 pub mod queue;
 pub mod requirements;
 pub mod resources;
+mod run;
 pub mod selector;
+
+pub use run::{Config, MAX_IN_FLIGHT, run};

@@ -49,10 +49,23 @@ impl Offer {
         Offer {
             uid: node.metadata.uid.clone().unwrap_or_default(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
-            taints: node.spec.iter().flat_map(|s| s.taints.iter().flatten()).map(Taint::new).collect(),
-            unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
-            allocatable: allocatable.map(|list| Resources::from_list(&list_from_api(list))).unwrap_or_default(),
-            max_pods: allocatable.and_then(|list| list.get("pods")).map_or(0, resources::whole),
+            taints: node
+                .spec
+                .iter()
+                .flat_map(|s| s.taints.iter().flatten())
+                .map(Taint::new)
+                .collect(),
+            unschedulable: node
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.unschedulable)
+                .unwrap_or(false),
+            allocatable: allocatable
+                .map(|list| Resources::from_list(&list_from_api(list)))
+                .unwrap_or_default(),
+            max_pods: allocatable
+                .and_then(|list| list.get("pods"))
+                .map_or(0, resources::whole),
             images: images
                 .into_iter()
                 .flatten()
@@ -82,11 +95,15 @@ impl Offer {
 
 impl Node {
     pub fn named(name: &str) -> Self {
-        Node { name: name.into(), ..Node::default() }
+        Node {
+            name: name.into(),
+            ..Node::default()
+        }
     }
 
     pub fn add(&mut self, pod: Arc<PodInfo>) {
-        self.host_ports.extend(pod.requirements.host_ports.iter().cloned());
+        self.host_ports
+            .extend(pod.requirements.host_ports.iter().cloned());
         self.pods.push(pod);
         self.recount();
     }
@@ -109,8 +126,12 @@ impl Node {
         (self.scoring_milli_cpu, self.scoring_memory) = (0, 0);
         for pod in &self.pods {
             self.requested.add(&pod.requirements.requests);
-            self.scoring_milli_cpu = self.scoring_milli_cpu.saturating_add(pod.requirements.scoring_milli_cpu);
-            self.scoring_memory = self.scoring_memory.saturating_add(pod.requirements.scoring_memory);
+            self.scoring_milli_cpu = self
+                .scoring_milli_cpu
+                .saturating_add(pod.requirements.scoring_milli_cpu);
+            self.scoring_memory = self
+                .scoring_memory
+                .saturating_add(pod.requirements.scoring_memory);
         }
     }
 }

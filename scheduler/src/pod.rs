@@ -49,10 +49,18 @@ impl PodInfo {
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let labels = metadata.labels.clone().unwrap_or_default();
         let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
-        let claims = spec.volumes.iter().flatten().any(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
+        let claims = spec
+            .volumes
+            .iter()
+            .flatten()
+            .any(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
         let unsupported = if claims {
             Some(Unsupported::PersistentVolumeClaims)
-        } else if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        } else if spec
+            .resource_claims
+            .as_ref()
+            .is_some_and(|claims| !claims.is_empty())
+        {
             Some(Unsupported::ResourceClaims)
         } else {
             None
@@ -65,7 +73,10 @@ impl PodInfo {
             node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
             requirements: Arc::new(Requirements::new(&spec)),
             relations: Relations::new(&namespace, &labels, &spec),
-            gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
+            gated: spec
+                .scheduling_gates
+                .as_ref()
+                .is_some_and(|gates| !gates.is_empty()),
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             unsupported,

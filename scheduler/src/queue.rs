@@ -48,8 +48,13 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Active,
-    BackingOff { until: Duration },
-    Unschedulable { since: Duration, by: PluginSet },
+    BackingOff {
+        until: Duration,
+    },
+    Unschedulable {
+        since: Duration,
+        by: PluginSet,
+    },
     /// `schedulingGates` are set.
     Gated,
     /// Taken by [`Queue::pop`] and not yet given back or removed.
@@ -74,8 +79,14 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&uid) else {
             self.arrivals += 1;
             let place = if pod.gated { Place::Gated } else { Place::Active };
-            let entry =
-                Entry { pod, place, attempts: 0, failed_at: now, arrived_at: now, arrival: self.arrivals };
+            let entry = Entry {
+                pod,
+                place,
+                attempts: 0,
+                failed_at: now,
+                arrived_at: now,
+                arrival: self.arrivals,
+            };
             self.entries.insert(Uid::clone(&uid), entry);
             self.enter(&uid, place);
             return;
@@ -119,14 +130,26 @@ impl Queue {
 
     /// The attempt broke on something else than the nodes, so time alone may help.
     pub fn failed(&mut self, now: Duration, uid: &str) {
-        self.attempt_failed(now, uid, |entry| Place::BackingOff { until: entry.backoff_end() });
+        self.attempt_failed(now, uid, |entry| Place::BackingOff {
+            until: entry.backoff_end(),
+        });
     }
 
     fn attempt_failed(&mut self, now: Duration, uid: &str, place: impl FnOnce(&Entry) -> Place) {
-        let Some(entry) = self.entries.get_mut(uid).filter(|entry| entry.place == Place::InFlight) else { return };
+        let Some(entry) = self
+            .entries
+            .get_mut(uid)
+            .filter(|entry| entry.place == Place::InFlight)
+        else {
+            return;
+        };
         entry.attempts = entry.attempts.saturating_add(1);
         entry.failed_at = now;
-        let place = if entry.pod.gated { Place::Gated } else { place(entry) };
+        let place = if entry.pod.gated {
+            Place::Gated
+        } else {
+            place(entry)
+        };
         let uid = Uid::clone(&entry.pod.uid);
         self.enter(&uid, place);
     }
@@ -150,7 +173,10 @@ impl Queue {
     /// When time alone will make a Pod ready; `None` while nothing waits for time.
     pub fn deadline(&self) -> Option<Duration> {
         let backoff = self.backing_off.first().map(|(until, _)| *until);
-        let unschedulable = self.unschedulable.first().map(|(since, _)| *since + MAX_UNSCHEDULABLE);
+        let unschedulable = self
+            .unschedulable
+            .first()
+            .map(|(since, _)| *since + MAX_UNSCHEDULABLE);
         backoff.into_iter().chain(unschedulable).min()
     }
 
@@ -169,7 +195,12 @@ impl Queue {
     }
 
     fn wake(&mut self, now: Duration) {
-        while let Some((until, uid)) = self.backing_off.first().cloned().filter(|(until, _)| *until <= now) {
+        while let Some((until, uid)) = self
+            .backing_off
+            .first()
+            .cloned()
+            .filter(|(until, _)| *until <= now)
+        {
             debug_assert!(until <= now);
             self.leave(&uid);
             self.enter(&uid, Place::Active);
@@ -191,7 +222,9 @@ impl Queue {
     }
 
     fn leave(&mut self, uid: &str) {
-        let Some(entry) = self.entries.get(uid) else { return };
+        let Some(entry) = self.entries.get(uid) else {
+            return;
+        };
         let uid = &entry.pod.uid;
         match entry.place {
             Place::Active => drop(self.active.remove(&entry.rank())),
@@ -210,7 +243,9 @@ impl Queue {
     }
 
     fn enter(&mut self, uid: &Uid, place: Place) {
-        let Some(entry) = self.entries.get_mut(uid) else { return };
+        let Some(entry) = self.entries.get_mut(uid) else {
+            return;
+        };
         entry.place = place;
         match place {
             Place::Active => drop(self.active.insert(entry.rank())),
@@ -226,7 +261,12 @@ impl Queue {
 
 impl Entry {
     fn rank(&self) -> Rank {
-        (Reverse(self.pod.priority), self.arrived_at, self.arrival, Uid::clone(&self.pod.uid))
+        (
+            Reverse(self.pod.priority),
+            self.arrived_at,
+            self.arrival,
+            Uid::clone(&self.pod.uid),
+        )
     }
 
     fn backoff_end(&self) -> Duration {
@@ -236,7 +276,11 @@ impl Entry {
 
     fn ready_place(&self, now: Duration) -> Place {
         let until = self.backoff_end();
-        if self.attempts == 0 || until <= now { Place::Active } else { Place::BackingOff { until } }
+        if self.attempts == 0 || until <= now {
+            Place::Active
+        } else {
+            Place::BackingOff { until }
+        }
     }
 }
 
@@ -248,7 +292,11 @@ mod tests {
     use serde_json::json;
 
     fn pod(name: &str, priority: i32, gated: bool) -> PodInfo {
-        let gates = if gated { json!([{"name": "wait"}]) } else { json!([]) };
+        let gates = if gated {
+            json!([{"name": "wait"}])
+        } else {
+            json!([])
+        };
         let spec = json!({"containers": [], "priority": priority, "schedulingGates": gates});
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "spec": spec}))
             .expect("a Pod");
@@ -270,7 +318,9 @@ mod tests {
             let now = Duration::from_millis(words[0].parse().expect("milliseconds"));
             match words[1..] {
                 ["add", name] => queue.set(now, pod(name, 0, false)),
-                ["add", name, priority] => queue.set(now, pod(name, priority.parse().expect("priority"), false)),
+                ["add", name, priority] => {
+                    queue.set(now, pod(name, priority.parse().expect("priority"), false))
+                }
                 ["gate", name] => queue.set(now, pod(name, 0, true)),
                 ["pop", want] => {
                     let got = queue.pop(now).map_or("-".to_owned(), |pod| pod.name.clone());
@@ -282,7 +332,9 @@ mod tests {
                 ["remove", name] => queue.remove(name),
                 ["pod-removed"] => queue.on(now, Events::POD_REMOVED),
                 ["deadline", want] => {
-                    let got = queue.deadline().map_or("-".to_owned(), |at| at.as_millis().to_string());
+                    let got = queue
+                        .deadline()
+                        .map_or("-".to_owned(), |at| at.as_millis().to_string());
                     assert_eq!(got, want, "{line}");
                 }
                 _ => panic!("unknown step {line}"),

@@ -32,7 +32,10 @@ pub struct Requirements {
 
 impl Requirements {
     pub fn new(spec: &core::PodSpec) -> Self {
-        let node_affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let node_affinity = spec
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.node_affinity.as_ref());
         let required =
             node_affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
         let preferred =
@@ -71,7 +74,11 @@ pub fn normalized_image(name: &str) -> String {
         (Some(colon), Some(slash)) => colon > slash,
         (colon, _) => colon.is_some(),
     };
-    if tagged { name.to_owned() } else { format!("{name}:latest") }
+    if tagged {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -119,7 +126,11 @@ pub struct Taint {
 
 impl Taint {
     pub fn new(taint: &core::Taint) -> Self {
-        Taint { key: taint.key.clone(), value: taint.value.clone().unwrap_or_default(), effect: taint.effect.clone() }
+        Taint {
+            key: taint.key.clone(),
+            value: taint.value.clone().unwrap_or_default(),
+            effect: taint.effect.clone(),
+        }
     }
 }
 
@@ -135,10 +146,20 @@ pub struct Relations {
 
 impl Relations {
     pub fn new(namespace: &str, labels: &Labels, spec: &core::PodSpec) -> Self {
-        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.pod_affinity.as_ref());
-        let anti_affinity = spec.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        let affinity = spec
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.pod_affinity.as_ref());
+        let anti_affinity = spec
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.pod_anti_affinity.as_ref());
         let terms = |terms: Option<&Vec<core::PodAffinityTerm>>| {
-            terms.into_iter().flatten().map(|term| PodTerm::new(namespace, labels, term)).collect()
+            terms
+                .into_iter()
+                .flatten()
+                .map(|term| PodTerm::new(namespace, labels, term))
+                .collect()
         };
         Relations {
             spread: spec
@@ -148,7 +169,9 @@ impl Relations {
                 .filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule")
                 .map(|constraint| SpreadConstraint::new(labels, constraint))
                 .collect(),
-            affinity: terms(affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())),
+            affinity: terms(
+                affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
+            ),
             anti_affinity: terms(
                 anti_affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
             ),

@@ -66,15 +66,24 @@ pub fn requested(spec: &PodSpec) -> Resources {
 pub fn requested_for_scoring(spec: &PodSpec) -> Resources {
     let with_defaults = |container: &Container| {
         let mut container = container.clone();
-        let requests = container.resources.get_or_insert_default().requests.get_or_insert_default();
+        let requests = container
+            .resources
+            .get_or_insert_default()
+            .requests
+            .get_or_insert_default();
         for (name, amount) in [("cpu", DEFAULT_CPU), ("memory", DEFAULT_MEMORY)] {
-            requests.entry(name.to_owned()).or_insert_with(|| ApiQuantity(amount.to_owned()));
+            requests
+                .entry(name.to_owned())
+                .or_insert_with(|| ApiQuantity(amount.to_owned()));
         }
         container
     };
     requested(&PodSpec {
         containers: spec.containers.iter().map(with_defaults).collect(),
-        init_containers: spec.init_containers.as_ref().map(|init| init.iter().map(with_defaults).collect()),
+        init_containers: spec
+            .init_containers
+            .as_ref()
+            .map(|init| init.iter().map(with_defaults).collect()),
         resources: spec.resources.clone(),
         overhead: spec.overhead.clone(),
         ..PodSpec::default()
@@ -99,11 +108,27 @@ mod tests {
     fn scoring_assumes_something_where_nothing_is_named() {
         let container = |requests: Value| json!({"name": "c", "resources": {"requests": requests}});
         check(json!([container(json!({}))]), json!([]), [(0, 0), (100, 200)]);
-        check(json!([{"name": "c"}, {"name": "d"}]), json!([]), [(0, 0), (200, 400)]);
-        check(json!([container(json!({"cpu": "0"}))]), json!([]), [(0, 0), (0, 200)]);
-        check(json!([container(json!({"cpu": "1500m", "memory": "1Gi"}))]), json!([]), [(1500, 1024); 2]);
+        check(
+            json!([{"name": "c"}, {"name": "d"}]),
+            json!([]),
+            [(0, 0), (200, 400)],
+        );
+        check(
+            json!([container(json!({"cpu": "0"}))]),
+            json!([]),
+            [(0, 0), (0, 200)],
+        );
+        check(
+            json!([container(json!({"cpu": "1500m", "memory": "1Gi"}))]),
+            json!([]),
+            [(1500, 1024); 2],
+        );
         let small = container(json!({"cpu": "100m", "memory": "10Mi"}));
-        check(json!([small]), json!([container(json!({"cpu": "2"}))]), [(2000, 10), (2000, 200)]);
+        check(
+            json!([small]),
+            json!([container(json!({"cpu": "2"}))]),
+            [(2000, 10), (2000, 200)],
+        );
     }
 
     #[test]

@@ -41,11 +41,19 @@ impl Requirement {
         };
         let mut values = values.cloned().unwrap_or_default();
         values.sort_unstable();
-        Requirement { key: key.to_owned(), operator, values }
+        Requirement {
+            key: key.to_owned(),
+            operator,
+            values,
+        }
     }
 
     pub fn equals(key: &str, value: &str) -> Self {
-        Requirement { key: key.to_owned(), operator: Operator::In, values: vec![value.to_owned()] }
+        Requirement {
+            key: key.to_owned(),
+            operator: Operator::In,
+            values: vec![value.to_owned()],
+        }
     }
 
     /// `value` is the label's value, `None` when the label is missing.
@@ -80,9 +88,15 @@ pub struct Selector(Option<Vec<Requirement>>);
 impl Selector {
     pub fn new(selector: Option<&LabelSelector>) -> Self {
         Selector(selector.map(|selector| {
-            let equal = selector.match_labels.iter().flatten().map(|(key, value)| Requirement::equals(key, value));
+            let equal = selector
+                .match_labels
+                .iter()
+                .flatten()
+                .map(|(key, value)| Requirement::equals(key, value));
             let expressions = selector.match_expressions.iter().flatten();
-            equal.chain(expressions.map(|e| Requirement::new(&e.key, &e.operator, e.values.as_ref()))).collect()
+            equal
+                .chain(expressions.map(|e| Requirement::new(&e.key, &e.operator, e.values.as_ref())))
+                .collect()
         }))
     }
 
@@ -94,7 +108,9 @@ impl Selector {
     }
 
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.0.as_ref().is_some_and(|all| all.iter().all(|requirement| requirement.matches(labels)))
+        self.0
+            .as_ref()
+            .is_some_and(|all| all.iter().all(|requirement| requirement.matches(labels)))
     }
 
     /// True for `{}`, which matches whatever the labels are.
@@ -115,9 +131,13 @@ impl NodeTerm {
     pub fn new(term: &core::NodeSelectorTerm) -> Self {
         let compile = |requirements: &Option<Vec<core::NodeSelectorRequirement>>| {
             let all = requirements.iter().flatten();
-            all.map(|r| Requirement::new(&r.key, &r.operator, r.values.as_ref())).collect()
+            all.map(|r| Requirement::new(&r.key, &r.operator, r.values.as_ref()))
+                .collect()
         };
-        NodeTerm { labels: compile(&term.match_expressions), fields: compile(&term.match_fields) }
+        NodeTerm {
+            labels: compile(&term.match_expressions),
+            fields: compile(&term.match_fields),
+        }
     }
 
     pub fn matches(&self, node_name: &str, labels: &Labels) -> bool {

@@ -62,8 +62,14 @@ mod tests {
     use super::*;
 
     fn offer(images: &[(&str, i64)]) -> Offer {
-        let images = images.iter().map(|(name, mib)| ((*name).to_owned(), mib * MIB)).collect();
-        Offer { images, ..Offer::default() }
+        let images = images
+            .iter()
+            .map(|(name, mib)| ((*name).to_owned(), mib * MIB))
+            .collect();
+        Offer {
+            images,
+            ..Offer::default()
+        }
     }
 
     /// Two nodes, the first with `images`, the second with `elsewhere`; the Pod runs `wanted`.
@@ -74,7 +80,10 @@ mod tests {
         census.replace(None, Some(&here));
         census.replace(None, Some(&there));
         let images = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let requirements = Requirements { images, ..Requirements::default() };
+        let requirements = Requirements {
+            images,
+            ..Requirements::default()
+        };
         assert_eq!(score(&requirements, &here, &census, 2), want);
     }
 

@@ -55,11 +55,21 @@ impl<'a> Affinity<'a> {
         let mut refused = HashSet::new();
         for (other, node) in cache.pods_with_anti_affinity() {
             let Some(offer) = &node.offer else { continue };
-            let against = other.relations.anti_affinity.iter().filter(|term| matches(term, pod, cache));
+            let against = other
+                .relations
+                .anti_affinity
+                .iter()
+                .filter(|term| matches(term, pod, cache));
             refused.extend(against.filter_map(|term| domain(term, offer)));
         }
         let first_of_its_kind = wanted.is_empty() && affinity.iter().all(|term| matches(term, pod, cache));
-        Affinity { pod, wanted, first_of_its_kind, avoided, refused }
+        Affinity {
+            pod,
+            wanted,
+            first_of_its_kind,
+            avoided,
+            refused,
+        }
     }
 
     pub fn filter(&self, offer: &Offer) -> Option<Refusal> {
@@ -72,7 +82,11 @@ impl<'a> Affinity<'a> {
             Some(Refusal::Affinity)
         } else if relations.anti_affinity.iter().any(at) {
             Some(Refusal::AntiAffinity)
-        } else if self.refused.iter().any(|(key, value)| offer.labels.get(*key).is_some_and(|v| v == value)) {
+        } else if self
+            .refused
+            .iter()
+            .any(|(key, value)| offer.labels.get(*key).is_some_and(|v| v == value))
+        {
             Some(Refusal::ExistingAntiAffinity)
         } else {
             None
@@ -81,9 +95,16 @@ impl<'a> Affinity<'a> {
 }
 
 fn matches(term: &PodTerm, pod: &PodInfo, cache: &Cache) -> bool {
-    term.matches(&pod.namespace, cache.namespace_labels(&pod.namespace), &pod.labels)
+    term.matches(
+        &pod.namespace,
+        cache.namespace_labels(&pod.namespace),
+        &pod.labels,
+    )
 }
 
 fn domain<'a>(term: &'a PodTerm, offer: &'a Offer) -> Option<Domain<'a>> {
-    offer.labels.get(&term.topology_key).map(|value| (term.topology_key.as_str(), value.as_str()))
+    offer
+        .labels
+        .get(&term.topology_key)
+        .map(|value| (term.topology_key.as_str(), value.as_str()))
 }

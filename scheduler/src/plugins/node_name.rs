@@ -16,7 +16,10 @@ mod tests {
     #[test]
     fn only_the_named_node_passes() {
         let check = |requested: &str, want| {
-            let requirements = Requirements { node_name: requested.to_owned(), ..Requirements::default() };
+            let requirements = Requirements {
+                node_name: requested.to_owned(),
+                ..Requirements::default()
+            };
             assert_eq!(filter(&requirements, &Node::named("a")), want, "{requested}");
         };
         check("", true);

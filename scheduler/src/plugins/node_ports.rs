@@ -15,19 +15,32 @@ mod tests {
     use super::*;
     use corten_api::pod::HostPort;
 
-
     fn ports(text: &str) -> Vec<HostPort> {
         let port = |word: &str| {
-            let [ip, protocol, port] = word.split('/').collect::<Vec<_>>().try_into().expect("ip/protocol/port");
-            HostPort { ip: ip.to_owned(), protocol: protocol.to_owned(), port: port.parse().expect("port") }
+            let [ip, protocol, port] = word
+                .split('/')
+                .collect::<Vec<_>>()
+                .try_into()
+                .expect("ip/protocol/port");
+            HostPort {
+                ip: ip.to_owned(),
+                protocol: protocol.to_owned(),
+                port: port.parse().expect("port"),
+            }
         };
         text.split_whitespace().map(port).collect()
     }
 
     #[track_caller]
     fn check(taken: &str, wanted: &str, want: bool) {
-        let node = Node { host_ports: ports(taken), ..Node::default() };
-        let requirements = Requirements { host_ports: ports(wanted), ..Requirements::default() };
+        let node = Node {
+            host_ports: ports(taken),
+            ..Node::default()
+        };
+        let requirements = Requirements {
+            host_ports: ports(wanted),
+            ..Requirements::default()
+        };
         assert_eq!(filter(&requirements, &node), want, "{wanted} beside {taken}");
     }
 

@@ -35,9 +35,18 @@ impl Short {
             (MEMORY, "Insufficient memory"),
             (EPHEMERAL_STORAGE, "Insufficient ephemeral-storage"),
         ];
-        let fixed = named.into_iter().filter(|(bit, _)| self.bits & bit != 0).map(|(_, text)| text.to_owned());
-        let scalar = requests.scalar.keys().enumerate().filter(|(at, _)| self.bits & scalar_bit(*at) != 0);
-        fixed.chain(scalar.map(|(_, name)| format!("Insufficient {name}"))).collect()
+        let fixed = named
+            .into_iter()
+            .filter(|(bit, _)| self.bits & bit != 0)
+            .map(|(_, text)| text.to_owned());
+        let scalar = requests
+            .scalar
+            .keys()
+            .enumerate()
+            .filter(|(at, _)| self.bits & scalar_bit(*at) != 0);
+        fixed
+            .chain(scalar.map(|(_, name)| format!("Insufficient {name}")))
+            .collect()
     }
 }
 
@@ -60,7 +69,12 @@ pub fn filter(requirements: &Requirements, node: &Node, offer: &Offer) -> Short 
     };
     look(CPU, requests.milli_cpu, used.milli_cpu, capacity.milli_cpu);
     look(MEMORY, requests.memory, used.memory, capacity.memory);
-    look(EPHEMERAL_STORAGE, requests.ephemeral_storage, used.ephemeral_storage, capacity.ephemeral_storage);
+    look(
+        EPHEMERAL_STORAGE,
+        requests.ephemeral_storage,
+        used.ephemeral_storage,
+        capacity.ephemeral_storage,
+    );
     for (at, (name, request)) in requests.scalar.iter().enumerate() {
         let of = |resources: &Resources| resources.scalar.get(name).copied().unwrap_or(0);
         look(scalar_bit(at), *request, of(used), of(capacity));
@@ -72,11 +86,19 @@ pub fn filter(requirements: &Requirements, node: &Node, offer: &Offer) -> Short 
 pub fn least_allocated(requirements: &Requirements, node: &Node, offer: &Offer) -> i64 {
     let free = |capacity: i64, used: i64, request: i64| {
         let used = used.saturating_add(request);
-        let score = if used > capacity { 0 } else { (capacity - used).saturating_mul(MAX_NODE_SCORE) / capacity };
-        (capacity != 0).then_some(score)
+        let left = capacity.saturating_sub(used).max(0);
+        (capacity > 0).then(|| (i128::from(left) * i128::from(MAX_NODE_SCORE) / i128::from(capacity)) as i64)
     };
-    let cpu = free(offer.allocatable.milli_cpu, node.scoring_milli_cpu, requirements.scoring_milli_cpu);
-    let memory = free(offer.allocatable.memory, node.scoring_memory, requirements.scoring_memory);
+    let cpu = free(
+        offer.allocatable.milli_cpu,
+        node.scoring_milli_cpu,
+        requirements.scoring_milli_cpu,
+    );
+    let memory = free(
+        offer.allocatable.memory,
+        node.scoring_memory,
+        requirements.scoring_memory,
+    );
     match (cpu, memory) {
         (Some(cpu), Some(memory)) => (cpu + memory) / 2,
         (Some(score), None) | (None, Some(score)) => score,
@@ -92,9 +114,13 @@ pub fn balanced(requirements: &Requirements, node: &Node, offer: &Offer) -> i64 
         return 0;
     }
     let share = |capacity: i64, used: i64, request: i64| {
-        (capacity != 0).then(|| (used.saturating_add(request) as f64 / capacity as f64).min(1.0))
+        (capacity > 0).then(|| (used.saturating_add(request) as f64 / capacity as f64).min(1.0))
     };
-    let cpu = share(offer.allocatable.milli_cpu, node.requested.milli_cpu, requests.milli_cpu);
+    let cpu = share(
+        offer.allocatable.milli_cpu,
+        node.requested.milli_cpu,
+        requests.milli_cpu,
+    );
     let memory = share(offer.allocatable.memory, node.requested.memory, requests.memory);
     let deviation = match (cpu, memory) {
         (Some(cpu), Some(memory)) => ((cpu - memory) / 2.0).abs(),
@@ -137,7 +163,15 @@ mod tests {
             requested: used,
             ..Node::default()
         };
-        (requirements, node, Offer { allocatable: resources(capacity), max_pods, ..Offer::default() })
+        (
+            requirements,
+            node,
+            Offer {
+                allocatable: resources(capacity),
+                max_pods,
+                ..Offer::default()
+            },
+        )
     }
 
     #[track_caller]
@@ -156,25 +190,58 @@ mod tests {
     fn names_every_resource_that_is_short() {
         check("cpu=1000 memory=100", "", "cpu=1000 memory=100", 1, "");
         check("cpu=1000 memory=100", "cpu=1", "cpu=1000", 1, "Insufficient cpu");
-        check("cpu=1000 memory=100", "", "cpu=1001", 1, "Insufficient cpu, beyond capacity");
-        check("cpu=1000 memory=100", "cpu=999", "cpu=2 memory=100", 0, "Too many pods, Insufficient cpu");
+        check(
+            "cpu=1000 memory=100",
+            "",
+            "cpu=1001",
+            1,
+            "Insufficient cpu, beyond capacity",
+        );
+        check(
+            "cpu=1000 memory=100",
+            "cpu=999",
+            "cpu=2 memory=100",
+            0,
+            "Too many pods, Insufficient cpu",
+        );
         check("cpu=10", "", "gpu=1", 1, "Insufficient gpu, beyond capacity");
-        check("gpu=2", "gpu=1", "gpu=2 disk=1", 1, "Insufficient ephemeral-storage, Insufficient gpu, beyond capacity");
+        check(
+            "gpu=2",
+            "gpu=1",
+            "gpu=2 disk=1",
+            1,
+            "Insufficient ephemeral-storage, Insufficient gpu, beyond capacity",
+        );
         check("cpu=10", "cpu=20", "", 1, "");
-        check("cpu=9223372036854775807", "cpu=9223372036854775807", "cpu=1", 1, "Insufficient cpu");
+        check(
+            "cpu=9223372036854775807",
+            "cpu=9223372036854775807",
+            "cpu=1",
+            1,
+            "Insufficient cpu",
+        );
     }
 
     #[track_caller]
     fn check_scores(capacity: &str, used: &str, request: &str, least: i64, even: i64) {
         let (requirements, node, offer) = case(capacity, used, request, 1);
-        let got = (least_allocated(&requirements, &node, &offer), balanced(&requirements, &node, &offer));
+        let got = (
+            least_allocated(&requirements, &node, &offer),
+            balanced(&requirements, &node, &offer),
+        );
         assert_eq!(got, (least, even));
     }
 
     #[test]
     fn scores_follow_kube_schedulers_formulas() {
         check_scores("cpu=4000 memory=10000", "cpu=0", "cpu=3000 memory=5000", 37, 87);
-        check_scores("cpu=4000 memory=10000", "cpu=3000 memory=5000", "cpu=500 memory=2500", 18, 93);
+        check_scores(
+            "cpu=4000 memory=10000",
+            "cpu=3000 memory=5000",
+            "cpu=500 memory=2500",
+            18,
+            93,
+        );
         check_scores("cpu=4000 memory=10000", "", "", 100, 0);
         check_scores("cpu=4000", "", "cpu=2000", 50, 100);
         check_scores("", "", "cpu=1", 0, 100);

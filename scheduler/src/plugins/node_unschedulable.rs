@@ -10,8 +10,15 @@ pub fn filter(requirements: &Requirements, offer: &Offer) -> bool {
     if !offer.unschedulable {
         return true;
     }
-    let taint = Taint { key: TAINT_KEY.to_owned(), value: String::new(), effect: "NoSchedule".to_owned() };
-    requirements.tolerations.iter().any(|toleration| toleration.tolerates(&taint))
+    let taint = Taint {
+        key: TAINT_KEY.to_owned(),
+        value: String::new(),
+        effect: "NoSchedule".to_owned(),
+    };
+    requirements
+        .tolerations
+        .iter()
+        .any(|toleration| toleration.tolerates(&taint))
 }
 
 #[cfg(test)]
@@ -21,10 +28,25 @@ mod tests {
 
     #[track_caller]
     fn check(unschedulable: bool, tolerated_key: Option<&str>, want: bool) {
-        let tolerations = tolerated_key
-            .map(|key| Toleration { key: key.to_owned(), operator: "Exists".to_owned(), ..Toleration::default() });
-        let requirements = Requirements { tolerations: tolerations.into_iter().collect(), ..Requirements::default() };
-        assert_eq!(filter(&requirements, &Offer { unschedulable, ..Offer::default() }), want);
+        let tolerations = tolerated_key.map(|key| Toleration {
+            key: key.to_owned(),
+            operator: "Exists".to_owned(),
+            ..Toleration::default()
+        });
+        let requirements = Requirements {
+            tolerations: tolerations.into_iter().collect(),
+            ..Requirements::default()
+        };
+        assert_eq!(
+            filter(
+                &requirements,
+                &Offer {
+                    unschedulable,
+                    ..Offer::default()
+                }
+            ),
+            want
+        );
     }
 
     #[test]

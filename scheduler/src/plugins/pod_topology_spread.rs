@@ -51,13 +51,22 @@ impl<'a> Spread<'a> {
             return Spread { constraints: counted };
         }
         for (node, offer) in cache.offering() {
-            if !pod.relations.spread.iter().all(|c| offer.labels.contains_key(&c.topology_key)) {
+            if !pod
+                .relations
+                .spread
+                .iter()
+                .all(|c| offer.labels.contains_key(&c.topology_key))
+            {
                 continue;
             }
             let affine = node_affinity::filter(&pod.requirements, node, offer);
             let tolerated = taint_toleration::filter(&pod.requirements, offer);
-            for Counted { constraint, matching, .. } in &mut counted {
-                let counts = (affine || !constraint.honor_node_affinity) && (tolerated || !constraint.honor_node_taints);
+            for Counted {
+                constraint, matching, ..
+            } in &mut counted
+            {
+                let counts = (affine || !constraint.honor_node_affinity)
+                    && (tolerated || !constraint.honor_node_taints);
                 if counts {
                     let domain = offer.labels[&constraint.topology_key].as_str();
                     *matching.entry(domain).or_default() += matching_pods(pod, constraint, node);
@@ -73,7 +82,13 @@ impl<'a> Spread<'a> {
     }
 
     pub fn filter(&self, offer: &Offer) -> Option<Refusal> {
-        for Counted { constraint, matching, least, itself } in &self.constraints {
+        for Counted {
+            constraint,
+            matching,
+            least,
+            itself,
+        } in &self.constraints
+        {
             let Some(domain) = offer.labels.get(&constraint.topology_key) else {
                 return Some(Refusal::MissingLabel);
             };

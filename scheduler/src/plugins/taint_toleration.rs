@@ -9,7 +9,10 @@ use crate::requirements::{Requirements, Taint};
 pub const REASON: &str = "node(s) had untolerated taint(s)";
 
 pub fn filter(requirements: &Requirements, offer: &Offer) -> bool {
-    !offer.taints.iter().any(|taint| taint.effect != "PreferNoSchedule" && untolerated(requirements, taint))
+    !offer
+        .taints
+        .iter()
+        .any(|taint| taint.effect != "PreferNoSchedule" && untolerated(requirements, taint))
 }
 
 /// How many `PreferNoSchedule` taints the Pod does not tolerate.
@@ -20,11 +23,18 @@ pub fn score(requirements: &Requirements, offer: &Offer) -> i64 {
 
 /// `most` is the highest count among the nodes that passed the filters.
 pub fn normalize(count: i64, most: i64) -> i64 {
-    if most == 0 { MAX_NODE_SCORE } else { MAX_NODE_SCORE - MAX_NODE_SCORE * count / most }
+    if most == 0 {
+        MAX_NODE_SCORE
+    } else {
+        MAX_NODE_SCORE - MAX_NODE_SCORE * count / most
+    }
 }
 
 fn untolerated(requirements: &Requirements, taint: &Taint) -> bool {
-    !requirements.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    !requirements
+        .tolerations
+        .iter()
+        .any(|toleration| toleration.tolerates(taint))
 }
 
 #[cfg(test)]
@@ -38,17 +48,43 @@ mod tests {
         let taints = taints.split_whitespace().map(|taint| {
             let (key, rest) = taint.split_once('=').expect("key=");
             let (value, effect) = rest.split_once(':').expect("value:effect");
-            Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() }
+            Taint {
+                key: key.to_owned(),
+                value: value.to_owned(),
+                effect: effect.to_owned(),
+            }
         });
         let tolerations = toleration.map(|words| {
-            let words: Vec<String> =
-                words.split(' ').map(|word| if word == "*" { String::new() } else { word.to_owned() }).collect();
+            let words: Vec<String> = words
+                .split(' ')
+                .map(|word| {
+                    if word == "*" {
+                        String::new()
+                    } else {
+                        word.to_owned()
+                    }
+                })
+                .collect();
             let [key, operator, value, effect] = words.try_into().expect("four words");
-            Toleration { key, operator, value, effect }
+            Toleration {
+                key,
+                operator,
+                value,
+                effect,
+            }
         });
-        let offer = Offer { taints: taints.collect(), ..Offer::default() };
-        let requirements = Requirements { tolerations: tolerations.into_iter().collect(), ..Requirements::default() };
-        assert_eq!((filter(&requirements, &offer), score(&requirements, &offer)), (passes, disliked));
+        let offer = Offer {
+            taints: taints.collect(),
+            ..Offer::default()
+        };
+        let requirements = Requirements {
+            tolerations: tolerations.into_iter().collect(),
+            ..Requirements::default()
+        };
+        assert_eq!(
+            (filter(&requirements, &offer), score(&requirements, &offer)),
+            (passes, disliked)
+        );
     }
 
     #[test]
@@ -69,6 +105,9 @@ mod tests {
 
     #[test]
     fn fewer_disliked_taints_score_higher() {
-        assert_eq!((normalize(0, 0), normalize(0, 2), normalize(1, 2), normalize(2, 2)), (100, 100, 50, 0));
+        assert_eq!(
+            (normalize(0, 0), normalize(0, 2), normalize(1, 2), normalize(2, 2)),
+            (100, 100, 50, 0)
+        );
     }
 }
