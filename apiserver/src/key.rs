@@ -56,29 +56,16 @@ pub fn prefix_range(prefix: &str) -> Range<Bytes> {
     Bytes::copy_from_slice(prefix.as_bytes())..Bytes::from(end)
 }
 
-/// Namespace (if any) and name in `key`, whose resource has `keys`.
-#[must_use]
-pub fn split<'a>(keys: &Keys<'_>, key: &'a [u8]) -> Option<(Option<&'a str>, &'a str)> {
-    let text = std::str::from_utf8(key).ok()?;
-    let rest = text.strip_prefix(keys.prefix(None).as_str())?;
-    if keys.namespaced {
-        let (namespace, name) = rest.split_once('/')?;
-        Some((Some(namespace), name))
-    } else {
-        Some((None, rest))
-    }
-}
-
 /// Where one Service address is recorded as taken.
 #[must_use]
 pub fn service_address(ip: std::net::IpAddr) -> Bytes {
     Bytes::from(format!("/corten.dev.internal/serviceips/{ip}"))
 }
 
-/// Where one node port is recorded as taken. Ports of different protocols do not collide.
+/// Where one node port is recorded as taken, for all protocols at once as upstream does.
 #[must_use]
-pub fn node_port(protocol: &str, port: u16) -> Bytes {
-    Bytes::from(format!("/corten.dev.internal/nodeports/{protocol}/{port}"))
+pub fn node_port(port: u16) -> Bytes {
+    Bytes::from(format!("/corten.dev.internal/nodeports/{port}"))
 }
 
 #[cfg(test)]
@@ -100,7 +87,7 @@ mod tests {
     fn check(keys: Keys<'_>, namespace: Option<&str>, name: &str, want: &str) {
         let key = keys.object(namespace, name);
         assert_eq!(key, want);
-        assert_eq!(split(&keys, &key), Some((namespace, name)));
+
         assert!(keys.range(namespace).contains(&key));
         assert!(keys.range(None).contains(&key));
     }

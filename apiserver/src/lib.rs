@@ -2,12 +2,157 @@
 //!
 //! Knows requests and the registry of kinds. Must not know what controllers, the scheduler or nodes do
 //! with objects, and keeps nothing that another front end would need.
+//!
+//! A request walks: `serve` (TLS, identity) → `service` (route, authorize, count) → `dispatch` (which verb on which
+//! resource) → `read` or `write` → `respond`. Decisions are plain functions; `dispatch`, `serve` and
+//! `write::transact` are the only places that wait.
 
+mod authorize;
 pub mod body;
+pub mod bootstrap;
+mod connect;
+mod discovery;
+mod dispatch;
+mod health;
 pub mod identity;
+mod in_process;
 mod key;
+mod metrics;
 mod negotiate;
+mod openapi;
 pub mod pki;
 mod query;
+mod read;
+mod respond;
 mod route;
+mod serve;
+mod service;
 mod stored;
+mod write;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use corten_api::Status;
+use corten_store::{Store, StoreError};
+use ipnet::Ipv4Net;
+use tokio_util::sync::CancellationToken;
+
+pub use identity::User;
+pub use in_process::InProcess;
+
+/// The Kubernetes version this server speaks, as clients read it.
+pub const KUBERNETES_VERSION: &str = "v1.36.0";
+
+/// What a server has to know about its cluster. The same on every server but for `advertise_address` and `port`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where Service addresses come from; its first address is the Service `kubernetes`.
+    pub service_cidr: Ipv4Net,
+    pub node_ports: RangeInclusive<u16>,
+    /// Where Pods reach this server: the endpoint of the Service `kubernetes`.
+    pub advertise_address: IpAddr,
+    /// The TLS port.
+    pub port: u16,
+    /// The cluster's CA certificate, published in every namespace.
+    pub ca_pem: String,
+}
+
+impl Config {
+    /// The defaults of a cluster: Services in 10.96.0.0/16, node ports 30000-32767, port 6443.
+    #[must_use]
+    pub fn new(advertise_address: IpAddr, ca_pem: impl Into<String>) -> Config {
+        Config {
+            service_cidr: "10.96.0.0/16".parse().expect("a CIDR"),
+            node_ports: 30_000..=32_767,
+            advertise_address,
+            port: 6443,
+            ca_pem: ca_pem.into(),
+        }
+    }
+
+    /// The address of the Service `kubernetes`: the first of the range.
+    #[must_use]
+    pub fn kubernetes_service_ip(&self) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::from(u32::from(self.service_cidr.network()).saturating_add(1))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Config {
+        Config::new(IpAddr::from([127, 0, 0, 1]), "test CA")
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// `None`: no usable client certificate.
+    pub user: Option<User>,
+    /// `None`: in this process.
+    pub address: Option<SocketAddr>,
+}
+
+/// A cheap handle on one front end.
+#[derive(Clone)]
+pub struct ApiServer(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub store: Store,
+    pub config: Config,
+    pub metrics: metrics::Metrics,
+    /// Ends all watches at shutdown.
+    pub closing: CancellationToken,
+    /// The bootstrap objects exist.
+    pub bootstrapped: AtomicBool,
+}
+
+impl ApiServer {
+    #[must_use]
+    pub fn new(store: Store, config: Config) -> ApiServer {
+        ApiServer(Arc::new(Inner {
+            store,
+            config,
+            metrics: metrics::Metrics::default(),
+            closing: CancellationToken::new(),
+            bootstrapped: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// A tower service that acts as `user` in this process: same admission, same answers, no sockets. It fits
+    /// `kube::Client::new`.
+    #[must_use]
+    pub fn in_process(&self, user: User) -> InProcess {
+        InProcess::new(self.clone(), user)
+    }
+}
+
+/// What a failing store means to a client.
+fn store_status(error: &StoreError) -> Status {
+    match error {
+        StoreError::Overloaded { .. } => {
+            Status::too_many_requests("The server is overloaded, please try again later", 1)
+        }
+        StoreError::TooLarge { max, .. } => Status::too_large(*max),
+        StoreError::NotLeader { .. } | StoreError::Unavailable(_) | StoreError::Closed => {
+            Status::service_unavailable(error.to_string())
+        }
+        StoreError::Ambiguous(_) => {
+            Status::timeout("request did not complete within the allotted timeout", 1)
+        }
+        StoreError::Invalid(_) | StoreError::Future { .. } => {
+            tracing::error!(%error, "store refused a request of ours");
+            Status::internal(error)
+        }
+    }
+}
+
+fn damaged(damaged: stored::Damaged) -> Status {
+    tracing::error!("a stored object is damaged");
+    Status::internal(damaged)
+}

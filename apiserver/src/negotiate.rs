@@ -59,9 +59,9 @@ pub struct Accepted {
 pub struct NotAcceptable;
 
 /// Media types answers can take, for error texts.
-pub const ACCEPTED: &str = "application/json, application/yaml";
+pub const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
 /// Media types bodies can have, for error texts.
-pub const READABLE: &str = "application/json, application/yaml";
+pub const READABLE: [&str; 2] = ["application/json", "application/yaml"];
 
 /// One part of an `Accept` header.
 struct Clause<'a> {
@@ -200,14 +200,6 @@ pub enum BodyFormat {
     Yaml,
 }
 
-/// How a patch body is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PatchFormat {
-    Json,
-    Merge,
-    Strategic,
-}
-
 /// A `Content-Type` that is not served: `415 UnsupportedMediaType`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsupported(pub String);
@@ -227,17 +219,6 @@ pub fn body_format(header: Option<&str>) -> Result<BodyFormat, Unsupported> {
     match essence(header.unwrap_or_default()).as_str() {
         "" | "application/json" | "*/*" => Ok(BodyFormat::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
-        other => Err(Unsupported(other.to_owned())),
-    }
-}
-
-/// # Errors
-/// A type that is no patch, or server-side apply, which this server does not speak yet.
-pub fn patch_format(header: Option<&str>) -> Result<PatchFormat, Unsupported> {
-    match essence(header.unwrap_or_default()).as_str() {
-        "application/json-patch+json" => Ok(PatchFormat::Json),
-        "application/merge-patch+json" => Ok(PatchFormat::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchFormat::Strategic),
         other => Err(Unsupported(other.to_owned())),
     }
 }
@@ -316,7 +297,7 @@ mod tests {
             Ok(BodyFormat::Json)
         );
         assert!(body_format(Some("application/vnd.kubernetes.protobuf")).is_err());
-        assert!(patch_format(Some("application/apply-patch+yaml")).is_err());
+
         assert_eq!(
             yaml_to_json(b"a: [1, yes, \"2\"]\n").expect("yaml"),
             r#"{"a":[1,true,"2"]}"#

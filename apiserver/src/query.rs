@@ -2,6 +2,7 @@
 //!
 //! Knows parameter names and their values. Must not know what a verb does with them.
 
+use corten_api::{FieldValidation, Status};
 use percent_encoding::percent_decode_str;
 
 /// Decoded parameters in their order. Bounded by the request line's own limit.
@@ -124,40 +125,20 @@ impl ListOptions {
     }
 }
 
-/// `fieldValidation` of a write. Source: Kubernetes API concepts, "Field validation"; `Warn` is the default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Validation {
-    Ignore,
-    #[default]
-    Warn,
-    Strict,
-}
-
 /// Parameters of create, update and patch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     pub dry_run: bool,
-    pub validation: Validation,
+    pub validation: FieldValidation,
 }
 
 impl WriteOptions {
     /// # Errors
     /// A `dryRun` that is not `All`, or an unknown `fieldValidation`.
-    pub fn parse(query: &Query) -> Result<WriteOptions, BadParameter> {
-        let validation = match query.get("fieldValidation") {
-            None | Some("" | "Warn") => Validation::Warn,
-            Some("Ignore") => Validation::Ignore,
-            Some("Strict") => Validation::Strict,
-            Some(other) => {
-                return Err(BadParameter(format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
-            }
-        };
-        Ok(WriteOptions {
-            dry_run: dry_run(query.all("dryRun"))?,
-            validation,
-        })
+    pub fn parse(query: &Query) -> Result<WriteOptions, Status> {
+        let validation = FieldValidation::parse(query.get("fieldValidation").unwrap_or_default())?;
+        let dry_run = dry_run(query.all("dryRun")).map_err(|error| Status::bad_request(error.0))?;
+        Ok(WriteOptions { dry_run, validation })
     }
 }
 
@@ -249,7 +230,7 @@ mod tests {
             parse("dryRun=All&fieldValidation=Strict"),
             Ok(WriteOptions {
                 dry_run: true,
-                validation: Validation::Strict
+                validation: FieldValidation::Strict
             })
         );
         assert_eq!(parse("dryRun=some"), Err(()));

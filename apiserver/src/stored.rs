@@ -21,11 +21,31 @@ const OPENING: &[u8] = b"{\"metadata\":{";
 #[error("stored object is damaged")]
 pub struct Damaged;
 
-/// `apiVersion` and `kind` of the objects of one resource.
+/// `apiVersion` (in its two parts) and `kind` of the objects of one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeMeta<'a> {
-    pub api_version: &'a str,
+    /// Empty for the core group.
+    pub group: &'a str,
+    pub version: &'a str,
     pub kind: &'a str,
+}
+
+impl TypeMeta<'_> {
+    /// Appends `v1` or `apps/v1`.
+    pub fn write_api_version(&self, out: &mut Vec<u8>) {
+        if !self.group.is_empty() {
+            out.extend_from_slice(self.group.as_bytes());
+            out.push(b'/');
+        }
+        out.extend_from_slice(self.version.as_bytes());
+    }
+
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        let mut out = Vec::new();
+        self.write_api_version(&mut out);
+        String::from_utf8(out).expect("made of strings")
+    }
 }
 
 /// The stored bytes of `object`. `fields` are its selectable fields.
@@ -137,19 +157,13 @@ impl<'a> Stored<'a> {
         Ok(Head { labels, fields, uid })
     }
 
-    /// The JSON as stored.
-    #[must_use]
-    pub fn json(&self) -> &'a [u8] {
-        self.json
-    }
-
     /// Appends the whole object as a client sees it.
     pub fn write_object(&self, out: &mut Vec<u8>, meta: TypeMeta<'_>, revision: u64) {
-        out.reserve(self.json.len() + meta.api_version.len() + meta.kind.len() + 80);
+        out.reserve(self.json.len() + meta.group.len() + meta.kind.len() + 96);
         out.extend_from_slice(b"{\"kind\":\"");
         out.extend_from_slice(meta.kind.as_bytes());
         out.extend_from_slice(b"\",\"apiVersion\":\"");
-        out.extend_from_slice(meta.api_version.as_bytes());
+        meta.write_api_version(out);
         out.extend_from_slice(b"\",");
         self.write_rest(out, revision);
     }
@@ -175,7 +189,7 @@ impl<'a> Stored<'a> {
     pub fn parse(&self, meta: TypeMeta<'_>, revision: u64) -> Result<Value, Damaged> {
         let mut value: Value = serde_json::from_slice(self.json).map_err(|_| Damaged)?;
         let top = value.as_object_mut().ok_or(Damaged)?;
-        top.insert("apiVersion".into(), meta.api_version.into());
+        top.insert("apiVersion".into(), meta.api_version().into());
         top.insert("kind".into(), meta.kind.into());
         let metadata = top
             .get_mut("metadata")
@@ -261,7 +275,8 @@ mod tests {
     use serde_json::json;
 
     const POD: TypeMeta<'static> = TypeMeta {
-        api_version: "v1",
+        group: "",
+        version: "v1",
         kind: "Pod",
     };
 

@@ -1,0 +1,162 @@
+//! What exists in every cluster from its first moment: four namespaces and the Service `kubernetes`.
+//!
+//! Runs through the same verbs as any client, so it is safe to run on every server at every start.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use corten_api::resource::Subresource;
+use corten_api::{FieldValidation, Status, meta, registry};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::ApiServer;
+use crate::write::{Env, Payload, Subject, create, transact, update};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+#[derive(Debug, thiserror::Error)]
+#[error("make {what}")]
+pub struct BootstrapError {
+    pub what: String,
+    #[source]
+    pub source: Status,
+}
+
+impl ApiServer {
+    /// Makes what is missing; `/readyz` fails until it is done. The endpoint of the Service follows a new advertise
+    /// address.
+    ///
+    /// # Errors
+    /// The first object that could not be made.
+    pub async fn bootstrap(&self) -> Result<(), BootstrapError> {
+        for name in NAMESPACES {
+            self.ensure(
+                "",
+                "namespaces",
+                "",
+                json!({ "metadata": { "name": name } }),
+                false,
+            )
+            .await?;
+        }
+        self.ensure("", "services", "default", self.service(), false)
+            .await?;
+        self.ensure("", "endpoints", "default", self.endpoints(), true)
+            .await?;
+        self.ensure(
+            "discovery.k8s.io",
+            "endpointslices",
+            "default",
+            self.endpoint_slice(),
+            true,
+        )
+        .await?;
+        self.inner().bootstrapped.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn service(&self) -> Value {
+        let config = &self.inner().config;
+        json!({
+            "metadata": {
+                "name": "kubernetes",
+                "labels": { "component": "apiserver", "provider": "kubernetes" },
+            },
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": config.kubernetes_service_ip().to_string(),
+                "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": config.port }],
+                "sessionAffinity": "None",
+            },
+        })
+    }
+
+    fn endpoints(&self) -> Value {
+        let config = &self.inner().config;
+        json!({
+            "metadata": {
+                "name": "kubernetes",
+                "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+            },
+            "subsets": [{
+                "addresses": [{ "ip": config.advertise_address.to_string() }],
+                "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
+            }],
+        })
+    }
+
+    fn endpoint_slice(&self) -> Value {
+        let config = &self.inner().config;
+        let family = if matches!(config.advertise_address, IpAddr::V4(_)) {
+            "IPv4"
+        } else {
+            "IPv6"
+        };
+        json!({
+            "metadata": {
+                "name": "kubernetes",
+                "labels": { "kubernetes.io/service-name": "kubernetes" },
+            },
+            "addressType": family,
+            "endpoints": [{
+                "addresses": [config.advertise_address.to_string()],
+                "conditions": { "ready": true },
+            }],
+            "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
+        })
+    }
+
+    /// Creates the object if it is not there; `refresh`: puts its content in the place of what is there.
+    async fn ensure(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        object: Value,
+        refresh: bool,
+    ) -> Result<(), BootstrapError> {
+        let name = meta::name(&object).to_owned();
+        let failed = |source| BootstrapError {
+            what: format!("{plural} {name}"),
+            source,
+        };
+        let ty = registry()
+            .lookup(group, "v1", plural)
+            .expect("bootstrap objects are of built-in kinds");
+        let subject = Subject { ty, namespace };
+        let (config, store) = (&self.inner().config, &self.inner().store);
+        let bytes = serde_json::to_vec(&object).expect("a JSON value serialises");
+        let object = ty.decode(&bytes, FieldValidation::Strict).map_err(failed)?.value;
+        let mut env = Env::new(Timestamp::now());
+        let written = transact(store, false, |snapshot| match subject.read(snapshot, &name) {
+            Err(status) if status.is_not_found() => {
+                create::decide(config, subject, snapshot, &object, false, &mut env)
+            }
+            Err(status) => Err(status),
+            Ok(current) if refresh => {
+                let mut wanted = current.value.clone();
+                for (field, value) in object.as_object().into_iter().flatten() {
+                    if field != "metadata" {
+                        wanted[field] = value.clone();
+                    }
+                }
+                update::decide(
+                    config,
+                    subject,
+                    snapshot,
+                    &name,
+                    wanted,
+                    Subresource::Main,
+                    &mut env,
+                )
+            }
+            Ok(_) => Ok(crate::write::Decision::Nothing(crate::write::Answered {
+                code: http::StatusCode::OK,
+                payload: Payload::Value(Value::Null),
+                warnings: Vec::new(),
+            })),
+        });
+        written.await.map(|_| ()).map_err(failed)
+    }
+}

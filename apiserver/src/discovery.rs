@@ -1,0 +1,307 @@
+//! Discovery: which groups, versions and resources there are, in the legacy and the aggregated form.
+//!
+//! All documents are made from the registry. Knows their shapes only.
+
+use std::sync::LazyLock;
+
+use corten_api::{ResourceType, Status, registry};
+use http::header::{ETAG, HeaderMap, IF_NONE_MATCH, VARY};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::negotiate::{self, Discovery};
+use crate::respond::{self, Answer};
+use crate::{Inner, KUBERNETES_VERSION};
+
+/// `/version`.
+pub fn version() -> Answer {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let document = json!({
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": format!("{KUBERNETES_VERSION}+corten"),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("linux/{arch}"),
+    });
+    respond::json(StatusCode::OK, document.to_string())
+}
+
+/// `/`: the paths there are.
+pub fn index() -> Answer {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for (group, versions) in named_groups() {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    for path in [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ] {
+        paths.push(path.to_owned());
+    }
+    respond::json(StatusCode::OK, json!({ "paths": paths }).to_string())
+}
+
+fn named_groups() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    registry()
+        .groups()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+}
+
+/// `/api`.
+///
+/// # Errors
+/// `NotAcceptable`.
+pub fn legacy_versions(server: &Inner, accept: Option<&str>, headers: &HeaderMap) -> Result<Answer, Status> {
+    match preferred(accept)? {
+        Discovery::Legacy => {
+            let address = format!("{}:{}", server.config.advertise_address, server.config.port);
+            let document = json!({
+                "kind": "APIVersions",
+                "versions": ["v1"],
+                "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }],
+            });
+            Ok(vary(respond::json(StatusCode::OK, document.to_string())))
+        }
+        form => Ok(aggregated(form, true, headers)),
+    }
+}
+
+/// `/apis`.
+///
+/// # Errors
+/// `NotAcceptable`.
+pub fn groups(accept: Option<&str>, headers: &HeaderMap) -> Result<Answer, Status> {
+    match preferred(accept)? {
+        Discovery::Legacy => {
+            let groups: Vec<Value> = named_groups()
+                .map(|(group, versions)| api_group(group, &versions))
+                .collect();
+            let document = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
+            Ok(vary(respond::json(StatusCode::OK, document.to_string())))
+        }
+        form => Ok(aggregated(form, false, headers)),
+    }
+}
+
+fn preferred(accept: Option<&str>) -> Result<Discovery, Status> {
+    negotiate::accept_discovery(accept).map_err(|_| Status::not_acceptable(&negotiate::ACCEPTED))
+}
+
+fn vary(mut answer: Answer) -> Answer {
+    answer
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept"));
+    answer
+}
+
+fn api_group(group: &str, versions: &[&str]) -> Value {
+    let version = |v: &&str| json!({ "groupVersion": format!("{group}/{v}"), "version": v });
+    let all: Vec<Value> = versions.iter().map(version).collect();
+    json!({ "name": group, "versions": all, "preferredVersion": all.first() })
+}
+
+/// `/apis/GROUP`.
+pub fn group(name: &str) -> Answer {
+    let Some((group, versions)) = named_groups().find(|(group, _)| *group == name) else {
+        return respond::page_not_found();
+    };
+    let mut document = api_group(group, &versions);
+    document["kind"] = "APIGroup".into();
+    document["apiVersion"] = "v1".into();
+    respond::json(StatusCode::OK, document.to_string())
+}
+
+fn members(group: &str, version: &str) -> impl Iterator<Item = &'static ResourceType> {
+    registry()
+        .all()
+        .iter()
+        .filter(move |ty| ty.group == group && ty.version == version)
+}
+
+/// `/api/v1`, `/apis/GROUP/VERSION`.
+pub fn resources(group: &str, version: &str) -> Answer {
+    let mut resources = Vec::new();
+    for ty in members(group, version) {
+        let mut own = json!({
+            "name": ty.plural,
+            "singularName": ty.singular,
+            "namespaced": ty.namespaced,
+            "kind": ty.kind,
+            "verbs": ty.verbs,
+        });
+        if !ty.short_names.is_empty() {
+            own["shortNames"] = json!(ty.short_names);
+        }
+        if !ty.categories.is_empty() {
+            own["categories"] = json!(ty.categories);
+        }
+        if ty.supports("watch") {
+            own["storageVersionHash"] = hash(&[ty.group, ty.version, ty.kind].join("/"))[..11].into();
+        }
+        resources.push(own);
+        for sub in ty.subresources {
+            let mut own = json!({
+                "name": format!("{}/{}", ty.plural, sub.name),
+                "singularName": "",
+                "namespaced": ty.namespaced,
+                "kind": sub.kind,
+                "verbs": sub.verbs,
+            });
+            if !sub.version.is_empty() {
+                own["group"] = sub.group.into();
+                own["version"] = sub.version.into();
+            }
+            resources.push(own);
+        }
+    }
+    if resources.is_empty() {
+        return respond::page_not_found();
+    }
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let document = json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": group_version,
+        "resources": resources,
+    });
+    respond::json(StatusCode::OK, document.to_string())
+}
+
+/// A document of aggregated discovery with its tag; made once, the registry does not change.
+struct Document {
+    bytes: String,
+    etag: String,
+}
+
+fn aggregated(form: Discovery, legacy: bool, headers: &HeaderMap) -> Answer {
+    static DOCUMENTS: LazyLock<[Document; 4]> = LazyLock::new(|| {
+        [(true, true), (true, false), (false, true), (false, false)]
+            .map(|(v2, legacy)| make_aggregated(v2, legacy))
+    });
+    let v2 = form == Discovery::V2;
+    let document = &DOCUMENTS[usize::from(!v2) * 2 + usize::from(!legacy)];
+    let content_type = if v2 {
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    } else {
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+    };
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&document.etag);
+    let mut answer = if known {
+        respond::with_type(StatusCode::NOT_MODIFIED, content_type, crate::body::Body::empty())
+    } else {
+        respond::with_type(StatusCode::OK, content_type, document.bytes.clone().into())
+    };
+    answer.headers_mut().insert(
+        ETAG,
+        HeaderValue::from_str(&document.etag).expect("a quoted hash"),
+    );
+    vary(answer)
+}
+
+fn make_aggregated(v2: bool, legacy: bool) -> Document {
+    let groups = registry()
+        .groups()
+        .into_iter()
+        .filter(|(group, _)| group.is_empty() == legacy);
+    let items: Vec<Value> = groups
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|version| {
+                    let resources: Vec<Value> = members(group, version).map(discovered).collect();
+                    json!({ "version": version, "freshness": "Current", "resources": resources })
+                })
+                .collect();
+            let metadata = if group.is_empty() {
+                json!({})
+            } else {
+                json!({ "name": group })
+            };
+            json!({ "metadata": metadata, "versions": versions })
+        })
+        .collect();
+    let api_version = if v2 {
+        "apidiscovery.k8s.io/v2"
+    } else {
+        "apidiscovery.k8s.io/v2beta1"
+    };
+    let document = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": api_version,
+        "metadata": {},
+        "items": items,
+    });
+    let bytes = document.to_string();
+    let etag = format!("\"{}\"", hash(&bytes).to_uppercase());
+    Document { bytes, etag }
+}
+
+fn discovered(ty: &'static ResourceType) -> Value {
+    let kind =
+        |group: &str, version: &str, kind: &str| json!({ "group": group, "version": version, "kind": kind });
+    let mut own = json!({
+        "resource": ty.plural,
+        "responseKind": kind(ty.group, ty.version, ty.kind),
+        "scope": if ty.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": ty.singular,
+        "verbs": ty.verbs,
+    });
+    if !ty.short_names.is_empty() {
+        own["shortNames"] = json!(ty.short_names);
+    }
+    if !ty.categories.is_empty() {
+        own["categories"] = json!(ty.categories);
+    }
+    let subresources: Vec<Value> = ty
+        .subresources
+        .iter()
+        .map(|sub| {
+            let (group, version) = if sub.version.is_empty() {
+                (ty.group, ty.version)
+            } else {
+                (sub.group, sub.version)
+            };
+            json!({
+                "subresource": sub.name,
+                "responseKind": kind(group, version, sub.kind),
+                "verbs": sub.verbs,
+            })
+        })
+        .collect();
+    if !subresources.is_empty() {
+        own["subresources"] = Value::Array(subresources);
+    }
+    own
+}
+
+/// Hexadecimal SHA-256.
+pub fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

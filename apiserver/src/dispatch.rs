@@ -1,0 +1,530 @@
+//! Which verb on which resource: from a target to the read or write that serves it.
+//!
+//! Knows the registry and the order "exists, is allowed here, read the body, do it". Must not know what a verb decides.
+
+use bytes::Bytes;
+use corten_api::options::DeleteOptions;
+use corten_api::patch::PatchType;
+use corten_api::table::IncludeObject;
+use corten_api::{ResourceType, Status, meta, registry};
+use corten_store::{Entry, Store};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::body::{self, ReadError, RequestBody};
+use crate::negotiate::{self, BodyFormat, Form};
+use crate::query::{DeleteQuery, ListOptions, Query, WriteOptions};
+use crate::read::filter::Filter;
+use crate::read::shape::Shape;
+use crate::read::{get, list, point, watch};
+use crate::respond::{self, Answer};
+use crate::route::{Target, Verb};
+use crate::service::{method_not_allowed, text};
+use crate::stored::Stored;
+use crate::write::{
+    Answered, Env, Payload, Subject, binding, create, delete, patch, scale, transact, update,
+};
+use crate::{ApiServer, Inner, User, connect, damaged};
+
+/// Deletions of one `deletecollection` that run at once.
+const COLLECTION_WORKERS: usize = 32;
+
+/// One request about objects.
+struct Call<'a> {
+    server: &'a ApiServer,
+    ty: &'static ResourceType,
+    target: &'a Target,
+    parts: &'a Parts,
+    query: &'a Query,
+    now: Timestamp,
+}
+
+/// # Errors
+/// The `Status` the client gets.
+pub async fn resource(
+    server: &ApiServer,
+    user: &User,
+    target: Target,
+    mut parts: Parts,
+    query: Query,
+    body: RequestBody,
+) -> Result<Answer, Status> {
+    let Some(ty) = registry().lookup(&target.group, &target.version, &target.resource) else {
+        return Ok(respond::page_not_found());
+    };
+    if !ty.namespaced && target.namespace.is_some() {
+        return Ok(respond::page_not_found());
+    }
+    if ty.namespaced && target.namespace.is_none() && !matches!(target.verb, Verb::List | Verb::Watch) {
+        return Ok(match target.name {
+            Some(_) => respond::page_not_found(),
+            None => method_not_allowed(),
+        });
+    }
+    if let Some(sub) = target.subresource.as_deref()
+        && connect::is_stream(ty, sub)
+    {
+        return connect::stream(server, user, &target, &mut parts, &query).await;
+    }
+    let call = Call {
+        server,
+        ty,
+        target: &target,
+        parts: &parts,
+        query: &query,
+        now: Timestamp::now(),
+    };
+    let answer = match target.subresource.as_deref() {
+        None => call.whole(body).await?,
+        Some(sub) => call.part(sub, body).await?,
+    };
+    let media = call.accepted()?.media;
+    respond::as_media(answer, media).await.map_err(Status::internal)
+}
+
+/// # Errors
+/// The `Status` the agent gets.
+pub async fn tunnel(server: &ApiServer, user: &User, node: &str, parts: Parts) -> Result<Answer, Status> {
+    connect::tunnel(server, user, node, parts).await
+}
+
+impl Call<'_> {
+    fn inner(&self) -> &Inner {
+        self.server.inner()
+    }
+
+    fn accepted(&self) -> Result<negotiate::Accepted, Status> {
+        negotiate::accept(text(self.parts, header::ACCEPT))
+            .map_err(|_| Status::not_acceptable(&negotiate::ACCEPTED))
+    }
+
+    fn shape(&self) -> Result<Shape, Status> {
+        let accepted = self.accepted()?;
+        let include = match accepted.form {
+            Form::Table(_) => IncludeObject::parse(self.query.get("includeObject").unwrap_or_default())?,
+            _ => IncludeObject::Metadata,
+        };
+        Ok(Shape {
+            ty: self.ty,
+            form: accepted.form,
+            include,
+        })
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        self.target.namespace.as_deref()
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            ty: self.ty,
+            namespace: self.namespace().unwrap_or_default(),
+        }
+    }
+
+    fn name(&self) -> Result<&str, Status> {
+        self.target
+            .name
+            .as_deref()
+            .ok_or_else(|| Status::bad_request("name must be provided"))
+    }
+
+    fn list_options(&self) -> Result<ListOptions, Status> {
+        ListOptions::parse(self.query).map_err(|error| Status::bad_request(error.0))
+    }
+
+    /// A verb on the object itself.
+    async fn whole(&self, body: RequestBody) -> Result<Answer, Status> {
+        if !self.ty.supports(self.target.verb.as_str()) {
+            if self.ty.plural == "bindings" && self.target.verb == Verb::Create {
+                return self.bind(None, body).await;
+            }
+            return Ok(method_not_allowed());
+        }
+        match self.target.verb {
+            Verb::Get => self.get().await,
+            Verb::List => {
+                list::list(
+                    self.inner(),
+                    self.shape()?,
+                    self.namespace(),
+                    &self.list_options()?,
+                    self.now,
+                )
+                .await
+            }
+            Verb::Watch => {
+                watch::watch(
+                    self.server,
+                    self.shape()?,
+                    self.namespace(),
+                    &self.list_options()?,
+                )
+                .await
+            }
+            Verb::Create if self.ty.plural == "bindings" => self.bind(None, body).await,
+            Verb::Create => self.create(body).await,
+            Verb::Update => self.update(None, body).await,
+            Verb::Patch => self.patch(None, body).await,
+            Verb::Delete => self.delete(body).await,
+            Verb::DeleteCollection => self.delete_collection(body).await,
+        }
+    }
+
+    /// A verb on a subresource that is an object in its own right or a part of one.
+    async fn part(&self, sub: &str, body: RequestBody) -> Result<Answer, Status> {
+        let Some(known) = self.ty.subresource(sub) else {
+            return Ok(respond::page_not_found());
+        };
+        if !known.verbs.contains(&self.target.verb.as_str()) {
+            return Ok(method_not_allowed());
+        }
+        match (sub, self.target.verb) {
+            ("binding", Verb::Create) => self.bind(self.target.name.as_deref(), body).await,
+            ("scale", Verb::Get) => self.get_scale().await,
+            ("scale", Verb::Update | Verb::Patch) => self.write_scale(body).await,
+            ("eviction", Verb::Create) => self.evict(body).await,
+            (_, Verb::Get) if update::part(Some(sub)).is_some() => self.get().await,
+            (_, Verb::Update) if update::part(Some(sub)).is_some() => self.update(Some(sub), body).await,
+            (_, Verb::Patch) if update::part(Some(sub)).is_some() => self.patch(Some(sub), body).await,
+            _ => Ok(method_not_allowed()),
+        }
+    }
+
+    async fn get(&self) -> Result<Answer, Status> {
+        let version = self.query.get("resourceVersion");
+        get::get(
+            self.inner(),
+            self.shape()?,
+            self.namespace(),
+            self.name()?,
+            version,
+            self.now,
+        )
+        .await
+    }
+
+    /// The body as JSON, within its bounds.
+    async fn json(&self, body: RequestBody) -> Result<Bytes, Status> {
+        let unsupported = |_| Status::unsupported_media_type(&negotiate::READABLE);
+        let format = negotiate::body_format(text(self.parts, header::CONTENT_TYPE)).map_err(unsupported)?;
+        let bytes = read(body).await?;
+        match format {
+            BodyFormat::Json => Ok(bytes),
+            BodyFormat::Yaml => negotiate::yaml_to_json(&bytes).map_err(|error| {
+                Status::bad_request(format!("error converting YAML to JSON: yaml: {error}"))
+            }),
+        }
+    }
+
+    async fn create(&self, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        let shape = self.shape()?;
+        let bytes = self.json(body).await?;
+        let decoded = self.ty.decode(&bytes, options.validation)?;
+        let mut env = Env::new(self.now);
+        let (config, subject) = (&self.inner().config, self.subject());
+        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
+            create::decide(
+                config,
+                subject,
+                snapshot,
+                &decoded.value,
+                options.dry_run,
+                &mut env,
+            )
+        });
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, options.dry_run, decoded.warnings, shape)
+    }
+
+    async fn update(&self, sub: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        let (shape, name) = (self.shape()?, self.name()?);
+        let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
+        let bytes = self.json(body).await?;
+        let decoded = self.ty.decode(&bytes, options.validation)?;
+        let mut env = Env::new(self.now);
+        let (config, subject) = (&self.inner().config, self.subject());
+        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
+            update::decide(
+                config,
+                subject,
+                snapshot,
+                name,
+                decoded.value.clone(),
+                part,
+                &mut env,
+            )
+        });
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, options.dry_run, decoded.warnings, shape)
+    }
+
+    async fn patch(&self, sub: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        let (shape, name) = (self.shape()?, self.name()?);
+        let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
+        let kind = PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
+        let bytes = read(body).await?;
+        let patch = patch::Patch {
+            kind,
+            body: &bytes,
+            validation: options.validation,
+        };
+        let mut env = Env::new(self.now);
+        let (config, subject) = (&self.inner().config, self.subject());
+        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
+            patch::decide(config, subject, snapshot, name, &patch, part, &mut env)
+        });
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, options.dry_run, Vec::new(), shape)
+    }
+
+    async fn bind(&self, name: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        let shape = self.shape()?;
+        let bytes = self.json(body).await?;
+        let pods = registry().lookup("", "v1", "pods").expect("Pods are built in");
+        let decoded = pods.decode_subresource("binding", &bytes, options.validation)?;
+        let own = meta::name(&decoded.value).to_owned();
+        let name = name.map_or(own, str::to_owned);
+        let subject = Subject {
+            ty: pods,
+            ..self.subject()
+        };
+        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
+            binding::decide(subject, snapshot, &name, &decoded.value, self.now)
+        });
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, options.dry_run, decoded.warnings, shape)
+    }
+
+    async fn get_scale(&self) -> Result<Answer, Status> {
+        let point = point::of_get(self.query.get("resourceVersion"))?;
+        let snapshot = point::snapshot(&self.inner().store, &point, "")
+            .await
+            .map_err(|missing| missing.status)?;
+        let current = self.subject().read(&snapshot, self.name()?)?;
+        Ok(respond::json(
+            StatusCode::OK,
+            scale::of(self.ty, &current.value).to_string(),
+        ))
+    }
+
+    async fn write_scale(&self, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        let (shape, name) = (self.shape()?, self.name()?);
+        let mut env = Env::new(self.now);
+        let (config, subject, store) = (&self.inner().config, self.subject(), &self.inner().store);
+        let (answer, revision) = if self.target.verb == Verb::Patch {
+            let kind =
+                PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
+            let bytes = read(body).await?;
+            let patch = patch::Patch {
+                kind,
+                body: &bytes,
+                validation: options.validation,
+            };
+            let change = |scale: &Value| patch::of_scale(scale, &patch);
+            transact(store, options.dry_run, |snapshot| {
+                scale::decide(config, subject, snapshot, name, change, &mut env)
+            })
+            .await?
+        } else {
+            let bytes = self.json(body).await?;
+            let scale = self
+                .ty
+                .decode_subresource("scale", &bytes, options.validation)?
+                .value;
+            let change = |_: &Value| Ok(scale.clone());
+            transact(store, options.dry_run, |snapshot| {
+                scale::decide(config, subject, snapshot, name, change, &mut env)
+            })
+            .await?
+        };
+        self.written(answer, revision, options.dry_run, Vec::new(), shape)
+    }
+
+    /// `DeleteOptions` from the body and the query; the body wins where both speak.
+    async fn delete_options(&self, body: RequestBody) -> Result<DeleteOptions, Status> {
+        let query = DeleteQuery::parse(self.query).map_err(|error| Status::bad_request(error.0))?;
+        let bytes = self.json(body).await?;
+        let mut options = DeleteOptions::decode(&bytes)?;
+        options.grace_period_seconds = options.grace_period_seconds.or(query.grace_period_seconds);
+        options.dry_run |= query.dry_run;
+        if options.propagation.is_none() {
+            let form = json!({
+                "propagationPolicy": query.propagation_policy,
+                "orphanDependents": query.orphan_dependents,
+            });
+            options.propagation = DeleteOptions::decode(form.to_string().as_bytes())?.propagation;
+        }
+        Ok(options)
+    }
+
+    async fn delete(&self, body: RequestBody) -> Result<Answer, Status> {
+        let (shape, name) = (self.shape()?, self.name()?);
+        let options = self.delete_options(body).await?;
+        let subject = self.subject();
+        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
+            delete::decide(subject, snapshot, name, &options, self.now)
+        });
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, options.dry_run, Vec::new(), shape)
+    }
+
+    /// Without PodDisruptionBudgets an eviction is a deletion.
+    async fn evict(&self, body: RequestBody) -> Result<Answer, Status> {
+        let (shape, name) = (self.shape()?, self.name()?);
+        let bytes = self.json(body).await?;
+        let eviction: Value =
+            serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+        let options = match &eviction["deleteOptions"] {
+            Value::Null => DeleteOptions::default(),
+            options => DeleteOptions::decode(options.to_string().as_bytes())?,
+        };
+        let subject = self.subject();
+        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
+            delete::decide(subject, snapshot, name, &options, self.now)
+        });
+        written.await?;
+        let mut created = Status::success(corten_api::status::Qualified::new("", ""), "", "");
+        created.code = 201;
+        created.details = None;
+        let answer = Answered {
+            code: StatusCode::CREATED,
+            payload: Payload::Status(created),
+            warnings: Vec::new(),
+        };
+        self.written(answer, 0, false, Vec::new(), shape)
+    }
+
+    /// Deletes what a list would show, each like a single delete, and answers with the list.
+    async fn delete_collection(&self, body: RequestBody) -> Result<Answer, Status> {
+        let options = self.delete_options(body).await?;
+        let list = self.list_options()?;
+        let filter = Filter::new(self.ty, self.namespace(), &list)?;
+        let store = &self.inner().store;
+        let snapshot = point::snapshot(store, &point::Point::Newest, "")
+            .await
+            .map_err(|missing| missing.status)?;
+        let mut chosen = Vec::new();
+        for entry in snapshot.range(filter.range.clone()) {
+            if filter.matches(&entry).map_err(damaged)? {
+                chosen.push(entry);
+            }
+        }
+        let mut deletions = Vec::with_capacity(chosen.len());
+        for entry in &chosen {
+            deletions.push(delete_one(store, self.subject(), entry, &options, self.now));
+        }
+        let deletions = futures::stream::iter(deletions);
+        let mut deletions = deletions.buffer_unordered(COLLECTION_WORKERS);
+        while let Some(done) = deletions.next().await {
+            done?;
+        }
+        let shape = self.shape()?;
+        let mut out = Vec::new();
+        shape.open_list(
+            &mut out,
+            &format!("\"resourceVersion\":\"{}\"", snapshot.revision()),
+        );
+        for (i, entry) in chosen.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            shape
+                .write_item(&mut out, &entry.value, entry.mod_revision.0, self.now)
+                .map_err(damaged)?;
+        }
+        out.extend_from_slice(b"]}\n");
+        Ok(respond::json(StatusCode::OK, out))
+    }
+
+    /// The HTTP answer to a write. `revision` is that of the object if it was written.
+    fn written(
+        &self,
+        answer: Answered,
+        revision: u64,
+        dry_run: bool,
+        mut warnings: Vec<String>,
+        shape: Shape,
+    ) -> Result<Answer, Status> {
+        let mut response = match answer.payload {
+            Payload::Status(status) => {
+                let mut response = respond::status(&status);
+                *response.status_mut() = answer.code;
+                response
+            }
+            Payload::Value(value) => respond::json(answer.code, value.to_string()),
+            Payload::Scale { ty, mut object, at } => {
+                let at = at.unwrap_or(revision);
+                if at > 0 {
+                    object["metadata"]["resourceVersion"] = at.to_string().into();
+                }
+                respond::json(answer.code, scale::of(ty, &object).to_string())
+            }
+            Payload::Stored { value, at } if dry_run && at.is_none() => {
+                // Nothing was stored: the object keeps the revision it has, which is that of no write of ours.
+                let mut object = Stored::new(&value)
+                    .and_then(|s| s.parse(shape.meta(), 0))
+                    .map_err(damaged)?;
+                meta::set(&mut object, "resourceVersion", Value::Null);
+                respond::json(answer.code, object.to_string())
+            }
+            Payload::Stored { value, at } => {
+                let mut out = Vec::new();
+                shape
+                    .write_object(&mut out, &value, at.unwrap_or(revision), true, self.now)
+                    .map_err(damaged)?;
+                respond::json(answer.code, out)
+            }
+        };
+        warnings.extend(answer.warnings);
+        respond::warn(&mut response, &warnings);
+        Ok(response)
+    }
+}
+
+/// Boxed, as many of them run at once.
+fn delete_one<'a>(
+    store: &'a Store,
+    subject: Subject<'a>,
+    entry: &'a Entry,
+    options: &'a DeleteOptions,
+    now: Timestamp,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        let name = std::str::from_utf8(&entry.key)
+            .ok()
+            .and_then(|key| key.rsplit('/').next())
+            .unwrap_or_default();
+        let namespace = match subject.ty.namespaced {
+            true => std::str::from_utf8(&entry.key)
+                .ok()
+                .and_then(|key| key.rsplit('/').nth(1))
+                .unwrap_or_default(),
+            false => "",
+        };
+        let subject = Subject { namespace, ..subject };
+        let deleted = transact(store, options.dry_run, |snapshot| {
+            delete::decide(subject, snapshot, name, options, now)
+        });
+        match deleted.await {
+            Err(status) if !status.is_not_found() => Err(status),
+            _ => Ok(()), // gone already: that is what was asked for
+        }
+    })
+}
+
+async fn read(body: RequestBody) -> Result<Bytes, Status> {
+    body::read(body).await.map_err(|error| match error {
+        ReadError::TooLarge => Status::too_large(body::MAX_BODY_BYTES),
+        ReadError::Broken(source) => Status::bad_request(format!("read request body: {source}")),
+    })
+}

@@ -1,0 +1,51 @@
+//! The front end as a tower service, for components in the same process.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+
+use crate::body::{Body, BoxError};
+use crate::{ApiServer, Peer, User};
+
+/// See [`ApiServer::in_process`].
+#[derive(Clone)]
+pub struct InProcess {
+    server: ApiServer,
+    peer: Arc<Peer>,
+}
+
+impl InProcess {
+    pub(crate) fn new(server: ApiServer, user: User) -> InProcess {
+        InProcess {
+            server,
+            peer: Arc::new(Peer {
+                user: Some(user),
+                address: None,
+            }),
+        }
+    }
+}
+
+impl<B> tower::Service<http::Request<B>> for InProcess
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let (server, peer) = (self.server.clone(), self.peer.clone());
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        Box::pin(async move { Ok(server.handle(&peer, request).await) })
+    }
+}

@@ -1,0 +1,98 @@
+//! Which objects a list or watch is about: a key range and two selectors. Pure.
+//!
+//! Knows stored heads. Must not parse objects: a filter costs a look at the head, nothing more.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use corten_api::ResourceType;
+use corten_api::selector::label::Labels;
+use corten_api::selector::{FieldSelector, LabelSelector};
+use corten_api::status::Status;
+use corten_store::Entry;
+
+use crate::key::Keys;
+use crate::query::ListOptions;
+use crate::stored::{Damaged, Head, Stored};
+
+/// The keys of a resource type.
+#[must_use]
+pub fn keys(ty: &'static ResourceType) -> Keys<'static> {
+    Keys {
+        group: ty.group,
+        resource: ty.plural,
+        namespaced: ty.namespaced,
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// What is scanned or watched; a selector on the name narrows it to one key.
+    pub range: Range<Bytes>,
+    /// What page tokens are relative to.
+    pub prefix: String,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Labels for Head<'_> {
+    fn label(&self, key: &str) -> Option<&str> {
+        Head::label(self, key)
+    }
+}
+
+impl Filter {
+    /// # Errors
+    /// `BadRequest` for a selector that cannot be read or names a field the kind does not select by.
+    pub fn new(
+        ty: &'static ResourceType,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<Filter, Status> {
+        let label_text = options.label_selector.as_deref().unwrap_or_default();
+        let field_text = options.field_selector.as_deref().unwrap_or_default();
+        let labels = LabelSelector::parse(label_text)
+            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let fields = FieldSelector::parse(field_text).map_err(Status::bad_request)?;
+        ty.check_field_selector(&fields)?;
+        let keys = keys(ty);
+        let narrowed = fields
+            .required_value("metadata.namespace")
+            .filter(|value| !value.is_empty());
+        let in_namespace = namespace.or(narrowed).filter(|_| ty.namespaced);
+        let range = match fields.required_value("metadata.name") {
+            Some(name) if in_namespace.is_some() || !ty.namespaced => {
+                corten_store::key_range(&keys.object(in_namespace, name))
+            }
+            _ => keys.range(in_namespace),
+        };
+        // Tokens are relative to what the URL says, so a page is the same list whatever the selectors.
+        Ok(Filter {
+            range,
+            prefix: keys.prefix(namespace),
+            labels,
+            fields,
+        })
+    }
+
+    #[must_use]
+    pub fn selects_all(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// # Errors
+    /// A stored value that is not ours.
+    pub fn matches(&self, entry: &Entry) -> Result<bool, Damaged> {
+        if self.selects_all() {
+            return Ok(true);
+        }
+        let head = Stored::new(&entry.value)?.head()?;
+        Ok(self.labels.matches(&head) && self.fields.matches(|field| head.field(field)))
+    }
+
+    /// The part of the range from `start` on.
+    #[must_use]
+    pub fn range_from(&self, start: &Bytes) -> Range<Bytes> {
+        self.range.start.clone().max(start.clone())..self.range.end.clone()
+    }
+}

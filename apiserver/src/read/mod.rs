@@ -1,0 +1,11 @@
+//! Reads: get, list and watch, from stored bytes.
+//!
+//! Knows selectors, pages and forms. Must not know how objects came to be or who may see them.
+
+pub mod filter;
+pub mod get;
+pub mod list;
+pub mod page;
+pub mod point;
+pub mod shape;
+pub mod watch;

@@ -1,0 +1,179 @@
+//! The form in which an object leaves: itself, its metadata, or a row of a Table. Pure.
+//!
+//! Knows the three forms. Must not know verbs.
+
+use corten_api::ResourceType;
+use corten_api::table::{self, IncludeObject};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::negotiate::{Form, MetaVersion};
+use crate::stored::{Damaged, Stored, TypeMeta};
+
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub ty: &'static ResourceType,
+    pub form: Form,
+    pub include: IncludeObject,
+}
+
+impl Shape {
+    #[must_use]
+    pub fn meta(&self) -> TypeMeta<'static> {
+        TypeMeta {
+            group: self.ty.group,
+            version: self.ty.version,
+            kind: self.ty.kind,
+        }
+    }
+
+    /// Appends what stands for one object: on its own in a get, after `"object":` in a watch.
+    ///
+    /// # Errors
+    /// A stored value that is not ours.
+    pub fn write_object(
+        &self,
+        out: &mut Vec<u8>,
+        value: &[u8],
+        revision: u64,
+        header: bool,
+        now: Timestamp,
+    ) -> Result<(), Damaged> {
+        let stored = Stored::new(value)?;
+        match self.form {
+            Form::Object => {
+                stored.write_object(out, self.meta(), revision);
+                Ok(())
+            }
+            Form::Partial(version) => stored.write_partial(out, version.api_version(), revision),
+            Form::Table(version) => {
+                self.open_table(
+                    out,
+                    version,
+                    &format!("\"resourceVersion\":\"{revision}\""),
+                    header,
+                );
+                self.write_row(out, version, stored, revision, now)?;
+                out.extend_from_slice(b"]}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends one item of a list.
+    ///
+    /// # Errors
+    /// A stored value that is not ours.
+    pub fn write_item(
+        &self,
+        out: &mut Vec<u8>,
+        value: &[u8],
+        revision: u64,
+        now: Timestamp,
+    ) -> Result<(), Damaged> {
+        let stored = Stored::new(value)?;
+
+        match self.form {
+            Form::Object => {
+                stored.write_item(out, revision);
+                Ok(())
+            }
+            Form::Partial(version) => stored.write_partial(out, version.api_version(), revision),
+            Form::Table(version) => self.write_row(out, version, stored, revision, now),
+        }
+    }
+
+    /// Appends a list up to its first item. `metadata` are the members of its `metadata`.
+    pub fn open_list(&self, out: &mut Vec<u8>, metadata: &str) {
+        match self.form {
+            Form::Object => out.extend_from_slice(
+                format!(
+                    "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{{{metadata}}},\"items\":[",
+                    self.ty.kind,
+                    self.ty.api_version()
+                )
+                .as_bytes(),
+            ),
+            Form::Partial(version) => out.extend_from_slice(
+                format!(
+                    "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{}\",\"metadata\":{{{metadata}}},\"items\":[",
+                    version.api_version()
+                )
+                .as_bytes(),
+            ),
+            Form::Table(version) => self.open_table(out, version, metadata, true),
+        }
+    }
+
+    fn open_table(&self, out: &mut Vec<u8>, version: MetaVersion, metadata: &str, header: bool) {
+        out.extend_from_slice(
+            format!(
+                "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{{{metadata}}},\"columnDefinitions\":",
+                version.api_version()
+            )
+            .as_bytes(),
+        );
+        if header {
+            put_json(out, &table::column_definitions(self.ty));
+        } else {
+            out.extend_from_slice(b"null");
+        }
+        out.extend_from_slice(b",\"rows\":[");
+    }
+
+    fn write_row(
+        &self,
+        out: &mut Vec<u8>,
+        version: MetaVersion,
+        stored: Stored<'_>,
+        revision: u64,
+        now: Timestamp,
+    ) -> Result<(), Damaged> {
+        let value = stored.parse(self.meta(), revision)?;
+        out.extend_from_slice(b"{\"cells\":");
+        put_json(out, &Value::Array(self.ty.cells(&value, now)));
+        match self.include {
+            IncludeObject::None => {}
+            IncludeObject::Metadata => {
+                out.extend_from_slice(b",\"object\":");
+                stored.write_partial(out, version.api_version(), revision)?;
+            }
+            IncludeObject::Object => {
+                out.extend_from_slice(b",\"object\":");
+                stored.write_object(out, self.meta(), revision);
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    /// Appends the object of a bookmark: type, revision, and whether it ends the initial events.
+    pub fn write_bookmark(&self, out: &mut Vec<u8>, revision: u64, initial_events_end: bool) {
+        let annotations = if initial_events_end {
+            ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}"
+        } else {
+            ""
+        };
+        let metadata = format!("\"resourceVersion\":\"{revision}\"{annotations}");
+        let (kind, api_version) = match self.form {
+            Form::Object => (self.ty.kind, self.ty.api_version()),
+            Form::Partial(version) => ("PartialObjectMetadata", version.api_version().to_owned()),
+            Form::Table(version) => {
+                self.open_table(out, version, &metadata, false);
+                out.extend_from_slice(b"]}");
+                return;
+            }
+        };
+        out.extend_from_slice(
+            format!(
+                "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{{metadata},\"creationTimestamp\":null}}}}"
+            )
+            .as_bytes(),
+        );
+    }
+}
+
+fn put_json(out: &mut Vec<u8>, value: &Value) {
+    serde_json::to_writer(out, value).expect("a JSON value serialises");
+}

@@ -1,0 +1,547 @@
+//! `watch`: a stream of events, each encoded once and shared by all watchers of the same form.
+//!
+//! The walk: initial objects if asked for, then the store's events from the same revision on. A watch ends by its
+//! time limit, by an `ERROR` event, or with its connection; it never goes silent and never skips.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_api::field::FieldErrors;
+use corten_api::status::{Qualified, Status};
+use corten_store::{Entry, Event, EventKind, RangeIter, Revision, Watch, WatchError, WatchItem};
+use futures::{FutureExt, StreamExt, stream};
+use http::StatusCode;
+use jiff::Timestamp;
+use rand::Rng;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::filter::Filter;
+use super::point::{self, parse_revision};
+use super::shape::Shape;
+use crate::body::{Body, BoxError};
+use crate::negotiate::Form;
+use crate::query::{ListOptions, Match};
+use crate::respond::{self, Answer};
+use crate::stored::Damaged;
+use crate::{ApiServer, Inner, store_status};
+
+/// A watch without `timeoutSeconds` lasts this long up to twice as long. Source: kube-apiserver
+/// `--min-request-timeout`, 1800.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Longest `timeoutSeconds` honoured.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// A watch with bookmarks hears how far it is at least this often. Source: kube-apiserver's watch cache, 1 minute.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Bytes of events joined into one frame when several are ready.
+const JOIN_BYTES: usize = 32 * 1024;
+
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// All objects as `ADDED`, then what follows. `mark_end`: a bookmark says where the objects end.
+    State {
+        newest: bool,
+        not_older_than: u64,
+        mark_end: bool,
+    },
+    /// Only what follows the newest state.
+    Now,
+    /// What follows a revision.
+    After(u64),
+}
+
+fn invalid(field: &str, why: &str) -> Status {
+    let mut errors = FieldErrors::default();
+    errors.forbidden(field, why);
+    Status::invalid(Qualified::new("meta.k8s.io", "ListOptions"), "", &errors)
+}
+
+/// Source: Kubernetes `ValidateListOptions` and the watch part of "Resource versions".
+fn start(options: &ListOptions) -> Result<Start, Status> {
+    let revision = options
+        .resource_version
+        .as_deref()
+        .map(parse_revision)
+        .transpose()?;
+    match (options.send_initial_events, options.resource_version_match) {
+        (None, Some(_)) => Err(invalid(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        )),
+        (Some(_), how) if how != Some(Match::NotOlderThan) => Err(invalid(
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        )),
+        (Some(true), _) => {
+            let not_older_than = revision.unwrap_or(0);
+            let newest = revision.is_none();
+            Ok(Start::State {
+                newest,
+                not_older_than,
+                mark_end: options.allow_watch_bookmarks,
+            })
+        }
+        (Some(false), _) if revision.is_none_or(|rv| rv == 0) => Ok(Start::Now),
+        _ => Ok(match revision {
+            None => Start::State {
+                newest: true,
+                not_older_than: 0,
+                mark_end: false,
+            },
+            Some(0) => Start::State {
+                newest: false,
+                not_older_than: 0,
+                mark_end: false,
+            },
+            Some(revision) => Start::After(revision),
+        }),
+    }
+}
+
+/// # Errors
+/// Bad options. What the store refuses comes as an `ERROR` event, as upstream does.
+pub async fn watch(
+    server: &ApiServer,
+    shape: Shape,
+    namespace: Option<&str>,
+    options: &ListOptions,
+) -> Result<Answer, Status> {
+    let inner = server.inner();
+    let filter = Filter::new(shape.ty, namespace, options)?;
+    let start = start(options)?;
+    let timeout = match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_TIMEOUT),
+        _ => MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()),
+    };
+    let (initial, from) = match start {
+        Start::After(revision) => (None, revision),
+        Start::Now => {
+            let revision = inner
+                .store
+                .read_barrier()
+                .await
+                .map_err(|error| store_status(&error))?;
+            (None, revision.0)
+        }
+        Start::State {
+            newest,
+            not_older_than,
+            ..
+        } => {
+            let at = match (newest, not_older_than) {
+                (true, _) => point::Point::Newest,
+                (false, 0) => point::Point::Any,
+                (false, revision) => point::Point::NotOlderThan(revision),
+            };
+            let snapshot = point::snapshot(&inner.store, &at, "")
+                .await
+                .map_err(|missing| missing.status)?;
+            (Some(snapshot.range(filter.range.clone())), snapshot.revision().0)
+        }
+    };
+    let now = Instant::now();
+    let watching = Watching {
+        _open: Open::new(server.clone()),
+        closing: inner.closing.clone(),
+        shape,
+        filter,
+        phase: Phase::Initial {
+            entries: initial,
+            mark_end: matches!(start, Start::State { mark_end: true, .. }),
+        },
+        told: Revision(from),
+        header_sent: false,
+        deadline: Box::pin(tokio::time::sleep_until(now + timeout)),
+        bookmark: options
+            .allow_watch_bookmarks
+            .then(|| Box::pin(tokio::time::sleep_until(now + BOOKMARK_EVERY))),
+    };
+    let events = stream::unfold(watching, |mut watching| async move {
+        let next = watching.next().await?;
+        Some((next, watching))
+    });
+    Ok(respond::with_type(
+        StatusCode::OK,
+        "application/json",
+        Body::stream(events),
+    ))
+}
+
+/// Counts an open watch, and keeps its server.
+struct Open(ApiServer);
+
+impl Open {
+    fn new(server: ApiServer) -> Open {
+        server.inner().metrics.watches.fetch_add(1, Ordering::Relaxed);
+        Open(server)
+    }
+
+    fn inner(&self) -> &Inner {
+        self.0.inner()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.inner().metrics.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+enum Phase {
+    Initial {
+        entries: Option<RangeIter>,
+        mark_end: bool,
+    },
+    Live(Box<Watch>),
+    Ended,
+}
+
+struct Watching {
+    _open: Open,
+    closing: CancellationToken,
+    shape: Shape,
+    filter: Filter,
+    phase: Phase,
+    /// The client knows it has seen everything up to here.
+    told: Revision,
+    /// A Table watch names its columns once.
+    header_sent: bool,
+    deadline: Pin<Box<Sleep>>,
+    bookmark: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watching {
+    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
+        loop {
+            match &mut self.phase {
+                Phase::Ended => return None,
+                Phase::Initial { .. } => match self.initial() {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    Ok(bytes) => return Some(Ok(bytes)),
+                    Err(damaged) => return Some(Err(damaged.into())),
+                },
+                Phase::Live(_) => match self.live().await {
+                    Ok(Some(bytes)) => return Some(Ok(bytes)),
+                    Ok(None) => self.phase = Phase::Ended,
+                    Err(damaged) => return Some(Err(damaged.into())),
+                },
+            }
+        }
+    }
+
+    /// The next chunk of initial events; moves on to the store's events after the last one.
+    fn initial(&mut self) -> Result<Bytes, Damaged> {
+        let Phase::Initial { entries, mark_end } = &mut self.phase else {
+            return Ok(Bytes::new());
+        };
+        let mark_end = *mark_end;
+        let mut out = Vec::new();
+        let now = Timestamp::now();
+        if let Some(mut entries) = entries.take() {
+            while out.len() < JOIN_BYTES {
+                let Some(entry) = entries.next() else {
+                    if mark_end {
+                        bookmark(&mut out, &self.shape, self.told, true);
+                    }
+                    self.follow(&mut out);
+                    return Ok(out.into());
+                };
+                if self.filter.matches(&entry)? {
+                    let header = !std::mem::replace(&mut self.header_sent, true);
+                    line(
+                        &mut out,
+                        "ADDED",
+                        &self.shape,
+                        &entry,
+                        entry.mod_revision,
+                        header,
+                        now,
+                    )?;
+                }
+            }
+            self.phase = Phase::Initial {
+                entries: Some(entries),
+                mark_end,
+            };
+        } else {
+            self.follow(&mut out);
+        }
+        Ok(out.into())
+    }
+
+    fn follow(&mut self, out: &mut Vec<u8>) {
+        self.phase = match self
+            ._open
+            .inner()
+            .store
+            .watch(self.filter.range.clone(), self.told)
+        {
+            Ok(watch) => Phase::Live(Box::new(watch)),
+            Err(error) => {
+                error_line(out, &status_of(error, self.told));
+                Phase::Ended
+            }
+        };
+    }
+
+    /// Waits for events and joins those that are ready. `None`: the watch is over.
+    async fn live(&mut self) -> Result<Option<Bytes>, Damaged> {
+        loop {
+            let Phase::Live(watch) = &mut self.phase else {
+                return Ok(None);
+            };
+            let item = tokio::select! {
+                biased;
+                item = watch.next() => item,
+                () = self.closing.cancelled() => return Ok(None),
+                () = &mut self.deadline => return Ok(self.last_bookmark()),
+                () = timer(&mut self.bookmark) => {
+                    watch.progress_handle().request();
+                    self.bookmark = Some(Box::pin(tokio::time::sleep(BOOKMARK_EVERY)));
+                    continue;
+                }
+            };
+            let Some(first) = self.take(item)? else { continue };
+            // One event alone is sent as shared bytes; several that are ready are joined into one frame.
+            let mut joined: Option<Vec<u8>> = None;
+            while joined.as_ref().map_or(first.len(), Vec::len) < JOIN_BYTES {
+                let Phase::Live(watch) = &mut self.phase else {
+                    break;
+                };
+                let Some(item) = watch.next().now_or_never() else {
+                    break;
+                };
+                if let Some(bytes) = self.take(item)? {
+                    joined
+                        .get_or_insert_with(|| first.to_vec())
+                        .extend_from_slice(&bytes);
+                }
+            }
+            return Ok(Some(joined.map_or(first, Bytes::from)));
+        }
+    }
+
+    /// The bytes of one item, if it has any for this watcher.
+    fn take(&mut self, item: Option<Result<WatchItem, WatchError>>) -> Result<Option<Bytes>, Damaged> {
+        match item {
+            Some(Ok(WatchItem::Event(event))) => {
+                self._open
+                    .inner()
+                    .metrics
+                    .watch_events
+                    .fetch_add(1, Ordering::Relaxed);
+                let bytes = self.event(&event)?;
+                if bytes.is_some() {
+                    self.told = event.revision;
+                }
+                Ok(bytes)
+            }
+            Some(Ok(WatchItem::Progress(revision))) => Ok((revision > self.told).then(|| {
+                self.told = revision;
+                let mut out = Vec::new();
+                bookmark(&mut out, &self.shape, revision, false);
+                out.into()
+            })),
+            Some(Err(error)) => {
+                self.phase = Phase::Ended;
+                let mut out = Vec::new();
+                error_line(&mut out, &status_of(error, self.told));
+                Ok(Some(out.into()))
+            }
+            None => {
+                self.phase = Phase::Ended;
+                Ok(None)
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, Damaged> {
+        let Some((kind, entry)) = self.seen_as(event)? else {
+            return Ok(None);
+        };
+        let natural = kind == natural_kind(&event.kind);
+        if let (Form::Object, true) = (self.shape.form, natural) {
+            if let Some(bytes) = event.encoded.get() {
+                return Ok(Some(bytes.clone()));
+            }
+            let mut out = Vec::with_capacity(entry.value.len() + 128);
+            line(
+                &mut out,
+                kind,
+                &self.shape,
+                entry,
+                event.revision,
+                false,
+                Timestamp::UNIX_EPOCH,
+            )?;
+            return Ok(Some(event.encoded.get_or_init(|| out.into()).clone()));
+        }
+        let mut out = Vec::with_capacity(entry.value.len() + 128);
+        let header = !std::mem::replace(&mut self.header_sent, true);
+        line(
+            &mut out,
+            kind,
+            &self.shape,
+            entry,
+            event.revision,
+            header,
+            Timestamp::now(),
+        )?;
+        Ok(Some(out.into()))
+    }
+
+    /// What the event means to a watcher with this filter: an object that begins to match is added, one that no
+    /// longer matches is deleted (and shown as it last matched).
+    fn seen_as<'e>(&self, event: &'e Event) -> Result<Option<(&'static str, &'e Arc<Entry>)>, Damaged> {
+        Ok(match &event.kind {
+            EventKind::Delete { prev } => self.filter.matches(prev)?.then_some(("DELETED", prev)),
+            EventKind::Put { entry, prev } => {
+                let before = prev
+                    .as_ref()
+                    .map(|prev| self.filter.matches(prev))
+                    .transpose()?
+                    .unwrap_or(false);
+                match (before, self.filter.matches(entry)?) {
+                    (false, true) => Some(("ADDED", entry)),
+                    (true, true) => Some(("MODIFIED", entry)),
+                    (true, false) => prev.as_ref().map(|prev| ("DELETED", prev)),
+                    (false, false) => None,
+                }
+            }
+        })
+    }
+
+    /// A watch that ends in time tells how far it came, so that the client can resume there.
+    fn last_bookmark(&mut self) -> Option<Bytes> {
+        let Phase::Live(watch) = &mut self.phase else {
+            return None;
+        };
+        let mut progress = None;
+        if self.bookmark.is_some() {
+            watch.progress_handle().request();
+            if let Some(Some(Ok(WatchItem::Progress(revision)))) = watch.next().now_or_never() {
+                progress = Some(revision).filter(|revision| *revision > self.told);
+            }
+        }
+        self.phase = Phase::Ended;
+        progress.map(|revision| {
+            let mut out = Vec::new();
+            bookmark(&mut out, &self.shape, revision, false);
+            out.into()
+        })
+    }
+}
+
+async fn timer(sleep: &mut Option<Pin<Box<Sleep>>>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How an event is called by a watcher that selects everything.
+fn natural_kind(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Put { prev: None, .. } => "ADDED",
+        EventKind::Put { prev: Some(_), .. } => "MODIFIED",
+        EventKind::Delete { .. } => "DELETED",
+    }
+}
+
+fn line(
+    out: &mut Vec<u8>,
+    kind: &str,
+    shape: &Shape,
+    entry: &Entry,
+    revision: Revision,
+    header: bool,
+    now: Timestamp,
+) -> Result<(), Damaged> {
+    open(out, kind);
+    shape.write_object(out, &entry.value, revision.0, header, now)?;
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+fn bookmark(out: &mut Vec<u8>, shape: &Shape, revision: Revision, initial_events_end: bool) {
+    open(out, "BOOKMARK");
+    shape.write_bookmark(out, revision.0, initial_events_end);
+    out.extend_from_slice(b"}\n");
+}
+
+fn error_line(out: &mut Vec<u8>, status: &Status) {
+    open(out, "ERROR");
+    out.extend_from_slice(&status.to_bytes());
+    out.extend_from_slice(b"}\n");
+}
+
+fn open(out: &mut Vec<u8>, kind: &str) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+}
+
+fn status_of(error: WatchError, at: Revision) -> Status {
+    match error {
+        WatchError::Compacted { oldest } => Status::too_old_resource_version(at.0, oldest.0),
+        WatchError::Lagged { seen, newest } => Status::too_old_resource_version(seen.0, newest.0),
+        WatchError::Future { newest } => Status::too_large_resource_version(at.0, newest.0),
+        WatchError::Closed => Status::service_unavailable("the server is shutting down"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::Query;
+
+    #[track_caller]
+    fn check(query: &str, want: Result<Start, &str>) {
+        let options = ListOptions::parse(&Query::parse(Some(query))).expect("options");
+        match (start(&options), want) {
+            (Ok(got), Ok(want)) => assert_eq!(got, want, "{query}"),
+            (Err(status), Err(part)) => assert!(status.message.contains(part), "{query}: {}", status.message),
+            (got, want) => panic!("{query}: got {got:?}, want {want:?}"),
+        }
+    }
+
+    #[test]
+    fn where_a_watch_begins() {
+        let state = |newest, not_older_than, mark_end| {
+            Ok(Start::State {
+                newest,
+                not_older_than,
+                mark_end,
+            })
+        };
+        check("", state(true, 0, false));
+        check("resourceVersion=0", state(false, 0, false));
+        check("resourceVersion=5", Ok(Start::After(5)));
+        check("resourceVersion=5&allowWatchBookmarks=1", Ok(Start::After(5)));
+        let list = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        check(list, state(true, 0, true));
+        check(&format!("{list}&resourceVersion=0"), state(false, 0, true));
+        check(&format!("{list}&resourceVersion=9"), state(false, 9, true));
+        check(
+            "sendInitialEvents=false&resourceVersionMatch=NotOlderThan",
+            Ok(Start::Now),
+        );
+        check(
+            "sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=3",
+            Ok(Start::After(3)),
+        );
+        check(
+            "sendInitialEvents=true",
+            Err("requires setting resourceVersionMatch to NotOlderThan"),
+        );
+        check(
+            "resourceVersionMatch=NotOlderThan&resourceVersion=3",
+            Err("forbidden for watch unless sendInitialEvents"),
+        );
+        check("resourceVersion=x", Err("invalid syntax"));
+    }
+}

@@ -1,0 +1,148 @@
+//! Answers: from bytes, streams and `Status` to HTTP responses.
+//!
+//! Knows headers and encodings. Must not know where the bytes come from.
+
+use bytes::Bytes;
+use corten_api::status::Status;
+use futures::{StreamExt, TryStreamExt};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WARNING};
+use http::{Response, StatusCode};
+
+use crate::body::{Body, BoxError};
+use crate::negotiate::Media;
+
+pub type Answer = Response<Body>;
+
+/// Answers smaller than this are never compressed. Source: kube-apiserver, 128 KiB.
+pub const GZIP_FROM_BYTES: usize = 128 * 1024;
+/// Most `Warning` headers of one answer. Source: Kubernetes warning headers are bounded by 4 KiB in total.
+const MAX_WARNINGS_BYTES: usize = 4 * 1024;
+
+/// JSON bytes as the answer.
+#[must_use]
+pub fn json(code: StatusCode, bytes: impl Into<Bytes>) -> Answer {
+    with_type(code, "application/json", Body::from(bytes))
+}
+
+#[must_use]
+pub fn with_type(code: StatusCode, content_type: &'static str, body: Body) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+#[must_use]
+pub fn text(code: StatusCode, text: impl Into<String>) -> Answer {
+    with_type(code, "text/plain; charset=utf-8", Body::from(text.into()))
+}
+
+/// What upstream's mux answers for a path it does not know.
+#[must_use]
+pub fn page_not_found() -> Answer {
+    let mut response = text(StatusCode::NOT_FOUND, "404 page not found\n");
+    response
+        .headers_mut()
+        .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[must_use]
+pub fn status(status: &Status) -> Answer {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(code, status.to_bytes());
+    if let Some(seconds) = status.retry_after_seconds() {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Adds `Warning: 299 - "TEXT"` headers. Source: Kubernetes KEP 1693.
+pub fn warn(response: &mut Answer, warnings: &[String]) {
+    let mut total = 0;
+    for warning in warnings {
+        let quoted: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]))
+            .collect();
+        total += quoted.len();
+        if total > MAX_WARNINGS_BYTES {
+            break;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+/// Rewrites a JSON answer as YAML. The whole answer is held once, as a YAML document has to be.
+///
+/// # Errors
+/// The stream the body came from broke.
+pub async fn as_media(response: Answer, media: Media) -> Result<Answer, BoxError> {
+    if media == Media::Json
+        || response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_none_or(|t| t != "application/json")
+    {
+        return Ok(response);
+    }
+    let (mut parts, body) = response.into_parts();
+    let json = body
+        .into_stream()
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        });
+    let value: serde_json::Value = serde_json::from_slice(&json.await?)?;
+    let yaml = serde_saphyr::to_string(&value)?;
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+    Ok(Response::from_parts(parts, Body::from(yaml)))
+}
+
+/// Compresses bodies of at least [`GZIP_FROM_BYTES`] and streamed lists. Watches must never come here: each of their
+/// events has to leave at once.
+#[must_use]
+pub fn gzip(response: Answer) -> Answer {
+    if response
+        .body()
+        .as_bytes()
+        .is_some_and(|bytes| bytes.len() < GZIP_FROM_BYTES)
+    {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    parts
+        .headers
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts
+        .headers
+        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let chunks = body.into_stream().map(Some).chain(futures::stream::iter([None]));
+    let compressed = chunks.scan(Some(encoder), |encoder, chunk| {
+        futures::future::ready(encoder.take().map(|mut gz| -> Result<Bytes, BoxError> {
+            use std::io::Write;
+            match chunk {
+                Some(chunk) => {
+                    gz.write_all(&chunk?)?;
+                    let out = std::mem::take(gz.get_mut());
+                    *encoder = Some(gz);
+                    Ok(out.into())
+                }
+                None => Ok(gz.finish()?.into()),
+            }
+        }))
+    });
+    let non_empty =
+        compressed.filter(|chunk| futures::future::ready(!matches!(chunk, Ok(bytes) if bytes.is_empty())));
+    Response::from_parts(parts, Body::stream(non_empty))
+}

@@ -1,0 +1,197 @@
+//! The TLS front door: accepts connections, reads the client's certificate, speaks HTTP/1.1 and HTTP/2.
+//!
+//! Knows sockets and their limits. Must not know paths, verbs or objects (`service`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::identity::User;
+use crate::{ApiServer, Peer};
+
+/// Most connections at once; more wait in the kernel's accept queue.
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// Time for a TLS handshake, and for the headers of an HTTP/1.1 request.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of all headers of one request.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+pub const MAX_HEADERS: usize = 128;
+/// HTTP/2 streams one connection may have open: one client's watches plus its requests. Source: kube-apiserver
+/// default of `--http2-max-streams-per-connection`, 100, raised for in-house informers.
+pub const MAX_STREAMS: u32 = 250;
+/// HTTP/2 streams reset before they were accepted. Bounds the rapid-reset attack (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 50;
+/// Flow-control windows: large enough for a list to run at loopback speed, small enough that 100 streams are bounded.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes buffered for one stream before its producer waits.
+const SEND_BUFFER: usize = 256 * 1024;
+/// A client that is silent this long is asked for a sign of life, and dropped when it gives none.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long open requests may take to end after shutdown began.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Pause after an accept error that concerns the process (too many open files), not one connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl ApiServer {
+    /// Serves until `shutdown`, then lets open requests end for at most [`SHUTDOWN_GRACE`].
+    ///
+    /// # Errors
+    /// The listener is unusable.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let acceptor = TlsAcceptor::from(tls);
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = TaskTracker::new();
+        loop {
+            let permit = slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            let (tcp, address) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "accept");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let (server, acceptor, shutdown) = (self.clone(), acceptor.clone(), shutdown.clone());
+            connections.spawn(async move {
+                let _permit = permit;
+                connection(server, acceptor, tcp, address, shutdown).await;
+            });
+        }
+        drop(listener);
+        self.inner().closing.cancel();
+        connections.close();
+        if timeout(SHUTDOWN_GRACE, connections.wait()).await.is_err() {
+            tracing::info!(open = connections.len(), "connections cut at shutdown");
+        }
+        Ok(())
+    }
+}
+
+async fn connection(
+    server: ApiServer,
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+) {
+    let _ = tcp.set_nodelay(true); // only speed: a socket that refuses it still works
+    let tls = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake"),
+        Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
+    };
+    let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+    let peer = Arc::new(Peer {
+        user: user_of(&tls),
+        address: Some(address),
+    });
+    let ended = if http2 {
+        serve_http2(server, peer, tls, shutdown).await
+    } else {
+        serve_http1(server, peer, tls, shutdown).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+/// `None`: the client showed no certificate. One without a usable name is as good as none.
+fn user_of(tls: &TlsStream<TcpStream>) -> Option<User> {
+    tls.get_ref()
+        .1
+        .peer_certificates()?
+        .first()
+        .and_then(|der| User::from_certificate(der))
+}
+
+macro_rules! service {
+    ($server:expr, $peer:expr) => {{
+        let (server, peer) = ($server, $peer);
+        service_fn(move |request: http::Request<Incoming>| {
+            let (server, peer) = (server.clone(), peer.clone());
+            async move {
+                let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                Ok::<_, std::convert::Infallible>(server.handle(&peer, request).await)
+            }
+        })
+    }};
+}
+
+async fn serve_http1(
+    server: ApiServer,
+    peer: Arc<Peer>,
+    tls: TlsStream<TcpStream>,
+    shutdown: CancellationToken,
+) -> hyper::Result<()> {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES.max(SEND_BUFFER))
+        .half_close(false);
+    let connection = builder
+        .serve_connection(TokioIo::new(tls), service!(server, peer))
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn serve_http2(
+    server: ApiServer,
+    peer: Arc<Peer>,
+    tls: TlsStream<TcpStream>,
+    shutdown: CancellationToken,
+) -> hyper::Result<()> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(tls), service!(server, peer));
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,164 @@
+//! One request from its head to its answer: route, authenticate, authorize, dispatch, count.
+//!
+//! Knows the order of these steps. Must not know verbs (`dispatch`) or sockets (`serve`).
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use corten_api::{Status, registry};
+use futures::FutureExt;
+use http::request::Parts;
+use http::{Method, Request, StatusCode, header};
+
+use crate::authorize::authorize;
+use crate::body::{Body, RequestBody};
+use crate::metrics::{Gauge, Labels};
+use crate::negotiate;
+use crate::query::Query;
+use crate::respond::{self, Answer};
+use crate::route::{NoRoute, Operation, Verb, route};
+use crate::{ApiServer, Peer, User, discovery, dispatch, health, openapi};
+
+impl ApiServer {
+    /// The answer to one request. Never panics: a bug in a handler becomes a 500 and a log line.
+    pub(crate) async fn handle(&self, peer: &Peer, request: Request<RequestBody>) -> Answer {
+        let started = Instant::now();
+        let _inflight = Gauge::new(&self.inner().metrics.inflight);
+        let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query());
+        let (method, wants_gzip) = (
+            parts.method.clone(),
+            negotiate::accepts_gzip(text(&parts, header::ACCEPT_ENCODING)),
+        );
+        let routed = route(&parts.method, parts.uri.path(), &query);
+        let mut labels = labels(&routed);
+        let compress =
+            wants_gzip && peer.address.is_some() && matches!(labels.verb, "list" | "get" | "document");
+        let answered = AssertUnwindSafe(self.answer(peer, routed, parts, query, body))
+            .catch_unwind()
+            .await;
+        let mut answer = answered.unwrap_or_else(|_| {
+            tracing::error!(
+                verb = labels.verb,
+                resource = labels.resource,
+                "a request handler panicked"
+            );
+            respond::status(&Status::internal("the request handler failed"))
+        });
+        if compress && answer.status() == StatusCode::OK {
+            answer = respond::gzip(answer);
+        }
+        if method == Method::HEAD {
+            answer = answer.map(|_| Body::empty());
+        }
+        labels.code = answer.status().as_u16();
+        self.inner().metrics.record(labels, started.elapsed());
+        answer
+    }
+
+    async fn answer(
+        &self,
+        peer: &Peer,
+        routed: Result<Operation, NoRoute>,
+        parts: Parts,
+        query: Query,
+        body: RequestBody,
+    ) -> Answer {
+        let path = parts.uri.path().to_owned();
+        let user = match authenticate(peer, &parts) {
+            Ok(user) => user,
+            Err(status) => return respond::status(&status),
+        };
+        let operation = match routed {
+            Ok(operation) => operation,
+            Err(_) if user.is_anonymous() => return respond::status(&Status::unauthorized()),
+            Err(NoRoute::NotFound) => return respond::page_not_found(),
+            Err(NoRoute::MethodNotAllowed) => return method_not_allowed(),
+            Err(NoRoute::BadPath) => return respond::status(&Status::bad_request("invalid request path")),
+            Err(NoRoute::TooLong) => {
+                return respond::text(StatusCode::URI_TOO_LONG, "request path is too long\n");
+            }
+        };
+        if let Err(status) = authorize(&user, &operation, &path) {
+            return respond::status(&status);
+        }
+        let accept = text(&parts, header::ACCEPT).map(str::to_owned);
+        let accept = accept.as_deref();
+        let done = match operation {
+            Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
+            Operation::Tunnel { node } => dispatch::tunnel(self, &user, &node, parts).await,
+            Operation::Index => Ok(discovery::index()),
+            Operation::LegacyVersions => discovery::legacy_versions(self.inner(), accept, &parts.headers),
+            Operation::Groups => discovery::groups(accept, &parts.headers),
+            Operation::Group(group) => Ok(discovery::group(&group)),
+            Operation::Resources { group, version } => Ok(discovery::resources(&group, &version)),
+            Operation::Version => Ok(discovery::version()),
+            Operation::Health { health, check } => {
+                Ok(health::answer(self.inner(), health, check.as_deref(), &query))
+            }
+            Operation::Metrics => Ok(health::metrics(self.inner())),
+            Operation::OpenApiV2 => Ok(openapi::v2(accept)),
+            Operation::OpenApiV3Index => Ok(openapi::v3_index()),
+            Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&group, &version)),
+        };
+        done.unwrap_or_else(|status| respond::status(&status))
+    }
+}
+
+/// What upstream's handler answers for a method a path does not have.
+pub(crate) fn method_not_allowed() -> Answer {
+    let text = "the server does not allow this method on the requested resource";
+    respond::status(&Status::failure(405, "MethodNotAllowed", text))
+}
+
+pub(crate) fn text(parts: &Parts, name: header::HeaderName) -> Option<&str> {
+    parts.headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// # Errors
+/// `Unauthorized` for credentials that are not understood: they are never taken for none.
+fn authenticate(peer: &Peer, parts: &Parts) -> Result<User, Status> {
+    match &peer.user {
+        Some(user) => Ok(user.clone()),
+        None if parts.headers.contains_key(header::AUTHORIZATION) => Err(Status::unauthorized()),
+        None => Ok(User::anonymous()),
+    }
+}
+
+fn labels(routed: &Result<Operation, NoRoute>) -> Labels {
+    let none = Labels {
+        verb: "none",
+        group: "",
+        resource: "",
+        code: 0,
+    };
+    match routed {
+        Err(_) => none,
+        Ok(Operation::Resource(target)) => {
+            match registry().lookup(&target.group, &target.version, &target.resource) {
+                Some(ty) => {
+                    let verb = match (target.verb, target.subresource.as_deref()) {
+                        (Verb::Create, Some("exec" | "attach" | "portforward")) => "connect",
+                        (Verb::Get, Some("log")) => "log",
+                        (verb, _) => verb.as_str(),
+                    };
+                    Labels {
+                        verb,
+                        group: ty.group,
+                        resource: ty.plural,
+                        code: 0,
+                    }
+                }
+                None => none,
+            }
+        }
+        Ok(Operation::Tunnel { .. }) => Labels {
+            verb: "tunnel",
+            ..none
+        },
+        Ok(_) => Labels {
+            verb: "document",
+            ..none
+        },
+    }
+}

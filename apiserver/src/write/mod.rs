@@ -1,0 +1,232 @@
+//! Writes: a decision on a snapshot, then one transaction that holds only if what was read still stands.
+//!
+//! Every verb's core is a plain function `(snapshot, request, env) -> Decision`; [`transact`] is the only shell. It
+//! decides on what this server has, asks for the newest state only when the answer would be an error or "nothing to do",
+//! and decides again when another writer was faster.
+
+pub mod admission;
+pub mod allocate;
+pub mod binding;
+pub mod create;
+pub mod delete;
+pub mod patch;
+pub mod scale;
+pub mod update;
+
+use bytes::Bytes;
+use corten_api::{ResourceType, Status, meta};
+use corten_store::{Entry, Op, Precondition, Snapshot, Store, Txn, TxnOutcome};
+use http::StatusCode;
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::read::filter::keys;
+use crate::stored::{self, Stored, TypeMeta};
+use crate::{damaged, store_status};
+
+/// Decisions of one request before it gives up. Each needs another writer to have changed the same object meanwhile.
+pub const MAX_ATTEMPTS: usize = 64;
+
+/// What a decision needs from outside: time and randomness.
+pub struct Env {
+    pub now: Timestamp,
+    pub rng: StdRng,
+}
+
+impl Env {
+    #[must_use]
+    pub fn new(now: Timestamp) -> Env {
+        Env {
+            now,
+            rng: StdRng::from_os_rng(),
+        }
+    }
+
+    pub fn uid(&mut self) -> String {
+        uuid::Builder::from_random_bytes(self.rng.random())
+            .into_uuid()
+            .to_string()
+    }
+
+    /// Five characters for a `generateName`.
+    pub fn name_suffix(&mut self) -> String {
+        use corten_api::names::{GENERATED_SUFFIX, SUFFIX_ALPHABET};
+        (0..GENERATED_SUFFIX)
+            .map(|_| char::from(SUFFIX_ALPHABET[self.rng.random_range(0..SUFFIX_ALPHABET.len())]))
+            .collect()
+    }
+}
+
+/// Which object a request is about.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub ty: &'static ResourceType,
+    /// Empty for cluster scope.
+    pub namespace: &'a str,
+}
+
+impl Subject<'_> {
+    #[must_use]
+    pub fn key(&self, name: &str) -> Bytes {
+        keys(self.ty).object(Some(self.namespace), name)
+    }
+
+    #[must_use]
+    pub fn meta(&self) -> TypeMeta<'static> {
+        TypeMeta {
+            group: self.ty.group,
+            version: self.ty.version,
+            kind: self.ty.kind,
+        }
+    }
+
+    /// The stored object with its type and revision.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn read(&self, snapshot: &Snapshot, name: &str) -> Result<Current, Status> {
+        let key = self.key(name);
+        let entry = snapshot
+            .get(&key)
+            .ok_or_else(|| Status::not_found(self.ty.qualified(), name))?;
+        let value = self.parse(&entry)?;
+        Ok(Current { key, entry, value })
+    }
+
+    /// # Errors
+    /// `InternalError` for a stored value that is not ours.
+    pub fn parse(&self, entry: &Entry) -> Result<Value, Status> {
+        let stored = Stored::new(&entry.value).map_err(damaged)?;
+        stored.parse(self.meta(), entry.mod_revision.0).map_err(damaged)
+    }
+
+    /// The bytes to store.
+    #[must_use]
+    pub fn encode(&self, object: &Value) -> Bytes {
+        stored::encode(object, &self.ty.selectable_fields(object))
+    }
+}
+
+/// An object as it is stored.
+pub struct Current {
+    pub key: Bytes,
+    pub entry: std::sync::Arc<Entry>,
+    pub value: Value,
+}
+
+impl Current {
+    #[must_use]
+    pub fn unchanged(&self) -> Precondition {
+        Precondition::ModRevision(self.key.clone(), self.entry.mod_revision)
+    }
+}
+
+/// What the client is told.
+pub struct Answered {
+    pub code: StatusCode,
+    pub payload: Payload,
+    pub warnings: Vec<String>,
+}
+
+pub enum Payload {
+    /// Stored bytes; their revision is `at`, or that of the transaction's first write.
+    Stored {
+        value: Bytes,
+        at: Option<u64>,
+    },
+    /// The Scale of a stored object.
+    Scale {
+        ty: &'static ResourceType,
+        object: Value,
+        at: Option<u64>,
+    },
+    /// An object that was not stored (dry run).
+    Value(Value),
+    Status(Status),
+}
+
+pub enum Decision {
+    Commit(Txn, Answered),
+    Nothing(Answered),
+}
+
+impl Decision {
+    #[must_use]
+    pub fn commit(preconditions: Vec<Precondition>, ops: Vec<Op>, answer: Answered) -> Decision {
+        Decision::Commit(Txn { preconditions, ops }, answer)
+    }
+}
+
+/// Decides, writes, and decides again until the state that was read is the state that was written to. Returns the answer
+/// and the revision of the transaction's first write (0 if nothing was written).
+///
+/// # Errors
+/// What the decision says on the newest state, or what the store says.
+pub async fn transact(
+    store: &Store,
+    dry_run: bool,
+    mut decide: impl FnMut(&Snapshot) -> Result<Decision, Status>,
+) -> Result<(Answered, u64), Status> {
+    let mut newest = false;
+    for _ in 0..MAX_ATTEMPTS {
+        let snapshot = store.snapshot();
+        let (txn, answer) = match decide(&snapshot) {
+            Ok(Decision::Commit(txn, answer)) => (txn, answer),
+            settled if newest => {
+                return match settled? {
+                    Decision::Nothing(answer) | Decision::Commit(_, answer) => Ok((answer, 0)),
+                };
+            }
+            unsettled => {
+                barrier(store).await?;
+                newest = true;
+                if store.snapshot().revision() != snapshot.revision() {
+                    continue; // what was decided may rest on an old state
+                }
+                return match unsettled? {
+                    Decision::Nothing(answer) | Decision::Commit(_, answer) => Ok((answer, 0)),
+                };
+            }
+        };
+        if dry_run {
+            return Ok((answer, 0));
+        }
+        match store.txn(txn).await.map_err(|error| store_status(&error))? {
+            TxnOutcome::Committed { revisions, .. } => {
+                return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
+            }
+            TxnOutcome::Conflict { .. } => {
+                barrier(store).await?;
+                newest = true;
+            }
+        }
+    }
+    Err(Status::too_many_requests(
+        "the object is written by others too often, please try again later",
+        1,
+    ))
+}
+
+async fn barrier(store: &Store) -> Result<(), Status> {
+    store
+        .read_barrier()
+        .await
+        .map(|_| ())
+        .map_err(|error| store_status(&error))
+}
+
+/// Refuses an object whose own name is not the one in the URL.
+///
+/// # Errors
+/// `BadRequest` with upstream's text.
+pub fn check_name(object: &Value, name: &str) -> Result<(), Status> {
+    match meta::name(object) {
+        "" => Err(Status::bad_request("name must be provided")),
+        own if own == name => Ok(()),
+        own => Err(Status::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({name})"
+        ))),
+    }
+}

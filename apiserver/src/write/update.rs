@@ -1,0 +1,139 @@
+//! `update`, also of `status`, `finalize` and the other parts that are written like the whole object. Pure.
+
+use corten_api::resource::Subresource;
+use corten_api::status::Qualified;
+use corten_api::{Status, meta};
+use corten_store::{Op, Snapshot};
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{Answered, Current, Decision, Env, Payload, Subject, allocate, check_name, delete};
+use crate::Config;
+
+/// The part of an object a path names, if it is one that is updated like the object.
+#[must_use]
+pub fn part(subresource: Option<&str>) -> Option<Subresource> {
+    match subresource {
+        None => Some(Subresource::Main),
+        Some("status") => Some(Subresource::Status),
+        Some("finalize") => Some(Subresource::Finalize),
+        Some("resize") => Some(Subresource::Resize),
+        Some("ephemeralcontainers") => Some(Subresource::EphemeralContainers),
+        Some(_) => None,
+    }
+}
+
+/// # Errors
+/// `NotFound`, `Conflict` (stale `resourceVersion`, another uid), `Invalid`, `BadRequest` (another name).
+pub fn decide(
+    config: &Config,
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    name: &str,
+    new: Value,
+    part: Subresource,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    let current = subject.read(snapshot, name)?;
+    replace(config, subject, snapshot, current, name, new, part, env)
+}
+
+/// Puts `new` in the place of `current`. Shared with patch.
+///
+/// # Errors
+/// See [`decide`].
+#[allow(clippy::too_many_arguments)]
+pub fn replace(
+    config: &Config,
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    current: Current,
+    name: &str,
+    mut new: Value,
+    part: Subresource,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    check_name(&new, name)?;
+    check_preconditions(subject, &current, &new)?;
+    meta::set(&mut new, "managedFields", Value::Null);
+    let is_service = subject.ty.group.is_empty() && subject.ty.plural == "services";
+    if part == Subresource::Finalize {
+        new = finalized(&current.value, &new);
+    } else {
+        if is_service && part == Subresource::Main {
+            allocate::carry_over(&mut new, &current.value);
+        }
+        subject.ty.prepare_update(&mut new, &current.value, part)?;
+    }
+    let mut records = allocate::Records::default();
+    if is_service && part == Subresource::Main {
+        records = allocate::update(config, snapshot, &mut new, &current.value, env)?;
+    }
+    let warnings = subject.ty.warnings(&new);
+    let value = subject.encode(&new);
+    if delete::is_over(subject, &new) {
+        // The last finalizer is gone: this update is the deletion.
+        let (preconditions, ops) = delete::removal(subject, &current);
+        let payload = Payload::Stored { value, at: None };
+        return Ok(Decision::commit(
+            preconditions,
+            ops,
+            Answered {
+                code: StatusCode::OK,
+                payload,
+                warnings,
+            },
+        ));
+    }
+    let answer = |at| Answered {
+        code: StatusCode::OK,
+        payload: Payload::Stored {
+            value: value.clone(),
+            at,
+        },
+        warnings: warnings.clone(),
+    };
+    if value == current.entry.value {
+        return Ok(Decision::Nothing(answer(Some(current.entry.mod_revision.0))));
+    }
+    let mut preconditions = vec![current.unchanged()];
+    preconditions.extend(records.preconditions);
+    let mut ops = vec![Op::Put {
+        key: current.key.clone(),
+        value: value.clone(),
+    }];
+    ops.extend(records.ops);
+    Ok(Decision::commit(preconditions, ops, answer(None)))
+}
+
+fn check_preconditions(subject: Subject<'_>, current: &Current, new: &Value) -> Result<(), Status> {
+    let qualified: Qualified<'_> = subject.ty.qualified();
+    let name = meta::name(&current.value);
+    let (own, uid) = (meta::uid(&current.value), meta::uid(new));
+    if !uid.is_empty() && uid != own {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
+        return Err(Status::conflict(qualified, name, why));
+    }
+    match meta::resource_version(new) {
+        "" | "0" => Ok(()),
+        version if version == meta::resource_version(&current.value) => Ok(()),
+        version if version.parse::<u64>().is_err() => Err(crate::read::point::parse_revision(version)
+            .err()
+            .unwrap_or_else(|| Status::bad_request("metadata.resourceVersion: Invalid value"))),
+        _ => Err(Status::modified(qualified, name)),
+    }
+}
+
+/// `finalize` writes `spec.finalizers` and nothing else.
+fn finalized(old: &Value, new: &Value) -> Value {
+    let mut object = old.clone();
+    let finalizers = new["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if finalizers.is_empty() {
+        if let Some(spec) = object["spec"].as_object_mut() {
+            spec.remove("finalizers");
+        }
+    } else {
+        object["spec"]["finalizers"] = Value::Array(finalizers);
+    }
+    object
+}
