@@ -18,11 +18,16 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(20);
 fn hierarchies() -> Result<Vec<(PathBuf, bool)>> {
     let mut found: Vec<(PathBuf, bool)> = Vec::new();
     for line in std::fs::read_to_string("/proc/self/mountinfo")?.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let Some(point) = left.split(' ').nth(4) else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(point) = left.split(' ').nth(4) else {
+            continue;
+        };
         let mut right = right.split(' ');
         let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
-        if (kind == "cgroup" || kind == "cgroup2") && !found.iter().any(|(path, _)| path == Path::new(point)) {
+        if (kind == "cgroup" || kind == "cgroup2") && !found.iter().any(|(path, _)| path == Path::new(point))
+        {
             let takes_processes = kind == "cgroup2" || !options.split(',').any(|option| option == "cpuset");
             found.push((PathBuf::from(point), takes_processes));
         }
@@ -49,8 +54,14 @@ pub fn prepare(cgroup: &str) -> Result<Vec<File>> {
 pub fn processes(cgroup: &str) -> Result<BTreeSet<i32>> {
     let mut pids = BTreeSet::new();
     for dir in folders(cgroup)? {
-        let Ok(text) = std::fs::read_to_string(dir.join("cgroup.procs")) else { continue };
-        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        let Ok(text) = std::fs::read_to_string(dir.join("cgroup.procs")) else {
+            continue;
+        };
+        pids.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<i32>().ok())
+                .filter(|pid| *pid > 0),
+        );
     }
     Ok(pids)
 }
@@ -78,8 +89,13 @@ fn folders(cgroup: &str) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(dir: &Path, into: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    {
         collect(&entry.path(), into);
     }
     into.push(dir.to_path_buf());

@@ -2,7 +2,7 @@
 //!
 //! What fails on the way is taken back by [`super::delete`], which needs to know nothing of how far it came.
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,16 @@ const SERVER_PAUSE: Duration = Duration::from_millis(20);
 /// end of the log that matters, and nothing of the cluster is left unless `keep` was asked for.
 pub async fn create(args: &CreateArgs) -> Result<Cluster> {
     state::check_name(&args.name)?;
-    ensure!(args.servers == 1, "clusters of {} servers are not there yet; only --servers 1 is", args.servers);
-    ensure!(args.nodes < MAX_HOSTS, "at most {} nodes fit one cluster", MAX_HOSTS - 1);
+    ensure!(
+        args.servers == 1,
+        "clusters of {} servers are not there yet; only --servers 1 is",
+        args.servers
+    );
+    ensure!(
+        args.nodes < MAX_HOSTS,
+        "at most {} nodes fit one cluster",
+        MAX_HOSTS - 1
+    );
     ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root");
 
     let mut progress = Progress::new();
@@ -52,13 +60,19 @@ pub async fn create(args: &CreateArgs) -> Result<Cluster> {
     if let Err(error) = outcome {
         if args.keep {
             progress.finish();
-            return Err(error.context(format!("cluster {} did not come up; kept for inspection", cluster.name)));
+            return Err(error.context(format!(
+                "cluster {} did not come up; kept for inspection",
+                cluster.name
+            )));
         }
         progress.waiting_for("removing what was made");
         drop(lock);
         let removed = delete(&cluster.name).await;
         progress.finish();
-        let error = error.context(format!("cluster {} did not come up and was removed", cluster.name));
+        let error = error.context(format!(
+            "cluster {} did not come up and was removed",
+            cluster.name
+        ));
         return Err(match removed {
             Ok(()) => error,
             Err(left) => error.context(format!("and something is left of it: {left:#}")),
@@ -75,13 +89,23 @@ pub async fn create(args: &CreateArgs) -> Result<Cluster> {
 async fn reserve(args: &CreateArgs) -> Result<(Cluster, DirLock)> {
     let all = DirLock::take(&state::clusters_dir(), true)?;
     let dir = state::cluster_dir(&args.name);
-    ensure!(!dir.exists(), "cluster {} exists already; `corten cluster delete {0}` removes it", args.name);
+    ensure!(
+        !dir.exists(),
+        "cluster {} exists already; `corten cluster delete {0}` removes it",
+        args.name
+    );
     let mut taken = network::subnets_in_use().await?;
     taken.extend(state::list()?.iter().map(|cluster| cluster.subnet));
     taken.extend([args.service_cidr, args.cluster_cidr]);
     let subnet = subnet::pick(&args.name, &taken).context("no free subnet is left in 10.160.0.0/11")?;
-    let cluster =
-        Cluster::new(&args.name, args.servers, args.nodes, subnet, args.service_cidr, args.cluster_cidr);
+    let cluster = Cluster::new(
+        &args.name,
+        args.servers,
+        args.nodes,
+        subnet,
+        args.service_cidr,
+        args.cluster_cidr,
+    );
     let lock = DirLock::take(&dir, true)?.context("the cluster's folder vanished")?;
     cluster.save()?;
     drop(all);
@@ -92,14 +116,20 @@ async fn bring_up(cluster: &Cluster, progress: &mut Progress) -> Result<()> {
     network::build(cluster).await.context("build the network")?;
     progress.done(&format!("{} hosts on {}", cluster.hosts.len(), cluster.subnet));
 
-    let server = cluster.with_role(Role::Server).next().context("the cluster has no server")?;
+    let server = cluster
+        .with_role(Role::Server)
+        .next()
+        .context("the cluster has no server")?;
     process::start(cluster, server)?;
     progress.waiting_for("waiting for the server");
     let client = server_ready(cluster, server).await?;
     progress.done(&format!("server ready at {}", cluster.server_url()?));
 
-    let ca = pki::Ca::open(&cluster.data_dir(server).join("pki"), time::OffsetDateTime::now_utc())
-        .context("open the cluster's certificate authority")?;
+    let ca = pki::Ca::open(
+        &cluster.data_dir(server).join("pki"),
+        time::OffsetDateTime::now_utc(),
+    )
+    .context("open the cluster's certificate authority")?;
     for host in cluster.with_role(Role::Node) {
         std::fs::create_dir_all(cluster.data_dir(host))?;
         crate::node_kubeconfig::write(
@@ -148,8 +178,14 @@ fn write_kubeconfig(from: &Path, to: &Path) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let content = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
-    let mut file = std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(to)?;
-    file.write_all(&content).with_context(|| format!("write {}", to.display()))
+    let mut file = std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(to)?;
+    file.write_all(&content)
+        .with_context(|| format!("write {}", to.display()))
 }
 
 /// Returns once every node of the cluster reports `Ready`.
@@ -161,8 +197,12 @@ async fn nodes_ready(cluster: &Cluster, client: kube::Client, progress: &mut Pro
     let wake = changed.clone();
     nodes.on_change(move |_| wake.notify_one());
     loop {
-        let ready: Vec<String> =
-            nodes.list().iter().filter(|node| is_ready(node)).filter_map(|node| node.metadata.name.clone()).collect();
+        let ready: Vec<String> = nodes
+            .list()
+            .iter()
+            .filter(|node| is_ready(node))
+            .filter_map(|node| node.metadata.name.clone())
+            .collect();
         let missing: Vec<&str> = cluster
             .with_role(Role::Node)
             .map(|host| host.name.as_str())
@@ -177,8 +217,13 @@ async fn nodes_ready(cluster: &Cluster, client: kube::Client, progress: &mut Pro
 }
 
 fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Returns when the first host process of the cluster ends, which none should.
@@ -191,7 +236,12 @@ async fn any_exit(cluster: &Cluster) -> anyhow::Error {
         .collect::<Vec<_>>();
     // A process that ended before it could be waited for is not running any more.
     let started = |host: &&Host| cluster.log_path(host).exists();
-    if let Some(host) = cluster.hosts.iter().filter(started).find(|host| !process::is_running(cluster, host)) {
+    if let Some(host) = cluster
+        .hosts
+        .iter()
+        .filter(started)
+        .find(|host| !process::is_running(cluster, host))
+    {
         return ended(cluster, host);
     }
     if exits.is_empty() {
@@ -203,7 +253,12 @@ async fn any_exit(cluster: &Cluster) -> anyhow::Error {
 
 fn ended(cluster: &Cluster, host: &Host) -> anyhow::Error {
     let log = cluster.log_path(host);
-    anyhow::anyhow!("{} ended; the end of {}:\n{}", host.name, log.display(), process::log_tail(&log))
+    anyhow::anyhow!(
+        "{} ended; the end of {}:\n{}",
+        host.name,
+        log.display(),
+        process::log_tail(&log)
+    )
 }
 
 /// Waits for the end of a process that need not be our child.
@@ -213,9 +268,11 @@ async fn exited(pid: i32) -> std::io::Result<()> {
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: see above.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let ended = AsyncFd::with_interest(fd.as_fd(), tokio::io::Interest::READABLE)?;
+    // SAFETY: see above; the descriptor stays open as long as the `AsyncFd` that owns it.
+    let ended = unsafe {
+        let fd = OwnedFd::from_raw_fd(fd as i32);
+        AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)?
+    };
     ended.readable().await.map(|_| ())
 }
 
@@ -224,7 +281,11 @@ fn late(cluster: &Cluster, seconds: u64) -> anyhow::Error {
     for host in &cluster.hosts {
         let log = cluster.log_path(host);
         if log.exists() {
-            text.push_str(&format!("\nthe end of {}:\n{}", log.display(), process::log_tail(&log)));
+            text.push_str(&format!(
+                "\nthe end of {}:\n{}",
+                log.display(),
+                process::log_tail(&log)
+            ));
         }
     }
     anyhow::Error::msg(text)

@@ -65,7 +65,10 @@ fn unmount_below(dir: &Path) -> Result<()> {
     /// One mount can hide another; each round uncovers a layer.
     const ROUNDS: u32 = 16;
     for _ in 0..ROUNDS {
-        let below: Vec<PathBuf> = process::mount_points()?.into_iter().filter(|point| point.starts_with(dir)).collect();
+        let below: Vec<PathBuf> = process::mount_points()?
+            .into_iter()
+            .filter(|point| point.starts_with(dir))
+            .collect();
         if below.is_empty() {
             return Ok(());
         }
@@ -92,18 +95,31 @@ fn forget_containers(dir: &Path) -> Result<()> {
                         remove_file(socket)?;
                     }
                 }
-                ids.extend(bundle.file_name().and_then(|name| name.to_str()).map(str::to_string));
+                ids.extend(
+                    bundle
+                        .file_name()
+                        .and_then(|name| name.to_str())
+                        .map(str::to_string),
+                );
             }
         }
         for sandbox in folders_in(&host.join("containerd/root/io.containerd.grpc.v1.cri/sandboxes")) {
-            ids.extend(sandbox.file_name().and_then(|name| name.to_str()).map(str::to_string));
+            ids.extend(
+                sandbox
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .map(str::to_string),
+            );
         }
     }
     for id in &ids {
         remove_folder(&Path::new(RUNC_STATE).join(id))?;
     }
     for result in entries_in(Path::new(CNI_RESULTS)) {
-        let name = result.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = result
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.split('-').any(|part| ids.contains(part)) {
             remove_file(&result)?;
         }
@@ -113,18 +129,26 @@ fn forget_containers(dir: &Path) -> Result<()> {
 
 /// Once the last cluster is gone: folders that are empty then, and the mount of the namespaces' names.
 fn forget_shared_folders() -> Result<()> {
-    let Some(all) = DirLock::take(&clusters_dir(), false)? else { return Ok(()) };
+    let Some(all) = DirLock::take(&clusters_dir(), false)? else {
+        return Ok(());
+    };
     if !folders_in(&clusters_dir()).is_empty() {
         return Ok(());
     }
     network::forget_names()?;
-    let parents = [clusters_dir(), clusters_dir().parent().map(Path::to_path_buf).unwrap_or_default()];
+    let parents = [
+        clusters_dir(),
+        clusters_dir().parent().map(Path::to_path_buf).unwrap_or_default(),
+    ];
     for folder in SHARED_FOLDERS.iter().map(PathBuf::from).chain(parents) {
         match std::fs::remove_dir(&folder) {
             Ok(()) => {}
             // In use by someone else, or never made.
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                ) => {}
             Err(error) => return Err(error).with_context(|| format!("remove {}", folder.display())),
         }
     }
@@ -133,11 +157,19 @@ fn forget_shared_folders() -> Result<()> {
 }
 
 fn entries_in(dir: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn folders_in(dir: &Path) -> Vec<PathBuf> {
-    entries_in(dir).into_iter().filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_dir())).collect()
+    entries_in(dir)
+        .into_iter()
+        .filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_dir()))
+        .collect()
 }
 
 fn remove_file(path: &Path) -> Result<()> {

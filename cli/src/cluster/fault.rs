@@ -22,9 +22,13 @@ pub async fn set_link(name: &str, host: &str, plugged: bool) -> Result<()> {
 pub fn kill(name: &str, host: &str) -> Result<()> {
     let cluster = Cluster::open(name)?;
     let host = cluster.host(host)?;
-    let running = process::running(&cluster, host).with_context(|| format!("{} is not running", host.name))?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid), nix::sys::signal::Signal::SIGKILL)
-        .with_context(|| format!("kill process {}", running.pid))
+    let running =
+        process::running(&cluster, host).with_context(|| format!("{} is not running", host.name))?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(running.pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .with_context(|| format!("kill process {}", running.pid))
 }
 
 /// Starts the server or agent with the flags it had.

@@ -27,6 +27,10 @@ pub async fn load(name: &str, image: &Path) -> Result<()> {
 
 async fn import(cluster: &Cluster, host: &Host, image: &Path) -> Result<Vec<String>> {
     let socket = cluster.data_dir(host).join("containerd/containerd.sock");
-    let runtime = CriRuntime::connect(&socket, PAUSE_IMAGE).with_context(|| format!("reach {}", host.name))?;
-    runtime.import_image(image).await.with_context(|| format!("import {} on {}", image.display(), host.name))
+    let runtime =
+        CriRuntime::connect(&socket, PAUSE_IMAGE).with_context(|| format!("reach {}", host.name))?;
+    runtime
+        .import_image(image)
+        .await
+        .with_context(|| format!("import {} on {}", image.display(), host.name))
 }

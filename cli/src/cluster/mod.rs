@@ -30,7 +30,7 @@ use clap::Subcommand;
 pub use create::create;
 pub use delete::delete;
 pub use load::load;
-pub use state::{Cluster, Host, Phase, Role, kubeconfig_path, list};
+pub use state::{Cluster, kubeconfig_path, list};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -148,17 +148,39 @@ pub fn kubeconfig(args: &KubeconfigArgs) -> Result<String> {
     let path = kubeconfig_path(&cluster.name);
     let content = std::fs::read_to_string(&path)
         .map_err(|error| anyhow::anyhow!("cluster {} has no kubeconfig yet: {error}", cluster.name))?;
-    Ok(if args.raw { content.trim_end().to_string() } else { path.display().to_string() })
+    Ok(if args.raw {
+        content.trim_end().to_string()
+    } else {
+        path.display().to_string()
+    })
 }
 
 fn print_list() -> Result<()> {
-    println!("{:<20} {:<10} {:<18} {:<8} HOSTS", "NAME", "PHASE", "SUBNET", "RUNNING");
+    println!(
+        "{:<20} {:<10} {:<18} {:<8} HOSTS",
+        "NAME", "PHASE", "SUBNET", "RUNNING"
+    );
     for cluster in list()? {
-        let running = cluster.hosts.iter().filter(|host| process::is_running(&cluster, host)).count();
-        let hosts: Vec<String> = cluster.hosts.iter().map(|host| format!("{}={}", host.name, host.ip)).collect();
+        let running = cluster
+            .hosts
+            .iter()
+            .filter(|host| process::is_running(&cluster, host))
+            .count();
+        let hosts: Vec<String> = cluster
+            .hosts
+            .iter()
+            .map(|host| format!("{}={}", host.name, host.ip))
+            .collect();
         let ready = format!("{running}/{}", cluster.hosts.len());
         let phase = format!("{:?}", cluster.phase);
-        println!("{:<20} {:<10} {:<18} {:<8} {}", cluster.name, phase, cluster.subnet, ready, hosts.join(" "));
+        println!(
+            "{:<20} {:<10} {:<18} {:<8} {}",
+            cluster.name,
+            phase,
+            cluster.subnet,
+            ready,
+            hosts.join(" ")
+        );
     }
     Ok(())
 }

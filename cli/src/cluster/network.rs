@@ -46,10 +46,21 @@ pub async fn build(cluster: &Cluster) -> Result<()> {
 
     let root = Netlink::open()?;
     let link = root_link(&cluster.name);
-    connect(&switch, bridge, "root", &File::open("/proc/thread-self/ns/net")?, &link).await?;
+    connect(
+        &switch,
+        bridge,
+        "root",
+        &File::open("/proc/thread-self/ns/net")?,
+        &link,
+    )
+    .await?;
     without_ipv6(&link)?;
     let index = root.need_link(&link).await?.index;
-    root.add_address(index, Ipv4Net::new(cluster.root_ip(), cluster.subnet.prefix_len())?).await?;
+    root.add_address(
+        index,
+        Ipv4Net::new(cluster.root_ip(), cluster.subnet.prefix_len())?,
+    )
+    .await?;
     root.set_up(index, true).await?;
 
     for host in &cluster.hosts {
@@ -62,11 +73,22 @@ pub async fn build(cluster: &Cluster) -> Result<()> {
         let lo = inside.need_link("lo").await?;
         inside.set_up(lo.index, true).await?;
         let eth0 = inside.need_link("eth0").await?;
-        inside.add_address(eth0.index, Ipv4Net::new(host.ip, cluster.subnet.prefix_len())?).await?;
+        inside
+            .add_address(eth0.index, Ipv4Net::new(host.ip, cluster.subnet.prefix_len())?)
+            .await?;
         inside.set_up(eth0.index, true).await?;
         // As on any real host: addresses of Services must lead somewhere for the host's own packets to be translated.
-        let hop = Hop::Via { gateway: cluster.root_ip(), interface: None };
-        inside.add_route(&Route { destination: Ipv4Net::default(), hop, protocol: STATIC }).await?;
+        let hop = Hop::Via {
+            gateway: cluster.root_ip(),
+            interface: None,
+        };
+        inside
+            .add_route(&Route {
+                destination: Ipv4Net::default(),
+                hop,
+                protocol: STATIC,
+            })
+            .await?;
     }
     Ok(())
 }
@@ -117,11 +139,15 @@ pub fn hosts_by_namespace(cluster: &str) -> Vec<String> {
     // Another cluster's name may begin with this one's: what is left must be a host of ours.
     let is_host = |rest: &str| {
         rest == SWITCH
-            || ["server-", "node-"]
-                .iter()
-                .any(|role| rest.strip_prefix(role).is_some_and(|number| number.parse::<u32>().is_ok()))
+            || ["server-", "node-"].iter().any(|role| {
+                rest.strip_prefix(role)
+                    .is_some_and(|number| number.parse::<u32>().is_ok())
+            })
     };
-    names.filter_map(|name| name.strip_prefix(&prefix).map(str::to_string)).filter(|rest| is_host(rest)).collect()
+    names
+        .filter_map(|name| name.strip_prefix(&prefix).map(str::to_string))
+        .filter(|rest| is_host(rest))
+        .collect()
 }
 
 /// In the switch's namespace: frames pass between hosts without the packet filter looking at them.
@@ -137,7 +163,11 @@ fn prepare_switch() -> std::io::Result<()> {
 
 fn without_ipv6(interface: &str) -> std::io::Result<()> {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-    if Path::new(&path).exists() { std::fs::write(path, "1") } else { Ok(()) }
+    if Path::new(&path).exists() {
+        std::fs::write(path, "1")
+    } else {
+        Ok(())
+    }
 }
 
 /// The note that the folder of names was made a mount by us, and whether the folder itself was ours.
@@ -150,20 +180,26 @@ fn note() -> PathBuf {
 fn prepare_names() -> Result<()> {
     let made = !Path::new(NETNS).exists();
     std::fs::create_dir_all(NETNS).with_context(|| format!("make {NETNS}"))?;
-    if super::process::mount_points()?.iter().any(|point| point == Path::new(NETNS)) {
+    if super::process::mount_points()?
+        .iter()
+        .any(|point| point == Path::new(NETNS))
+    {
         return Ok(());
     }
     std::fs::write(note(), if made { "folder" } else { "mount" })?;
     let none = None::<&str>;
     mount(Some(NETNS), NETNS, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
         .with_context(|| format!("mount {NETNS}"))?;
-    mount(none, NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).with_context(|| format!("share {NETNS}"))?;
+    mount(none, NETNS, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
+        .with_context(|| format!("share {NETNS}"))?;
     Ok(())
 }
 
 /// Undoes [`prepare_names`] once no name is left. Called under the lock of all clusters.
 pub fn forget_names() -> Result<()> {
-    let Ok(what) = std::fs::read_to_string(note()) else { return Ok(()) };
+    let Ok(what) = std::fs::read_to_string(note()) else {
+        return Ok(());
+    };
     let is_empty = std::fs::read_dir(NETNS).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
         return Ok(());

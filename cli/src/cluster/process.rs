@@ -51,7 +51,7 @@ pub fn is_running(cluster: &Cluster, host: &Host) -> bool {
 }
 
 /// `None` for a process that is gone or only waits to be reaped.
-fn start_time(pid: i32) -> Option<u64> {
+pub(super) fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -81,12 +81,17 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
                 ("--kubeconfig", path(agent_kubeconfig(cluster, host))),
                 ("--node-name", host.name.clone()),
                 ("--node-ip", host.ip.to_string()),
-                ("--cgroup-root", format!("{}/{}", cgroup(&cluster.name), host.name)),
+                (
+                    "--cgroup-root",
+                    format!("{}/{}", cgroup(&cluster.name), host.name),
+                ),
             ]);
             "agent"
         }
     };
-    let flags = pairs.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]);
+    let flags = pairs
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_string(), value]);
     std::iter::once(verb.to_string()).chain(flags).collect()
 }
 
@@ -109,7 +114,10 @@ pub(super) fn start_command(
     arguments: &[String],
 ) -> Result<std::process::Child> {
     std::fs::create_dir_all(cluster.data_dir(host))?;
-    let log = File::options().create(true).append(true).open(cluster.log_path(host))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(cluster.log_path(host))?;
     let path = namespace_path(&cluster.name, &host.name);
     let namespace = File::open(&path).with_context(|| format!("open namespace {}", path.display()))?;
     // A leaf of its own: v2 allows no processes in a cgroup whose children have controllers.
@@ -142,15 +150,24 @@ pub(super) fn start_command(
     };
     // SAFETY: `enter` allocates nothing and calls only async-signal-safe functions.
     unsafe { command.pre_exec(enter) };
-    let child = command.spawn().with_context(|| format!("start {} on {}", executable.display(), host.name))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("start {} on {}", executable.display(), host.name))?;
     let pid = i32::try_from(child.id())?;
-    let running = Running { pid, start_time: start_time(pid).unwrap_or_default() };
+    let running = Running {
+        pid,
+        start_time: start_time(pid).unwrap_or_default(),
+    };
     std::fs::write(pid_path(cluster, host), serde_json::to_vec(&running)?)?;
     Ok(child)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// The last lines a host wrote.
@@ -167,7 +184,11 @@ pub fn log_tail(path: &Path) -> String {
     let text = read().unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    if tail.is_empty() { "  (empty)".to_string() } else { tail.iter().map(|line| format!("  {line}\n")).collect() }
+    if tail.is_empty() {
+        "  (empty)".to_string()
+    } else {
+        tail.iter().map(|line| format!("  {line}\n")).collect()
+    }
 }
 
 /// Kills every process of a cluster: those in its cgroups, those noted, and those inside its namespaces.
@@ -185,7 +206,12 @@ pub async fn kill_all(name: &str, hosts: &[String]) -> Result<()> {
     loop {
         cgroups::thaw(&cgroup(name))?;
         let mut pids = cgroups::processes(&cgroup(name))?;
-        pids.extend(noted.iter().filter(|one| start_time(one.pid) == Some(one.start_time)).map(|one| one.pid));
+        pids.extend(
+            noted
+                .iter()
+                .filter(|one| start_time(one.pid) == Some(one.start_time))
+                .map(|one| one.pid),
+        );
         pids.extend(inside(&namespaces));
         pids.retain(|pid| start_time(*pid).is_some() && *pid != std::process::id() as i32);
         if pids.is_empty() {
@@ -203,9 +229,17 @@ pub async fn kill_all(name: &str, hosts: &[String]) -> Result<()> {
 }
 
 fn noted(name: &str) -> Vec<Running> {
-    let entries = std::fs::read_dir(state::cluster_dir(name)).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(state::cluster_dir(name))
+        .into_iter()
+        .flatten()
+        .flatten();
     entries
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "pid"))
+        .filter(|entry| {
+            entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "pid")
+        })
         .filter_map(|entry| serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok())
         .collect()
 }
@@ -216,7 +250,8 @@ fn inside(namespaces: &BTreeSet<u64>) -> Vec<i32> {
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| {
-            std::fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| namespaces.contains(&found.ino()))
+            std::fs::metadata(format!("/proc/{pid}/ns/net"))
+                .is_ok_and(|found| namespaces.contains(&found.ino()))
         })
         .collect()
 }
@@ -224,7 +259,11 @@ fn inside(namespaces: &BTreeSet<u64>) -> Vec<i32> {
 /// Every mount point of this mount namespace, in the order of mounting.
 pub fn mount_points() -> Result<Vec<PathBuf>> {
     let text = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescape(point))).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescape(point)))
+        .collect())
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -233,7 +272,11 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let octal = (first == b'\\' && tail.len() >= 3)
-            .then(|| std::str::from_utf8(&tail[..3]).ok().and_then(|digits| u8::from_str_radix(digits, 8).ok()))
+            .then(|| {
+                std::str::from_utf8(&tail[..3])
+                    .ok()
+                    .and_then(|digits| u8::from_str_radix(digits, 8).ok())
+            })
             .flatten();
         match octal {
             Some(byte) => {

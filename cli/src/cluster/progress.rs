@@ -18,7 +18,11 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Progress { bar, started: Instant::now(), last: String::new() }
+        Progress {
+            bar,
+            started: Instant::now(),
+            last: String::new(),
+        }
     }
 
     /// What is being waited for now; the same text twice is shown once.

@@ -65,7 +65,9 @@ mod as_text {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ipv4Net, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -85,12 +87,24 @@ pub fn kubeconfig_path(name: &str) -> PathBuf {
 }
 
 impl Cluster {
-    pub fn new(name: &str, servers: u32, nodes: u32, subnet: Ipv4Net, service: Ipv4Net, pods: Ipv4Net) -> Cluster {
-        let named = |role, prefix: &'static str, count| (0..count).map(move |idx| (role, format!("{prefix}-{idx}")));
+    pub fn new(
+        name: &str,
+        servers: u32,
+        nodes: u32,
+        subnet: Ipv4Net,
+        service: Ipv4Net,
+        pods: Ipv4Net,
+    ) -> Cluster {
+        let named =
+            |role, prefix: &'static str, count| (0..count).map(move |idx| (role, format!("{prefix}-{idx}")));
         let hosts = named(Role::Server, "server", servers)
             .chain(named(Role::Node, "node", nodes))
             .zip(2..)
-            .map(|((role, name), number)| Host { name, role, ip: subnet::address(subnet, number) })
+            .map(|((role, name), number)| Host {
+                name,
+                role,
+                ip: subnet::address(subnet, number),
+            })
             .collect();
         Cluster {
             name: name.to_string(),
@@ -131,7 +145,13 @@ impl Cluster {
     pub fn host(&self, name: &str) -> Result<&Host> {
         let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).collect();
         let found = self.hosts.iter().find(|host| host.name == name);
-        found.with_context(|| format!("cluster {} has no host {name}, only {}", self.name, names.join(", ")))
+        found.with_context(|| {
+            format!(
+                "cluster {} has no host {name}, only {}",
+                self.name,
+                names.join(", ")
+            )
+        })
     }
 
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Host> {
@@ -154,7 +174,10 @@ impl Cluster {
 
     /// Where agents and users reach the first server.
     pub fn server_url(&self) -> Result<String> {
-        let server = self.with_role(Role::Server).next().context("the cluster has no server")?;
+        let server = self
+            .with_role(Role::Server)
+            .next()
+            .context("the cluster has no server")?;
         Ok(format!("https://{}:{API_PORT}", server.ip))
     }
 }
@@ -196,8 +219,9 @@ pub fn list() -> Result<Vec<Cluster>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).context("read the folder of clusters"),
     };
-    let mut clusters: Vec<Cluster> =
-        entries.filter_map(|entry| Cluster::read(&entry.ok()?.path()).ok()).collect();
+    let mut clusters: Vec<Cluster> = entries
+        .filter_map(|entry| Cluster::read(&entry.ok()?.path()).ok())
+        .collect();
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(clusters)
 }
@@ -212,7 +236,10 @@ impl DirLock {
     pub fn take(dir: &Path, create: bool) -> Result<Option<DirLock>> {
         loop {
             if create {
-                std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(dir)?;
             }
             let file = match File::open(dir) {
                 Ok(file) => file,

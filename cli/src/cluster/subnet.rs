@@ -34,5 +34,7 @@ pub fn address(subnet: Ipv4Net, number: u32) -> Ipv4Addr {
 
 /// FNV-1a, 64 bits: short names that do not change with the compiler. Clashes only cost another try.
 pub fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -23,7 +23,15 @@ fn subnets_avoid_what_is_taken() {
 
 #[test]
 fn names_fit_what_they_name() {
-    for (name, fits) in [("a", true), ("a-1", true), ("", false), ("-a", false), ("a-", false), ("A", false), ("a/b", false)] {
+    for (name, fits) in [
+        ("a", true),
+        ("a-1", true),
+        ("", false),
+        ("-a", false),
+        ("a-", false),
+        ("A", false),
+        ("a/b", false),
+    ] {
         assert_eq!(state::check_name(name).is_ok(), fits, "{name:?}");
     }
     let long = "x".repeat(40);
@@ -67,7 +75,12 @@ fn delete_leaves_nothing_of_a_cluster_whatever_runs_in_it() {
         std::fs::write(&socket, "").unwrap();
         std::fs::write(bundle.join("address"), format!("unix://{socket}")).unwrap();
         assert_ne!(snapshot(&name), before, "the snapshot sees a cluster");
-        assert!(cluster.hosts.iter().all(|host| process::is_running(&cluster, host)));
+        assert!(
+            cluster
+                .hosts
+                .iter()
+                .all(|host| process::is_running(&cluster, host))
+        );
 
         delete(&name).await.unwrap();
         delete(&name).await.unwrap();
@@ -91,7 +104,11 @@ fn hosts_reach_each_other_until_one_is_cut_off() {
         let cluster = make(&name).await;
         let ip = cluster.hosts[1].ip.to_string();
         let peer = state::namespace(&name, "server-0");
-        let reach = |from: &str| Command::new("ip").args(["netns", "exec", from, "ping", "-c1", "-W1", "-q", &ip]).output();
+        let reach = |from: &str| {
+            Command::new("ip")
+                .args(["netns", "exec", from, "ping", "-c1", "-W1", "-q", &ip])
+                .output()
+        };
         let ping_is_there = Command::new("ping").arg("-V").output().is_ok();
         if ping_is_there {
             assert!(reach(&peer).unwrap().status.success());
@@ -105,7 +122,10 @@ fn hosts_reach_each_other_until_one_is_cut_off() {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// One server and one node that only sleep.
@@ -129,7 +149,10 @@ async fn make(name: &str) -> Cluster {
 }
 
 fn run(program: &str, arguments: &[&str]) {
-    assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
+    assert!(
+        Command::new(program).args(arguments).status().unwrap().success(),
+        "{program} {arguments:?}"
+    );
 }
 
 /// Everything of this machine that bears a cluster's name or is kept for it; other tests may run at the same time.
@@ -141,16 +164,38 @@ fn snapshot(name: &str) -> BTreeSet<String> {
     let link = state::root_link(name);
     let mut found = BTreeSet::new();
     let mut keep = |kind: &str, text: String| {
-        let ours = text.lines().filter(|line| line.contains(name) || line.contains(&link));
+        let ours = text
+            .lines()
+            .filter(|line| line.contains(name) || line.contains(&link));
         found.extend(ours.map(|line| format!("{kind}: {line}")));
     };
     keep("netns", output("ip", &["netns", "list"]));
     keep("link", output("ip", &["-o", "link"]));
     keep("route", output("ip", &["route"]));
     keep("mount", std::fs::read_to_string("/proc/self/mountinfo").unwrap());
-    keep("cgroup", output("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-name", "corten-*"]));
-    keep("file", output("find", &["/var/lib/corten", "/run/containerd", "/run/netns", "-maxdepth", "3"]));
+    keep(
+        "cgroup",
+        output("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-name", "corten-*"]),
+    );
+    keep(
+        "file",
+        output(
+            "find",
+            &[
+                "/var/lib/corten",
+                "/run/containerd",
+                "/run/netns",
+                "-maxdepth",
+                "3",
+            ],
+        ),
+    );
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        // Our own dead children wait for us to take note of them.
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if pid.and_then(process::start_time).is_none() {
+            continue;
+        }
         let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
         keep("process", cgroup.replace('\n', " "));
     }
