@@ -1,3 +1,78 @@
 //! The controllers: each a pure `plan` and a thin `sync`, one file each.
 //!
 //! Knows API objects. Must not know the store, nodes' runtimes or other components.
+
+mod batch;
+mod claim;
+mod context;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod pod;
+mod replica_set;
+
+use std::time::Duration;
+
+use context::Context;
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+
+/// What the controllers cannot learn from the API.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the nodes' Pod CIDRs come from, for instance `10.244.0.0/16`.
+    pub cluster_cidr: IpNet,
+    /// Prefix length of one node's Pod CIDR; default 24.
+    pub node_cidr_mask: u8,
+    /// PEM of the cluster's certificate authority, published as `kube-root-ca.crt` in every namespace.
+    pub root_ca: String,
+    /// How long a node may be silent; default 40 s.
+    pub node_monitor_grace_period: Duration,
+    /// Finished Pods kept in the cluster; default 12,500.
+    pub terminated_pod_threshold: usize,
+}
+
+impl Config {
+    /// Kubernetes' defaults.
+    pub fn new(cluster_cidr: IpNet, root_ca: String) -> Self {
+        Config {
+            cluster_cidr,
+            node_cidr_mask: 24,
+            root_ca,
+            node_monitor_grace_period: Duration::from_secs(40),
+            terminated_pod_threshold: 12_500,
+        }
+    }
+}
+
+/// Why the controllers could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("node CIDR mask /{mask} does not divide the cluster CIDR {cluster_cidr}")]
+    NodeCidrMask { cluster_cidr: IpNet, mask: u8 },
+}
+
+/// Runs all controllers until `shutdown`.
+///
+/// # Errors
+/// The configuration cannot work. Errors of the API never end a controller.
+pub async fn run(
+    client: kube::Client,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), ConfigError> {
+    if config.node_cidr_mask < config.cluster_cidr.prefix_len()
+        || config.node_cidr_mask > config.cluster_cidr.max_prefix_len()
+    {
+        let (cluster_cidr, mask) = (config.cluster_cidr, config.node_cidr_mask);
+        return Err(ConfigError::NodeCidrMask { cluster_cidr, mask });
+    }
+    let context = Context::new(client, shutdown);
+    tokio::join!(
+        replica_set::run(context.clone()),
+        deployment::run(context.clone()),
+        endpoint_slice::run(context.clone()),
+        endpoints::run(context.clone()),
+    );
+    Ok(())
+}

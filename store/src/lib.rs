@@ -20,13 +20,19 @@
 pub mod command;
 pub mod error;
 pub mod history;
+pub mod image;
+pub mod log;
 pub mod model;
 pub mod mvcc;
+pub mod replica;
 mod store;
+pub mod transport;
 pub mod tree;
 pub mod watch;
 
 pub use error::{OpenError, SnapshotError, StoreError, WatchError};
+pub use history::Limits as HistoryLimits;
+pub use image::trail::Interval as ImageInterval;
 pub use model::{
     Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome, key_range, prefix_range,
 };

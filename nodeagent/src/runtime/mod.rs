@@ -12,7 +12,10 @@
 //!   have been lost. The consumer then lists once; it never has to list on a timer.
 
 pub mod cgroup;
+pub mod containerd;
+pub mod cri;
 pub mod fake;
+pub mod import;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -491,6 +494,8 @@ pub struct FsUsage {
 pub enum RuntimeEvent {
     /// Events may have been lost before this one: list everything once.
     Reconnected,
+    /// The runtime stopped answering; `Reconnected` follows once it is back. Containers may run on meanwhile.
+    Disconnected,
     ContainerStarted {
         sandbox_id: String,
         container_id: String,

@@ -1,14 +1,16 @@
 //! The handle everybody holds. It encodes proposals, queues them for the one thread that owns the replica, and reads
 //! published state without asking anyone. Knows the shape of the queue, not what becomes of a proposal.
 
+mod imager;
+mod open;
 mod owner;
+mod queue;
+mod recovery;
 
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::TrySendError;
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -17,11 +19,12 @@ use tokio::sync::{oneshot, watch as tokio_watch};
 use crate::command;
 use crate::error::{OpenError, SnapshotError, StoreError, WatchError};
 use crate::history;
-use crate::model::{Revision, Txn, TxnOutcome};
-use crate::mvcc::Mvcc;
+use crate::image::trail::Interval;
+use crate::model::{Op, Precondition, Revision, Txn, TxnOutcome};
 use crate::tree::Snapshot;
 use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
-use owner::{Queue, Request};
+use owner::Counters;
+use queue::{Queue, Request};
 
 /// Proposals that may wait for the next fsync; the next one is refused as overloaded.
 pub const MAX_QUEUED: usize = 8192;
@@ -42,6 +45,10 @@ pub struct Config {
     pub history: history::Limits,
     /// Undelivered events at which an up-to-date watcher is ended. Default 100,000.
     pub max_watch_lag: usize,
+    /// How often the state image moves on.
+    pub image: Interval,
+    /// Election timeouts are drawn from it; `None` draws the seed itself.
+    pub seed: Option<u64>,
 }
 
 impl Config {
@@ -58,6 +65,8 @@ impl Config {
             dir: None,
             history: history::Limits::default(),
             max_watch_lag: DEFAULT_MAX_LAG,
+            image: Interval::default(),
+            seed: None,
         }
     }
 }
@@ -104,7 +113,7 @@ pub struct Store {
 struct Inner {
     hub: Arc<Hub>,
     queue: Queue,
-    counters: Arc<owner::Counters>,
+    counters: Arc<Counters>,
     applied: tokio_watch::Receiver<Revision>,
     done: tokio_watch::Receiver<bool>,
 }
@@ -120,42 +129,8 @@ impl Store {
     ///
     /// # Errors
     /// See [`OpenError`]; damaged data is refused, never half-used.
-    #[allow(clippy::unused_async)]
     pub async fn open(config: Config) -> Result<Store, OpenError> {
-        let mvcc = Mvcc::default();
-        let hub = Arc::new(Hub::new(
-            mvcc.snapshot(),
-            config.history.clone(),
-            config.max_watch_lag,
-        ));
-        let counters = Arc::new(owner::Counters::default());
-        let (queue, requests) = Queue::new();
-        let (applied_tx, applied) = tokio_watch::channel(mvcc.revision());
-        let (done_tx, done) = tokio_watch::channel(false);
-        let owner = owner::Owner::new(
-            mvcc,
-            hub.clone(),
-            counters.clone(),
-            queue.bytes(),
-            applied_tx,
-            Instant::now(),
-        );
-        std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || {
-                owner.run(requests);
-                let _ = done_tx.send(true);
-            })
-            .map_err(OpenError::Thread)?;
-        Ok(Store {
-            inner: Arc::new(Inner {
-                hub,
-                queue,
-                counters,
-                applied,
-                done,
-            }),
-        })
+        open::open(config).await
     }
 
     /// Proposes a transaction. `Committed` means: on disk (on a majority of members) and applied here.
@@ -180,7 +155,7 @@ impl Store {
     /// # Errors
     /// `Overloaded`, `Unavailable` (no leader answered in time) or `Closed`.
     pub async fn read_barrier(&self) -> Result<Revision, StoreError> {
-        if self.inner.counters.sole_leader.load(Ordering::Acquire) {
+        if self.inner.counters.alone.load(Ordering::Acquire) {
             // The only voter applies before it acknowledges, and publishes before it answers: what is published is all.
             return Ok(self.snapshot().revision());
         }
@@ -249,7 +224,7 @@ impl Store {
     pub fn status(&self) -> Status {
         let snapshot = self.snapshot();
         let (history_events, history_bytes, oldest) = self.inner.hub.history_stats();
-        let (queued, queued_bytes) = self.inner.queue.depth();
+        let (queued, queued_bytes) = self.inner.queue.waiting();
         Status {
             revision: snapshot.revision(),
             keys: snapshot.len(),
@@ -272,13 +247,7 @@ impl Store {
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
-        self.inner.queue.send(request).map_err(|refused| {
-            let (queued, queued_bytes) = self.inner.queue.depth();
-            match refused {
-                TrySendError::Full(()) => StoreError::Overloaded { queued, queued_bytes },
-                TrySendError::Disconnected(()) => StoreError::Closed,
-            }
-        })
+        self.inner.queue.send(request)
     }
 }
 
@@ -292,8 +261,8 @@ fn check(txn: &Txn) -> Result<(), StoreError> {
     let keys = txn
         .ops
         .iter()
-        .map(crate::model::Op::key)
-        .chain(txn.preconditions.iter().map(|p| p.key()));
+        .map(Op::key)
+        .chain(txn.preconditions.iter().map(Precondition::key));
     for key in keys {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(StoreError::Invalid("a key is empty or too long"));

@@ -1,215 +1,546 @@
-//! The one thread that owns the state machine: takes proposals in batches, makes them durable, applies, publishes, and
-//! only then answers.
+//! The one thread that owns the replica and the state machine: it takes requests in batches, performs what the replica
+//! asks for, and answers. While one fsync runs, proposals gather in the queue for the next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::{oneshot, watch as tokio_watch};
+use raft::eraftpb::Entry;
+use tokio::sync::watch as tokio_watch;
 
-use super::{MAX_QUEUED, MAX_QUEUED_BYTES, Status};
-use crate::command::{self, Command};
+use super::Status;
+use super::imager::Imager;
+use super::queue::{Depth, Reply, Request};
+use crate::command::{self, Command, CommandError};
 use crate::error::StoreError;
-use crate::model::{Revision, TxnOutcome};
+use crate::image::ImageError;
+use crate::image::trail::Trail;
+use crate::log::{Append, Base, Log, LogError};
+use crate::model::{Event, Revision, TxnOutcome};
 use crate::mvcc::Mvcc;
+use crate::replica::{Input, Output, Proposal, Replica, Role};
+use crate::transport::Transport;
 use crate::watch::Hub;
 
 /// Proposals that one fsync makes durable, at most.
 const MAX_BATCH: usize = 1024;
+/// Bytes of proposals that one fsync makes durable (one proposal may be larger).
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// One tick of Raft's time. Only members with peers tick.
+const TICK: Duration = Duration::from_millis(100);
+/// Ticks after which a proposal without an outcome is called ambiguous.
+const PROPOSAL_TIMEOUT_TICKS: u64 = 100;
 
-pub(super) enum Request {
-    Txn {
-        data: Vec<u8>,
-        reply: oneshot::Sender<Result<TxnOutcome, StoreError>>,
-    },
-    Compact {
-        data: Vec<u8>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Barrier {
-        reply: oneshot::Sender<Result<Revision, StoreError>>,
-    },
-    Close,
-}
-
-impl Request {
-    fn bytes(&self) -> usize {
-        match self {
-            Request::Txn { data, .. } | Request::Compact { data, .. } => data.len(),
-            Request::Barrier { .. } | Request::Close => 0,
-        }
-    }
-}
-
-/// The bounded queue between the handles and the thread.
-pub(super) struct Queue {
-    sender: SyncSender<Request>,
-    bytes: Arc<Depth>,
-    closed: AtomicBool,
-}
-
-#[derive(Default)]
-pub(super) struct Depth {
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Depth {
-    fn leave(&self, request: &Request) {
-        self.requests.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(request.bytes(), Ordering::Relaxed);
-    }
-}
-
-impl Queue {
-    pub fn new() -> (Self, Receiver<Request>) {
-        // One place more, so that `Close` always fits.
-        let (sender, receiver) = sync_channel(MAX_QUEUED + 1);
-        (
-            Queue {
-                sender,
-                bytes: Arc::default(),
-                closed: AtomicBool::new(false),
-            },
-            receiver,
-        )
-    }
-
-    pub fn bytes(&self) -> Arc<Depth> {
-        self.bytes.clone()
-    }
-
-    pub fn depth(&self) -> (usize, usize) {
-        (
-            self.bytes.requests.load(Ordering::Relaxed),
-            self.bytes.bytes.load(Ordering::Relaxed),
-        )
-    }
-
-    pub fn send(&self, request: Request) -> Result<(), TrySendError<()>> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(TrySendError::Disconnected(()));
-        }
-        let size = request.bytes();
-        let queued = self.bytes.requests.fetch_add(1, Ordering::Relaxed);
-        let queued_bytes = self.bytes.bytes.fetch_add(size, Ordering::Relaxed);
-        let sent = if queued >= MAX_QUEUED || queued_bytes + size > MAX_QUEUED_BYTES {
-            Err(TrySendError::Full(()))
-        } else {
-            self.sender.try_send(request).map_err(|refused| match refused {
-                TrySendError::Full(_) => TrySendError::Full(()),
-                TrySendError::Disconnected(_) => TrySendError::Disconnected(()),
-            })
-        };
-        if sent.is_err() {
-            self.bytes.requests.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.bytes.fetch_sub(size, Ordering::Relaxed);
-        }
-        sent
-    }
-
-    pub fn close(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.bytes.requests.fetch_add(1, Ordering::Relaxed);
-            // Disconnected means the thread has ended already.
-            let _ = self.sender.try_send(Request::Close);
-        }
-    }
+/// Why the process must stop: what is on disk is not known, or not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fatal {
+    #[error("write the log")]
+    Log(#[from] LogError),
+    #[error("write the state image")]
+    Image(#[from] ImageError),
+    #[error("committed entry {index} is damaged")]
+    Entry { index: u64, source: CommandError },
+    #[error("a leader sent a snapshot, which this version cannot install")]
+    Snapshot,
 }
 
 /// Read by `status()`, written by the thread.
 #[derive(Default)]
 pub(super) struct Counters {
-    pub sole_leader: AtomicBool,
-    pub applied: AtomicU64,
-    pub transactions: AtomicU64,
-    pub largest_batch: AtomicU64,
+    /// See [`Role::alone`].
+    pub alone: AtomicBool,
+    applied: AtomicU64,
+    term: AtomicU64,
+    member: AtomicU64,
+    leader: AtomicU64,
+    fsyncs: AtomicU64,
+    entries: AtomicU64,
+    transactions: AtomicU64,
+    largest_batch: AtomicU64,
+    log_bytes: AtomicU64,
+    image_bytes: AtomicU64,
+    image_applied: AtomicU64,
 }
 
 impl Counters {
+    pub fn set_image_bytes(&self, bytes: u64) {
+        self.image_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub fn read(&self) -> Status {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Status {
-            applied: self.applied.load(Ordering::Relaxed),
-            transactions: self.transactions.load(Ordering::Relaxed),
-            largest_batch: self.largest_batch.load(Ordering::Relaxed),
+            applied: get(&self.applied),
+            term: get(&self.term),
+            member: get(&self.member),
+            leader: Some(get(&self.leader)).filter(|leader| *leader != 0),
+            fsyncs: get(&self.fsyncs),
+            entries: get(&self.entries),
+            transactions: get(&self.transactions),
+            largest_batch: get(&self.largest_batch),
+            log_bytes: get(&self.log_bytes),
+            image_bytes: get(&self.image_bytes),
+            image_applied: get(&self.image_applied),
             ..Status::default()
         }
     }
 }
 
-pub(super) struct Owner {
+/// What the thread shares with the handles.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub hub: Arc<Hub>,
+    pub counters: Arc<Counters>,
+    pub depth: Arc<Depth>,
+    pub applied: tokio_watch::Sender<Revision>,
+}
+
+pub(super) struct Owner<L> {
+    replica: Replica,
+    log: L,
     mvcc: Mvcc,
-    hub: Arc<Hub>,
-    counters: Arc<Counters>,
-    depth: Arc<Depth>,
-    applied: tokio_watch::Sender<Revision>,
+    trail: Trail,
+    imager: Imager,
+    transport: Box<dyn Transport>,
+    shared: Shared,
+    /// The newest applied entry, and the membership as of it.
+    applied: Base,
+    /// Marks this member's own entries; different at every start.
+    mark: [u8; 16],
+    next_token: u64,
+    proposals: BTreeMap<u64, Pending>,
+    barriers: BTreeMap<u64, Reply<Revision>>,
+    /// `(index, tokens)`: barriers that wait for `index` to be applied.
+    confirmed: Vec<(u64, Vec<u64>)>,
+    ticks: u64,
     started: Instant,
 }
 
-impl Owner {
-    pub fn new(
-        mvcc: Mvcc,
-        hub: Arc<Hub>,
-        counters: Arc<Counters>,
-        depth: Arc<Depth>,
-        applied: tokio_watch::Sender<Revision>,
-        started: Instant,
-    ) -> Self {
-        Owner {
+struct Pending {
+    reply: ProposalReply,
+    since: u64,
+}
+
+enum ProposalReply {
+    Txn(Reply<TxnOutcome>),
+    Compact(Reply<()>),
+}
+
+impl ProposalReply {
+    fn fail(self, error: StoreError) {
+        // A caller that has gone away needs no answer.
+        match self {
+            ProposalReply::Txn(reply) => drop(reply.send(Err(error))),
+            ProposalReply::Compact(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// Everything an owner starts from.
+pub(super) struct Parts<L> {
+    pub replica: Replica,
+    pub log: L,
+    pub mvcc: Mvcc,
+    pub trail: Trail,
+    pub imager: Imager,
+    pub transport: Box<dyn Transport>,
+    pub shared: Shared,
+    pub applied: Base,
+    pub mark: [u8; 16],
+}
+
+impl<L: Log> Owner<L> {
+    pub fn new(parts: Parts<L>) -> Self {
+        let Parts {
+            replica,
+            log,
             mvcc,
-            hub,
-            counters,
-            depth,
+            trail,
+            imager,
+            transport,
+            shared,
             applied,
-            started,
+            mark,
+        } = parts;
+        shared.counters.member.store(replica.id(), Ordering::Relaxed);
+        shared
+            .counters
+            .image_applied
+            .store(applied.index, Ordering::Relaxed);
+        Owner {
+            replica,
+            log,
+            mvcc,
+            trail,
+            imager,
+            transport,
+            shared,
+            applied,
+            mark,
+            next_token: 1,
+            proposals: BTreeMap::new(),
+            barriers: BTreeMap::new(),
+            confirmed: Vec::new(),
+            ticks: 0,
+            started: Instant::now(),
         }
     }
 
-    pub fn run(mut self, requests: Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
-            let mut batch = vec![first];
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = requests.try_recv()
-            {
-                batch.push(next);
-            }
-            if self.serve(batch) {
+    /// Applies what the log holds. A member without peers leads when this returns.
+    ///
+    /// # Errors
+    /// See [`Fatal`].
+    pub fn start(&mut self) -> Result<(), Fatal> {
+        let outputs = self.replica.step([]);
+        self.perform(outputs)?;
+        if self.replica.sole_voter() {
+            let outputs = self.replica.step([Input::Campaign]);
+            self.perform(outputs)?;
+        }
+        Ok(())
+    }
+
+    /// Serves requests until the store is closed.
+    ///
+    /// # Errors
+    /// See [`Fatal`]; nothing may be answered after it.
+    pub fn run(&mut self, requests: &Receiver<Request>) -> Result<(), Fatal> {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let Some((batch, ticked)) = self.gather(requests, &mut next_tick) else {
+                break;
+            };
+            let close = self.serve(batch, ticked)?;
+            if close {
                 break;
             }
         }
-        self.hub.close();
+        self.finish(requests)
     }
 
-    /// Whether to stop.
-    fn serve(&mut self, batch: Vec<Request>) -> bool {
-        let mut stop = false;
+    /// Waits for the first request, or a tick, and takes what else is there.
+    fn gather(&self, requests: &Receiver<Request>, next_tick: &mut Instant) -> Option<(Vec<Request>, bool)> {
+        let mut batch = Vec::new();
+        // Alone, nothing depends on time: the thread sleeps until somebody asks.
+        let first = if self.replica.role().alone {
+            *next_tick = Instant::now() + TICK;
+            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            requests.recv_timeout(next_tick.saturating_duration_since(Instant::now()))
+        };
+        let mut bytes = 0;
+        match first {
+            Ok(request) => {
+                let mut next = Some(request);
+                while let Some(request) = next {
+                    bytes += request.bytes();
+                    self.shared.depth.leave(&request);
+                    batch.push(request);
+                    let full = batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
+                    next = if full { None } else { requests.try_recv().ok() };
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => (),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        let ticked = Instant::now() >= *next_tick;
+        if ticked {
+            // After a pause of the process, one tick is enough: time that nobody saw proves nothing.
+            *next_tick = Instant::now() + TICK;
+        }
+        Some((batch, ticked))
+    }
+
+    /// Serves one batch; whether the store is to close.
+    fn serve(&mut self, batch: Vec<Request>, ticked: bool) -> Result<bool, Fatal> {
+        let mut inputs = Vec::new();
+        let mut proposals = Vec::new();
+        let mut close = false;
+        if ticked {
+            self.ticks += 1;
+            self.expire();
+            inputs.push(Input::Tick);
+        }
         for request in batch {
-            self.depth.leave(&request);
             match request {
                 Request::Txn { data, reply } => {
-                    let Ok(Command::Txn(txn)) = command::decode(&Bytes::from(data)) else {
-                        unreachable!("the handle encodes transactions")
-                    };
-                    let applied = self.mvcc.apply(txn);
-                    self.hub
-                        .publish(&applied.events, self.mvcc.snapshot(), self.started.elapsed());
-                    self.applied.send_replace(self.mvcc.revision());
-                    let _ = reply.send(Ok(applied.outcome));
+                    proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
                 }
                 Request::Compact { data, reply } => {
-                    if let Ok(Command::Compact(revision)) = command::decode(&Bytes::from(data)) {
-                        self.hub.compact(revision);
-                    }
-                    let _ = reply.send(Ok(()));
+                    proposals.push(self.proposal(data, ProposalReply::Compact(reply)))
                 }
                 Request::Barrier { reply } => {
-                    let _ = reply.send(Ok(self.mvcc.revision()));
+                    let token = self.token();
+                    self.barriers.insert(token, reply);
+                    inputs.push(Input::Read { token });
                 }
-                Request::Close => stop = true,
+                Request::ImageWritten(written) => self.image_written(written?, &mut inputs)?,
+                Request::Close => close = true,
             }
         }
-        stop
+        let largest = proposals.len() as u64;
+        self.shared
+            .counters
+            .largest_batch
+            .fetch_max(largest, Ordering::Relaxed);
+        inputs.push(Input::Propose(proposals));
+        let outputs = self.replica.step(inputs);
+        self.perform(outputs)?;
+        Ok(close)
     }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn proposal(&mut self, data: Vec<u8>, reply: ProposalReply) -> Proposal {
+        let token = self.token();
+        let mut context = Vec::with_capacity(24);
+        context.extend_from_slice(&self.mark);
+        context.extend_from_slice(&token.to_le_bytes());
+        self.proposals.insert(
+            token,
+            Pending {
+                reply,
+                since: self.ticks,
+            },
+        );
+        Proposal {
+            token,
+            context: context.into(),
+            data: data.into(),
+        }
+    }
+
+    /// The token of an entry that this member proposed since it started.
+    fn own_token(&self, entry: &Entry) -> Option<u64> {
+        let token = entry.context.strip_prefix(&self.mark[..])?;
+        Some(u64::from_le_bytes(token.try_into().ok()?))
+    }
+
+    /// Proposals that wait too long may still happen: their outcome is unknown.
+    fn expire(&mut self) {
+        while let Some(oldest) = self.proposals.first_entry()
+            && self.ticks - oldest.get().since >= PROPOSAL_TIMEOUT_TICKS
+        {
+            oldest
+                .remove()
+                .reply
+                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
+        }
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Fatal> {
+        let mut outputs = std::collections::VecDeque::from(outputs);
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Persist(batch) => outputs.extend(self.persist(batch)?),
+                Output::Apply(entries) => self.apply_in_pieces(entries)?,
+                Output::Send { to, message } => self.transport.send(to, message),
+                Output::Conf { index, conf_state } => {
+                    debug_assert!(index <= self.applied.index);
+                    self.applied.conf_state = conf_state;
+                }
+                Output::ReadReady { tokens, index } => self.confirmed.push((index, tokens)),
+                Output::ReadFailed { tokens } => self.fail_barriers(&tokens),
+                Output::Dropped { tokens } => self.drop_proposals(&tokens),
+                Output::Fetch(fetch) => {
+                    let entries = self
+                        .log
+                        .entries(fetch.low, fetch.high, fetch.max_bytes)
+                        .unwrap_or_default();
+                    outputs.extend(self.replica.step([Input::Fetched { fetch, entries }]));
+                }
+                Output::NeedSnapshot { index } => {
+                    tracing::warn!(index, "a peer needs a snapshot, which this version cannot send");
+                }
+                Output::Install(_) => return Err(Fatal::Snapshot),
+                Output::Role(role) => self.note_role(role),
+            }
+        }
+        self.answer_barriers();
+        self.advance_image();
+        Ok(())
+    }
+
+    fn persist(&mut self, batch: Append) -> Result<Vec<Output>, Fatal> {
+        let counters = &self.shared.counters;
+        counters
+            .entries
+            .fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
+        let durable = self.log.append(batch)?;
+        counters.fsyncs.store(self.log.fsyncs(), Ordering::Relaxed);
+        counters.log_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
+        Ok(self.replica.step([Input::Persisted(durable)]))
+    }
+
+    /// What a start replays can be many intervals of the image; the pieces let it move on in between.
+    fn apply_in_pieces(&mut self, mut entries: Vec<Entry>) -> Result<(), Fatal> {
+        while !entries.is_empty() {
+            let rest = entries.split_off(self.trail.room().min(entries.len()));
+            self.apply(entries)?;
+            self.advance_image();
+            entries = rest;
+        }
+        Ok(())
+    }
+
+    /// Applies committed entries, makes the result visible, and only then answers.
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        let mut answers = Vec::new();
+        let (count, mut bytes) = (entries.len() as u64, 0);
+        for entry in entries {
+            (self.applied.index, self.applied.term) = (entry.index, entry.term);
+            bytes += entry.data.len() as u64;
+            // A new leader's first entry, or a membership change.
+            if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+                continue;
+            }
+            let pending = self
+                .own_token(&entry)
+                .and_then(|token| self.proposals.remove(&token));
+            let outcome = match command::decode(&entry.data) {
+                Ok(Command::Txn(txn)) => {
+                    let applied = self.mvcc.apply(txn);
+                    events.extend(applied.events);
+                    Some(applied.outcome)
+                }
+                Ok(Command::Compact(revision)) => {
+                    self.publish(&mut events);
+                    self.shared.hub.compact(revision);
+                    None
+                }
+                Err(source) => {
+                    return Err(Fatal::Entry {
+                        index: entry.index,
+                        source,
+                    });
+                }
+            };
+            answers.extend(pending.map(|pending| (pending.reply, outcome)));
+        }
+        self.trail.note(&events, count, bytes);
+        self.publish(&mut events);
+        let counters = &self.shared.counters;
+        counters.applied.store(self.applied.index, Ordering::Relaxed);
+        counters
+            .transactions
+            .fetch_add(answers.len() as u64, Ordering::Relaxed);
+        for answer in answers {
+            // A caller that has gone away needs no answer.
+            match answer {
+                (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(Ok(outcome))),
+                (ProposalReply::Compact(reply), _) => drop(reply.send(Ok(()))),
+                (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, events: &mut Vec<Arc<Event>>) {
+        if events.is_empty() {
+            return;
+        }
+        self.shared
+            .hub
+            .publish(events, self.mvcc.snapshot(), self.started.elapsed());
+        self.shared.applied.send_replace(self.mvcc.revision());
+        events.clear();
+    }
+
+    fn answer_barriers(&mut self) {
+        let applied = self.applied.index;
+        let barriers = &mut self.barriers;
+        let revision = self.mvcc.revision();
+        self.confirmed.retain(|(index, tokens)| {
+            if *index > applied {
+                return true;
+            }
+            for reply in tokens.iter().filter_map(|token| barriers.remove(token)) {
+                // A caller that has gone away needs no answer.
+                let _ = reply.send(Ok(revision));
+            }
+            false
+        });
+    }
+
+    fn fail_barriers(&mut self, tokens: &[u64]) {
+        for reply in tokens.iter().filter_map(|token| self.barriers.remove(token)) {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(Err(StoreError::Unavailable(
+                "no leader confirmed the read in time",
+            )));
+        }
+    }
+
+    fn drop_proposals(&mut self, tokens: &[u64]) {
+        for pending in tokens.iter().filter_map(|token| self.proposals.remove(token)) {
+            pending.reply.fail(StoreError::Unavailable(
+                "there is no leader, or it has too much to do",
+            ));
+        }
+    }
+
+    fn note_role(&mut self, role: Role) {
+        let counters = &self.shared.counters;
+        counters.alone.store(role.alone, Ordering::Release);
+        counters.term.store(role.term, Ordering::Relaxed);
+        counters.leader.store(role.leader, Ordering::Relaxed);
+    }
+
+    fn advance_image(&mut self) {
+        if self.trail.due()
+            && let Some(batch) = self.trail.advance(self.mvcc.snapshot(), self.applied.clone())
+        {
+            self.imager.write(batch);
+        }
+    }
+
+    fn image_written(&mut self, bytes: u64, inputs: &mut Vec<Input>) -> Result<(), Fatal> {
+        let base = self.trail.written();
+        self.log.cut(base.clone())?;
+        let counters = &self.shared.counters;
+        counters.image_bytes.store(bytes, Ordering::Relaxed);
+        counters.image_applied.store(base.index, Ordering::Relaxed);
+        counters.log_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
+        inputs.push(Input::Cut(base));
+        Ok(())
+    }
+
+    /// Answers everybody who still waits and leaves the disk in order.
+    fn finish(&mut self, requests: &Receiver<Request>) -> Result<(), Fatal> {
+        self.imager.stop();
+        for request in requests.try_iter() {
+            match request {
+                Request::ImageWritten(written) => self.image_written(written?, &mut Vec::new())?,
+                other => other.refuse(),
+            }
+        }
+        if let Some(hard_state) = self.replica.take_unsaved() {
+            self.log.append(Append {
+                hard_state: Some(hard_state),
+                ..Append::default()
+            })?;
+        }
+        while let Some((_, pending)) = self.proposals.pop_first() {
+            pending.reply.fail(StoreError::Ambiguous("the store closed"));
+        }
+        while let Some((_, reply)) = self.barriers.pop_first() {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(Err(StoreError::Closed));
+        }
+        Ok(())
+    }
+}
+
+/// The context that marks this member's own proposals.
+pub(super) fn mark(member: u64, boot: u64) -> [u8; 16] {
+    let mut mark = [0; 16];
+    mark[..8].copy_from_slice(&member.to_le_bytes());
+    mark[8..].copy_from_slice(&boot.to_le_bytes());
+    mark
 }

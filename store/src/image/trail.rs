@@ -1,0 +1,203 @@
+//! When the image moves on, and to what: it trails the state by one interval, so that the log after it still holds the
+//! newest watch history when the store starts again. A plain structure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Batch, Meta, digest};
+use crate::log::Base;
+use crate::model::{Entry, Event};
+use crate::tree::Snapshot;
+
+/// The image moves after so many applied log entries, or so many bytes of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// Default 20,000.
+    pub entries: u64,
+    /// Default 16 MiB.
+    pub bytes: u64,
+}
+
+impl Default for Interval {
+    fn default() -> Self {
+        Interval {
+            entries: 20_000,
+            bytes: 16 << 20,
+        }
+    }
+}
+
+/// A state the image can move to, and what each key changed on the way held before.
+#[derive(Debug)]
+struct Cut {
+    state: Snapshot,
+    base: Base,
+    changed: BTreeMap<Bytes, Option<Arc<Entry>>>,
+}
+
+#[derive(Debug)]
+pub struct Trail {
+    /// The image on disk or on its way there.
+    image: Meta,
+    /// Where the image goes next.
+    next: Option<Cut>,
+    /// What changed since `next`, or since the image.
+    changed: BTreeMap<Bytes, Option<Arc<Entry>>>,
+    entries: u64,
+    bytes: u64,
+    writing: bool,
+    interval: Interval,
+}
+
+impl Trail {
+    pub fn new(image: Meta, interval: Interval) -> Self {
+        Trail {
+            image,
+            next: None,
+            changed: BTreeMap::new(),
+            entries: 0,
+            bytes: 0,
+            writing: false,
+            interval,
+        }
+    }
+
+    /// Notes one applied batch of log entries.
+    pub fn note(&mut self, events: &[Arc<Event>], entries: u64, bytes: u64) {
+        for event in events {
+            self.changed
+                .entry(event.key.clone())
+                .or_insert_with(|| event.prev().cloned());
+        }
+        self.entries += entries;
+        self.bytes += bytes;
+    }
+
+    /// How many entries may be noted at once, so that no interval grows much larger than it should.
+    pub fn room(&self) -> usize {
+        usize::try_from(self.interval.entries.saturating_sub(self.entries))
+            .unwrap_or(usize::MAX)
+            .max(1)
+    }
+
+    /// Whether an interval is over and no batch is on its way. Then call [`Trail::advance`].
+    pub fn due(&self) -> bool {
+        !self.writing && (self.entries >= self.interval.entries || self.bytes >= self.interval.bytes)
+    }
+
+    /// Takes the state now as the next goal; returns the batch that moves the image to the goal before.
+    pub fn advance(&mut self, state: Snapshot, base: Base) -> Option<Batch> {
+        let changed = std::mem::take(&mut self.changed);
+        (self.entries, self.bytes) = (0, 0);
+        let goal = self.next.replace(Cut { state, base, changed })?;
+        let batch = batch(&self.image, goal);
+        self.image = batch.meta.clone();
+        self.writing = true;
+        Some(batch)
+    }
+
+    /// The batch of the last [`Trail::advance`] is on disk: the log up to the returned base may be cut.
+    pub fn written(&mut self) -> Base {
+        self.writing = false;
+        self.image.base.clone()
+    }
+}
+
+fn batch(image: &Meta, goal: Cut) -> Batch {
+    let mut meta = Meta {
+        base: goal.base,
+        revision: goal.state.revision(),
+        ..image.clone()
+    };
+    let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+    for (key, before) in goal.changed {
+        let after = goal.state.get(&key);
+        if let Some(before) = &before {
+            meta.keys -= 1;
+            meta.digest = meta.digest.wrapping_sub(digest(before));
+        }
+        match after {
+            Some(after) => {
+                meta.keys += 1;
+                meta.digest = meta.digest.wrapping_add(digest(&after));
+                puts.push(after);
+            }
+            None if before.is_some() => deletes.push(key),
+            None => (),
+        }
+    }
+    Batch { puts, deletes, meta }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::image::memory::MemoryImage;
+    use crate::log::Identity;
+    use crate::model::{Op, Revision, Txn};
+    use crate::mvcc::Mvcc;
+
+    #[test]
+    fn the_image_is_always_the_state_of_one_interval_ago() {
+        let mut mvcc = Mvcc::default();
+        let meta = Meta {
+            identity: Identity {
+                cluster: 1,
+                member: 2,
+            },
+            base: Base::default(),
+            revision: Revision::INITIAL,
+            keys: 0,
+            digest: 0,
+        };
+        let (mut trail, mut image) = (
+            Trail::new(
+                meta,
+                Interval {
+                    entries: 50,
+                    bytes: u64::MAX,
+                },
+            ),
+            MemoryImage::default(),
+        );
+        let mut states = Vec::new();
+        for round in 0u64..6 {
+            for n in 0..50u64 {
+                let key = Bytes::from(format!("k{}", (n * 13 + round * 7) % 31));
+                let op = if (n + round) % 4 == 0 {
+                    Op::Delete { key }
+                } else {
+                    Op::Put {
+                        key,
+                        value: Bytes::new(),
+                    }
+                };
+                let applied = mvcc.apply(Txn::new(vec![], vec![op]));
+                trail.note(&applied.events, 1, 1);
+            }
+            assert!(trail.due());
+            states.push(mvcc.snapshot());
+            let base = Base {
+                index: round,
+                ..Base::default()
+            };
+            let Some(batch) = trail.advance(mvcc.snapshot(), base) else {
+                assert_eq!(round, 0, "only the first goal has none before it");
+                continue;
+            };
+            assert!(!trail.due(), "one batch at a time");
+            image.write(&batch).expect("write");
+            assert_eq!(trail.written().index, round - 1);
+            let (meta, tree) = image.load().expect("a whole image").expect("an image");
+            let expected = &states[round as usize - 1];
+            assert_eq!(meta.revision, expected.revision());
+            assert_eq!(
+                tree.iter().collect::<Vec<_>>(),
+                expected.tree.iter().collect::<Vec<_>>()
+            );
+        }
+    }
+}

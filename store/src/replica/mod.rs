@@ -1,0 +1,545 @@
+//! One Raft member without IO: inputs in, outputs out, and the same inputs always give the same outputs. Messages to
+//! peers leave as opaque bytes, batches leave to be persisted, committed entries leave to be applied; what happens to
+//! them is the shell's business. Nothing here assumes one member.
+//!
+//! `raft` 0.7 has pitfalls that are fenced here: its unsafe defaults ([`raft_config`]), its random election timeouts
+//! (drawn from a seed instead), reads that it drops silently ([`reads`]), and messages that may only leave once a batch
+//! is on disk (held until the log's [`Durable`] token comes back).
+
+mod cache;
+mod logger;
+mod reads;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use protobuf::Message as _;
+use raft::eraftpb::{
+    ConfChange, ConfChangeSingle, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType,
+    Snapshot,
+};
+use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, StateRole};
+
+use crate::log::{Append, Base, Durable, LogState};
+use cache::Cache;
+use reads::Reads;
+
+/// Ticks without a leader before an election, at least; at most twice as many.
+pub const ELECTION_TICKS: usize = 10;
+/// Ticks between two heartbeats.
+pub const HEARTBEAT_TICKS: usize = 1;
+/// Entries of one message to a peer, in bytes (one entry may be larger).
+const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages under way to one peer.
+const MAX_INFLIGHT_MESSAGES: usize = 256;
+/// Entries proposed and not committed, in bytes; more proposals are dropped.
+const MAX_UNCOMMITTED_BYTES: u64 = 128 << 20;
+/// Committed entries handed out at once, in bytes.
+const MAX_COMMITTED_BYTES: u64 = 16 << 20;
+
+/// What a member needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub log: LogState,
+    /// What the state machine holds already: the image's base, or the log's.
+    pub applied: Base,
+    /// All entries after `applied`.
+    pub entries: Vec<Entry>,
+    /// Different at every start of this member: makes read contexts unique.
+    pub boot: u64,
+    /// Election timeouts are drawn from it.
+    pub seed: u64,
+}
+
+/// One thing to write into the log. `token` comes back when it is dropped; the entry carries `context` to whoever
+/// applies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    pub token: u64,
+    pub context: Bytes,
+    pub data: Bytes,
+}
+
+#[derive(Debug)]
+pub enum Input {
+    /// One tick of time has passed.
+    Tick,
+    /// A message from a peer.
+    Message(Bytes),
+    Propose(Vec<Proposal>),
+    ProposeConf(ConfChangeV2),
+    /// Asks for the index that a linearizable read has to wait for.
+    Read {
+        token: u64,
+    },
+    Campaign,
+    /// A batch is on disk.
+    Persisted(Durable),
+    /// The entries asked for with [`Output::Fetch`]; empty when the log failed to give them.
+    Fetched {
+        fetch: Fetch,
+        entries: Vec<Entry>,
+    },
+    /// The log was cut.
+    Cut(Base),
+    /// A snapshot for peers that are too far behind for the log.
+    Offer(Snapshot),
+    /// A message to this peer could not be sent.
+    Unreachable(u64),
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    Send {
+        to: u64,
+        message: Bytes,
+    },
+    /// Make it durable in one atomic write; then give the token back with [`Input::Persisted`].
+    Persist(Append),
+    /// Replace the state machine's state, durably, before the [`Output::Persist`] that follows.
+    Install(Snapshot),
+    /// Committed, in order, each entry once.
+    Apply(Vec<Entry>),
+    /// The membership as of this entry.
+    Conf {
+        index: u64,
+        conf_state: ConfState,
+    },
+    /// Reads may be answered once `index` is applied.
+    ReadReady {
+        tokens: Vec<u64>,
+        index: u64,
+    },
+    /// No leader confirmed in time.
+    ReadFailed {
+        tokens: Vec<u64>,
+    },
+    /// These proposals will never happen.
+    Dropped {
+        tokens: Vec<u64>,
+    },
+    /// A peer needs entries that are only on disk.
+    Fetch(Fetch),
+    /// A peer needs a snapshot at `index` or later; see [`Input::Offer`].
+    NeedSnapshot {
+        index: u64,
+    },
+    Role(Role),
+}
+
+/// Entries to read back from the log.
+#[derive(Debug)]
+pub struct Fetch {
+    pub low: u64,
+    pub high: u64,
+    pub max_bytes: u64,
+    context: GetEntriesContext,
+}
+
+impl PartialEq for Fetch {
+    fn eq(&self, other: &Self) -> bool {
+        (self.low, self.high) == (other.low, other.high)
+    }
+}
+
+/// Where this member stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    pub term: u64,
+    /// 0 when unknown.
+    pub leader: u64,
+    pub leads: bool,
+    /// Leads, has committed in its term, and is the only voter with nobody to replicate to: needs no ticks, and what it
+    /// has published is all there is.
+    pub alone: bool,
+}
+
+pub struct Replica {
+    node: RawNode<Cache>,
+    reads: Reads,
+    /// Batches on their way to the disk, oldest first, with the messages that wait for them.
+    outstanding: VecDeque<(u64, Vec<Message>)>,
+    /// A commit index alone is not worth an fsync; it goes with the next batch.
+    unsaved: Option<HardState>,
+    /// A pending conf change may end being alone.
+    conf_pending: bool,
+    role: Role,
+    seed: u64,
+}
+
+/// The configuration with none of the unsafe defaults.
+fn raft_config(id: u64, applied: u64) -> Config {
+    Config {
+        id,
+        applied,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        max_size_per_msg: MAX_MESSAGE_BYTES,
+        max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
+        check_quorum: true,
+        pre_vote: true,
+        // Never `LeaseBased`: it is unsafe when a clock stops or jumps.
+        read_only_option: ReadOnlyOption::Safe,
+        max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
+        max_committed_size_per_ready: MAX_COMMITTED_BYTES,
+        ..Config::default()
+    }
+}
+
+impl Replica {
+    /// # Panics
+    /// If `start` contradicts itself; the shell checks that log and image fit together first.
+    pub fn new(start: Start) -> Self {
+        let id = start.log.identity.member;
+        let config = raft_config(id, start.applied.index);
+        config
+            .validate()
+            .expect("the constants above make a valid configuration");
+        let cache = Cache::new(&start);
+        let node =
+            RawNode::new(&config, cache, &logger::logger()).expect("the log and the image fit together");
+        Replica {
+            node,
+            reads: Reads::new(id, start.boot),
+            outstanding: VecDeque::new(),
+            unsaved: None,
+            conf_pending: false,
+            role: Role::default(),
+            seed: start.seed,
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.node.raft.id
+    }
+
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether this member is the only voter.
+    pub fn sole_voter(&self) -> bool {
+        let conf_state = self.node.raft.prs().conf().to_conf_state();
+        conf_state.voters == [self.id()] && conf_state.voters_outgoing.is_empty()
+    }
+
+    /// The only way in. An empty vector of inputs is allowed and collects what a start left over.
+    pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
+        let mut out = Vec::new();
+        for input in inputs {
+            self.take(input, &mut out);
+        }
+        self.drain(&mut out);
+        out
+    }
+
+    /// The hard state that was not worth an fsync of its own; to be written when the store closes.
+    pub fn take_unsaved(&mut self) -> Option<HardState> {
+        self.unsaved.take()
+    }
+
+    fn take(&mut self, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.tick(out),
+            Input::Message(bytes) => self.message(&bytes),
+            Input::Propose(proposals) => self.propose(proposals, out),
+            Input::ProposeConf(change) => {
+                self.conf_pending = true;
+                if let Err(error) = self.node.propose_conf_change(Vec::new(), change) {
+                    tracing::warn!(%error, "membership change was dropped");
+                }
+            }
+            Input::Read { token } => {
+                if let Some(refused) = self.reads.add(token) {
+                    out.push(Output::ReadFailed {
+                        tokens: vec![refused],
+                    });
+                }
+            }
+            Input::Campaign => {
+                if let Err(error) = self.node.campaign() {
+                    tracing::warn!(%error, "cannot campaign");
+                }
+            }
+            Input::Persisted(durable) => self.persisted(durable.number(), out),
+            Input::Fetched { fetch, entries } => {
+                self.node.mut_store().offer_fetched(entries);
+                self.node.on_entries_fetched(fetch.context);
+                self.node.mut_store().offer_fetched(Vec::new());
+            }
+            Input::Cut(base) => self.node.mut_store().cut(base),
+            Input::Offer(snapshot) => self.node.mut_store().offer_snapshot(snapshot),
+            Input::Unreachable(peer) => self.node.report_unreachable(peer),
+        }
+    }
+
+    fn tick(&mut self, out: &mut Vec<Output>) {
+        self.node.tick();
+        let expired = self.reads.tick();
+        if !expired.is_empty() {
+            out.push(Output::ReadFailed { tokens: expired });
+        }
+        // Raft may forget to leave a joint configuration when its leader steps down at the wrong moment.
+        let joint = !self
+            .node
+            .raft
+            .prs()
+            .conf()
+            .to_conf_state()
+            .voters_outgoing
+            .is_empty();
+        if joint && self.node.raft.state == StateRole::Leader && !self.node.raft.has_pending_conf() {
+            let _ = self.node.propose_conf_change(Vec::new(), ConfChangeV2::default());
+        }
+    }
+
+    /// A peer can send anything; what is not for us or does not parse is dropped, as the network might have done.
+    fn message(&mut self, bytes: &[u8]) {
+        let Ok(message) = Message::parse_from_bytes(bytes) else {
+            tracing::warn!("a peer's message does not parse");
+            return;
+        };
+        if message.to != self.id() || message.from == self.id() {
+            tracing::warn!(
+                from = message.from,
+                to = message.to,
+                "a peer's message is not for this member"
+            );
+            return;
+        }
+        if let Err(error) = self.node.step(message) {
+            tracing::debug!(%error, "a peer's message was dropped");
+        }
+    }
+
+    /// All proposals of a batch travel as one message, so that each peer gets one append for them.
+    fn propose(&mut self, proposals: Vec<Proposal>, out: &mut Vec<Output>) {
+        if proposals.is_empty() {
+            return;
+        }
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.id();
+        let tokens = proposals.iter().map(|proposal| proposal.token).collect();
+        let entries = proposals.into_iter().map(|proposal| {
+            let mut entry = Entry::default();
+            entry.context = proposal.context;
+            entry.data = proposal.data;
+            entry
+        });
+        message.entries = entries.collect::<Vec<_>>().into();
+        if let Err(error) = self.node.raft.step(message) {
+            tracing::debug!(%error, "proposals were dropped");
+            out.push(Output::Dropped { tokens });
+        }
+    }
+
+    fn persisted(&mut self, number: u64, out: &mut Vec<Output>) {
+        while self
+            .outstanding
+            .front()
+            .is_some_and(|(oldest, _)| *oldest <= number)
+        {
+            let (_, messages) = self.outstanding.pop_front().expect("just seen");
+            send(messages, out);
+        }
+        self.node.on_persist_ready(number);
+    }
+
+    fn drain(&mut self, out: &mut Vec<Output>) {
+        loop {
+            self.fix_election_timeout();
+            self.reads.pump(&mut self.node);
+            if !self.node.has_ready() {
+                break;
+            }
+            self.ready(out);
+        }
+        self.wants(out);
+        self.note_role(out);
+    }
+
+    fn ready(&mut self, out: &mut Vec<Output>) {
+        let mut ready = self.node.ready();
+        send(ready.take_messages(), out);
+        let base = self.snapshot(ready.snapshot(), out);
+        let entries = ready.take_entries();
+        self.node.mut_store().append(&entries);
+        if let Some(hard_state) = ready.hs() {
+            self.unsaved = Some(hard_state.clone());
+        }
+        let number = ready.number();
+        let messages = ready.take_persisted_messages();
+        let must_sync = ready.must_sync();
+        if must_sync {
+            let hard_state = self.unsaved.take();
+            out.push(Output::Persist(Append {
+                number,
+                base,
+                entries,
+                hard_state,
+            }));
+            self.outstanding.push_back((number, messages));
+        } else if let Some((_, held)) = self.outstanding.back_mut() {
+            held.extend(messages);
+        } else {
+            send(messages, out);
+        }
+        let read_states = ready.take_read_states();
+        let committed = ready.take_committed_entries();
+        self.node.advance_append_async(ready);
+        if !must_sync && self.outstanding.is_empty() {
+            self.node.on_persist_ready(number);
+        }
+        self.apply(committed, out);
+        for read_state in read_states {
+            if let Some(tokens) = self.reads.answer(&self.node, &read_state.request_ctx) {
+                out.push(Output::ReadReady {
+                    tokens,
+                    index: read_state.index,
+                });
+            }
+        }
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot, out: &mut Vec<Output>) -> Option<Base> {
+        let metadata = snapshot.get_metadata();
+        if metadata.index == 0 {
+            return None;
+        }
+        let conf_state = metadata.get_conf_state().clone();
+        let base = Base {
+            index: metadata.index,
+            term: metadata.term,
+            conf_state,
+        };
+        self.node.mut_store().reset(base.clone());
+        out.push(Output::Install(snapshot.clone()));
+        out.push(Output::Conf {
+            index: base.index,
+            conf_state: base.conf_state.clone(),
+        });
+        Some(base)
+    }
+
+    /// The shell applies outputs in order before it steps again, so Raft may count them as applied.
+    fn apply(&mut self, committed: Vec<Entry>, out: &mut Vec<Output>) {
+        let Some(last) = committed.last().map(|entry| entry.index) else {
+            return;
+        };
+        let mut run = Vec::with_capacity(committed.len());
+        for entry in committed {
+            let change = conf_change(&entry);
+            let index = entry.index;
+            run.push(entry);
+            let Some(change) = change else { continue };
+            self.conf_pending = false;
+            match self.node.apply_conf_change(&change) {
+                Ok(conf_state) => {
+                    out.push(Output::Apply(std::mem::take(&mut run)));
+                    self.node.mut_store().set_conf_state(conf_state.clone());
+                    out.push(Output::Conf { index, conf_state });
+                }
+                // The leader checks a change before it proposes it; all members refuse the same one.
+                Err(error) => tracing::error!(%error, index, "membership change is refused"),
+            }
+        }
+        if !run.is_empty() {
+            out.push(Output::Apply(run));
+        }
+        self.node.advance_apply_to(last);
+        self.node.mut_store().evict(last);
+    }
+
+    /// `raft` draws from the thread's generator whenever it resets; this draws again, from the seed, before any tick
+    /// can see it.
+    fn fix_election_timeout(&mut self) {
+        let raft = &mut self.node.raft;
+        let mut mixed = self.seed ^ raft.id.rotate_left(17) ^ raft.term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^= mixed >> 27;
+        let timeout = ELECTION_TICKS + (mixed % ELECTION_TICKS as u64) as usize;
+        if raft.randomized_election_timeout() != timeout {
+            raft.set_randomized_election_timeout(timeout);
+        }
+    }
+
+    fn wants(&mut self, out: &mut Vec<Output>) {
+        for fetch in self.node.store().take_fetches() {
+            out.push(Output::Fetch(fetch));
+        }
+        if let Some(index) = self.node.store().take_snapshot_wanted() {
+            out.push(Output::NeedSnapshot { index });
+        }
+    }
+
+    fn note_role(&mut self, out: &mut Vec<Output>) {
+        let raft = &self.node.raft;
+        let leads = raft.state == StateRole::Leader;
+        let alone = leads
+            && !self.conf_pending
+            && raft.commit_to_current_term()
+            && raft.prs().iter().all(|(id, _)| *id == raft.id);
+        let role = Role {
+            term: raft.term,
+            leader: raft.leader_id,
+            leads,
+            alone,
+        };
+        if role != self.role {
+            self.role = role;
+            out.push(Output::Role(role));
+        }
+    }
+}
+
+fn send(messages: Vec<Message>, out: &mut Vec<Output>) {
+    for message in messages {
+        let bytes = message
+            .write_to_bytes()
+            .expect("a message in memory always encodes");
+        out.push(Output::Send {
+            to: message.to,
+            message: bytes.into(),
+        });
+    }
+}
+
+fn conf_change(entry: &Entry) -> Option<ConfChangeV2> {
+    match entry.get_entry_type() {
+        EntryType::EntryNormal => None,
+        EntryType::EntryConfChange => {
+            let change = ConfChange::parse_from_bytes(&entry.data).expect("the leader encoded the change");
+            let mut single = ConfChangeSingle::default();
+            single.set_change_type(change.get_change_type());
+            single.node_id = change.node_id;
+            Some(ConfChangeV2 {
+                changes: vec![single].into(),
+                ..ConfChangeV2::default()
+            })
+        }
+        EntryType::EntryConfChangeV2 => {
+            Some(ConfChangeV2::parse_from_bytes(&entry.data).expect("the leader encoded the change"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_unsafe_default_is_left() {
+        let config = raft_config(1, 0);
+        assert!(config.check_quorum && config.pre_vote);
+        assert_eq!(config.read_only_option, ReadOnlyOption::Safe);
+        for limit in [
+            config.max_size_per_msg,
+            config.max_uncommitted_size,
+            config.max_committed_size_per_ready,
+        ] {
+            assert!(limit > 0 && limit < u64::MAX);
+        }
+        config.validate().expect("valid");
+    }
+}

@@ -1,0 +1,50 @@
+//! The thread that writes the state image behind the log, one batch at a time, so that no write waits for it.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::queue::Request;
+use crate::image::{Batch, Image};
+
+pub(super) struct Imager {
+    batches: Option<SyncSender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Imager {
+    pub fn start(image: impl Image, done: SyncSender<Request>) -> std::io::Result<Self> {
+        // The owner sends the next batch only after the last one was answered.
+        let (sender, receiver) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("store-image".into())
+            .spawn(move || run(image, receiver, done))?;
+        Ok(Imager {
+            batches: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Starts to write; the answer comes as [`Request::ImageWritten`].
+    pub fn write(&self, batch: Batch) {
+        let sender = self.batches.as_ref().expect("taken only by stop");
+        // Disconnected: the thread has died, and its death was answered as a failure.
+        let _ = sender.send(batch);
+    }
+
+    /// Waits for the batch under way.
+    pub fn stop(&mut self) {
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(mut image: impl Image, batches: Receiver<Batch>, done: SyncSender<Request>) {
+    while let Ok(batch) = batches.recv() {
+        let written = image.write(&batch).map(|()| image.disk_bytes());
+        if done.send(Request::ImageWritten(written)).is_err() {
+            return;
+        }
+    }
+}

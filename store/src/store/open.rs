@@ -1,0 +1,204 @@
+//! Starts the thread: opens the back ends, recovers, and hands out the first handle once the member can serve.
+
+use std::fs::{File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch as tokio_watch};
+
+use super::imager::Imager;
+use super::owner::{Counters, Owner, Parts, Shared, mark};
+use super::queue::{Queue, Request};
+use super::recovery::{first_member, recover};
+use super::{Config, Inner, Store};
+use crate::error::OpenError;
+use crate::image::Image;
+use crate::image::engine::EngineImage;
+use crate::image::memory::MemoryImage;
+use crate::image::trail::Trail;
+use crate::log::engine::EngineLog;
+use crate::log::memory::MemoryLog;
+use crate::log::{Identity, Log};
+use crate::mvcc::Mvcc;
+use crate::replica::{Replica, Start};
+use crate::transport::NoPeers;
+use crate::watch::Hub;
+
+type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<crate::model::Revision>), OpenError>;
+
+pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
+    let (queue, requests) = Queue::new();
+    let counters = Arc::new(Counters::default());
+    let (done, done_receiver) = tokio_watch::channel(false);
+    let (opened, opening) = oneshot::channel();
+    let thread = Thread {
+        config,
+        counters: counters.clone(),
+        depth: queue.depth().clone(),
+        sender: queue.sender(),
+        requests,
+        opened,
+    };
+    std::thread::Builder::new()
+        .name("store".into())
+        .spawn(move || {
+            stop_process_on_failure(|| thread.run());
+            let _ = done.send(true);
+        })
+        .map_err(OpenError::Thread)?;
+    let (hub, applied) = opening.await.expect("the thread answers or the process ends")?;
+    Ok(Store {
+        inner: Arc::new(Inner {
+            hub,
+            queue,
+            counters,
+            applied,
+            done: done_receiver,
+        }),
+    })
+}
+
+/// After a failed fsync, or a broken invariant, nothing is known about what is durable: nothing may be answered any
+/// more. The supervisor starts the process again, and recovery looks at the disk afresh.
+fn stop_process_on_failure<E: std::error::Error>(run: impl FnOnce() -> Result<(), E>) {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => {
+            let source = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(%error, source, "the store cannot go on");
+            eprintln!("corten: the store cannot go on: {error}: {source}");
+        }
+        Err(_) => eprintln!("corten: the store's thread panicked"),
+    }
+    std::process::abort();
+}
+
+struct Thread {
+    config: Config,
+    counters: Arc<Counters>,
+    depth: Arc<super::queue::Depth>,
+    sender: std::sync::mpsc::SyncSender<Request>,
+    requests: std::sync::mpsc::Receiver<Request>,
+    opened: oneshot::Sender<Opened>,
+}
+
+impl Thread {
+    fn run(self) -> Result<(), super::owner::Fatal> {
+        let Some(dir) = self.config.dir.clone() else {
+            let identity = random_identity();
+            let (identity, base) = first_member(identity);
+            let log = MemoryLog::open(&crate::log::memory::Disk::default(), identity, base);
+            return self.serve(log, MemoryImage::default(), Path::new("memory"));
+        };
+        // Held until the thread ends.
+        let _lock = match lock(&dir) {
+            Ok(lock) => lock,
+            Err(error) => return self.refuse(error),
+        };
+        let log = match open_log(&dir) {
+            Ok(log) => log,
+            Err(error) => return self.refuse(error),
+        };
+        let path = dir.join("image.redb");
+        self.serve(log, EngineImage::new(&path), &path)
+    }
+
+    fn refuse(self, error: OpenError) -> Result<(), super::owner::Fatal> {
+        // The caller may have given up; then nobody needs to know.
+        let _ = self.opened.send(Err(error));
+        Ok(())
+    }
+
+    fn serve(self, log: impl Log, mut image: impl Image, path: &Path) -> Result<(), super::owner::Fatal> {
+        let recovered = match recover(&log, &mut image, path) {
+            Ok(recovered) => recovered,
+            Err(error) => return self.refuse(error),
+        };
+        self.counters.set_image_bytes(image.disk_bytes());
+        let imager = match Imager::start(image, self.sender) {
+            Ok(imager) => imager,
+            Err(error) => {
+                let _ = self.opened.send(Err(OpenError::Thread(error)));
+                return Ok(());
+            }
+        };
+        let limits = self.config.history.clone();
+        let hub = Arc::new(Hub::new(
+            recovered.state.clone(),
+            limits,
+            self.config.max_watch_lag,
+        ));
+        let (applied_sender, applied_receiver) = tokio_watch::channel(recovered.state.revision());
+        let boot = rand::random();
+        let member = recovered.log.identity.member;
+        let applied = recovered.image.base.clone();
+        let start = Start {
+            log: recovered.log,
+            applied: applied.clone(),
+            entries: recovered.entries,
+            boot,
+            seed: self.config.seed.unwrap_or_else(rand::random),
+        };
+        let shared = Shared {
+            hub: hub.clone(),
+            counters: self.counters,
+            depth: self.depth,
+            applied: applied_sender,
+        };
+        let mut owner = Owner::new(Parts {
+            replica: Replica::new(start),
+            log,
+            mvcc: Mvcc::restore(recovered.state),
+            trail: Trail::new(recovered.image, self.config.image),
+            imager,
+            transport: Box::new(NoPeers),
+            shared,
+            applied,
+            mark: mark(member, boot),
+        });
+        owner.start()?;
+        // The caller may have given up: then all handles are gone, and the queue says so at once.
+        let _ = self.opened.send(Ok((hub.clone(), applied_receiver)));
+        let end = owner.run(&self.requests);
+        hub.close();
+        end
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Dir {
+        dir: PathBuf::from(dir),
+        source,
+    };
+    std::fs::create_dir_all(dir.join("log")).map_err(failed)?;
+    // The folders themselves must survive a power cut, or everything in them is gone with their names.
+    for folder in [Some(dir), dir.parent()]
+        .into_iter()
+        .flatten()
+        .filter(|folder| folder.as_os_str() != "")
+    {
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed)?;
+    }
+    let file = File::create(dir.join("LOCK")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.into() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn open_log(dir: &Path) -> Result<EngineLog, OpenError> {
+    EngineLog::open(&dir.join("log"), || first_member(random_identity()))
+        .map_err(|source| OpenError::Log(Box::new(source)))
+}
+
+/// Never 0, which Raft uses for "nobody".
+fn random_identity() -> Identity {
+    Identity {
+        cluster: rand::random::<u64>() | 1,
+        member: rand::random::<u64>() | 1,
+    }
+}
