@@ -1,3 +1,24 @@
 //! End to end: the real binary, real containerd, hosts made of network namespaces.
 //!
 //! Knows only what a user sees: commands, HTTP and files.
+//!
+//! A test makes a [`Cluster`] with a name of its own, which goes away with it, also after a panic. `CORTEN_BIN` names
+//! the binary under test (default: the one in the target folder), `CORTEN_KUBECTL` more kubectls than those found,
+//! and `CORTEN_KEEP=1` keeps a failed test's cluster to look at.
+
+pub mod api;
+pub mod cases;
+pub mod cluster;
+pub mod command;
+pub mod faults;
+pub mod kubectl;
+pub mod leftovers;
+pub mod load;
+pub mod manifests;
+pub mod wait;
+
+pub use cases::Cases;
+pub use cluster::Cluster;
+pub use command::Finished;
+pub use kubectl::Kubectl;
+pub use wait::{eventually, within};

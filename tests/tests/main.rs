@@ -1,0 +1,10 @@
+//! One module per promise to the user. Run as root: `cargo test -p corten-tests -- --test-threads=1`.
+
+mod bad_input;
+mod kubectl_verbs;
+mod leaves_nothing;
+mod main_job;
+mod node_cut;
+mod rolling_update;
+mod self_healing;
+mod server_killed;
