@@ -93,10 +93,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         () = shutdown.cancelled() => return Ok(()),
     }
     let mut retry = RETRY_FIRST;
+    let mut due = Due::Everything;
     loop {
-        // Asked for before looking, so a change during the apply is not missed.
-        let changed = wake.notified();
-        let wait = match host.apply(&caches).await {
+        let wait = match host.apply(&caches, due).await {
             Ok(()) => {
                 retry = RETRY_FIRST;
                 None
@@ -108,13 +107,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
                 Some(wait)
             }
         };
-        tokio::select! {
+        // A change during the apply left a permit in `wake`, so none is missed.
+        due = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = changed => {}
-            Some(()) = kernel.next() => {}
-            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-        }
+            () = wake.notified() => Due::Everything,
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Due::Everything,
+            Some(()) = kernel.next() => if wait.is_none() { Due::Routes } else { Due::Everything },
+        };
     }
+}
+
+/// What may differ from what is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Everything,
+    /// Only the kernel changed: a link or an address that took routes with it.
+    Routes,
 }
 
 struct Caches {
@@ -149,20 +157,44 @@ struct Host {
 }
 
 impl Host {
-    async fn apply(&mut self, caches: &Caches) -> Result<(), ApplyError> {
-        let nodes: Vec<NodeFacts> = caches
-            .nodes
-            .list()
-            .iter()
-            .map(|node| NodeFacts::of(node))
-            .collect();
+    async fn apply(&mut self, caches: &Caches, due: Due) -> Result<(), ApplyError> {
+        let nodes = self.nodes(caches);
         let routes = self.apply_routes(&nodes).await;
+        if due == Due::Routes {
+            return Ok(routes?);
+        }
         self.apply_rules(caches, &nodes).await?;
         // Only now may the runtime start Pods: their first packet already finds Services.
         if let Some(own) = nodes.iter().find(|node| node.name == self.node_name) {
             self.publish(own).await?;
         }
         Ok(routes?)
+    }
+
+    /// Every node. Its own is known from the file too: Pods go on while their Node object is missing.
+    fn nodes(&self, caches: &Caches) -> Vec<NodeFacts> {
+        let mut nodes: Vec<NodeFacts> = caches
+            .nodes
+            .list()
+            .iter()
+            .map(|node| NodeFacts::of(node))
+            .collect();
+        let own = nodes.iter_mut().find(|node| node.name == self.node_name);
+        if own.as_ref().is_some_and(|own| !own.pod_cidrs.is_empty()) {
+            return nodes;
+        }
+        let Ok(known) = LocalNode::read(&self.paths.netd()) else {
+            return nodes;
+        };
+        match own {
+            Some(own) => own.pod_cidrs = vec![known.pod_cidr],
+            None => nodes.push(NodeFacts {
+                name: self.node_name.clone(),
+                internal_ip: known.node_ip,
+                pod_cidrs: vec![known.pod_cidr],
+            }),
+        }
+        nodes
     }
 
     async fn apply_routes(&self, nodes: &[NodeFacts]) -> Result<(), NetlinkError> {

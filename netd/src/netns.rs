@@ -73,5 +73,5 @@ pub fn remove(path: &Path) -> io::Result<()> {
 pub fn is_namespace(path: &Path) -> bool {
     /// Magic number of the kernel's namespace file system. Source: linux/magic.h, `NSFS_MAGIC`.
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == NSFS_MAGIC)
+    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type().0 == NSFS_MAGIC)
 }

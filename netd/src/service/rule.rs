@@ -218,7 +218,12 @@ fn write_match(f: &mut fmt::Formatter<'_>, one: &Match) -> fmt::Result {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(comment) = &self.comment {
-            write!(f, " -m comment --comment \"{comment}\"")?;
+            // Names are checked by the API; a comment must not be able to end the line or the quotes all the same.
+            let plain: String = comment
+                .chars()
+                .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\') || *c == ' ')
+                .collect();
+            write!(f, " -m comment --comment \"{plain}\"")?;
         }
         for one in &self.matches {
             write_match(f, one)?;
