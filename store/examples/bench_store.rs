@@ -26,6 +26,7 @@ fn main() {
     println!("raw write + fdatasync of {size} bytes: {raw:.0}/s");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .enable_time()
         .build()
         .expect("runtime");
     for writers in writers {

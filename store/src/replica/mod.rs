@@ -161,6 +161,9 @@ pub struct Replica {
     outstanding: VecDeque<(u64, Vec<Message>)>,
     /// A commit index alone is not worth an fsync; it goes with the next batch.
     unsaved: Option<HardState>,
+    /// `(batch, index)` of a snapshot on its way to the disk. Until it is there Raft's view of what is applied contradicts the
+    /// storage's, so nothing else may happen.
+    installing: Option<(u64, u64)>,
     /// A pending conf change may end being alone.
     conf_pending: bool,
     role: Role,
@@ -203,6 +206,7 @@ impl Replica {
             reads: Reads::new(id, start.boot),
             outstanding: VecDeque::new(),
             unsaved: None,
+            installing: None,
             conf_pending: false,
             role: Role::default(),
             seed: start.seed,
@@ -240,6 +244,17 @@ impl Replica {
 
     fn take(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
+            // A lost tick or message is nothing new to Raft.
+            Input::Tick | Input::Message(_) | Input::Campaign | Input::ProposeConf(_)
+                if self.installing.is_some() =>
+            {
+                ()
+            }
+            Input::Propose(proposals) if self.installing.is_some() => {
+                out.push(Output::Dropped {
+                    tokens: proposals.iter().map(|proposal| proposal.token).collect(),
+                });
+            }
             Input::Tick => self.tick(out),
             Input::Message(bytes) => self.message(&bytes),
             Input::Propose(proposals) => self.propose(proposals, out),
@@ -344,11 +359,17 @@ impl Replica {
             send(messages, out);
         }
         self.node.on_persist_ready(number);
+        if let Some((_, index)) = self.installing.take_if(|(batch, _)| *batch <= number) {
+            self.node.advance_apply_to(index);
+        }
     }
 
     fn drain(&mut self, out: &mut Vec<Output>) {
         loop {
             self.fix_election_timeout();
+            if self.installing.is_some() {
+                break;
+            }
             self.reads.pump(&mut self.node);
             if !self.node.has_ready() {
                 break;
@@ -362,7 +383,7 @@ impl Replica {
     fn ready(&mut self, out: &mut Vec<Output>) {
         let mut ready = self.node.ready();
         send(ready.take_messages(), out);
-        let base = self.snapshot(ready.snapshot(), out);
+        let base = self.snapshot(ready.number(), ready.snapshot(), out);
         let entries = ready.take_entries();
         self.node.mut_store().append(&entries);
         if let Some(hard_state) = ready.hs() {
@@ -402,7 +423,7 @@ impl Replica {
         }
     }
 
-    fn snapshot(&mut self, snapshot: &Snapshot, out: &mut Vec<Output>) -> Option<Base> {
+    fn snapshot(&mut self, number: u64, snapshot: &Snapshot, out: &mut Vec<Output>) -> Option<Base> {
         let metadata = snapshot.get_metadata();
         if metadata.index == 0 {
             return None;
@@ -413,6 +434,7 @@ impl Replica {
             term: metadata.term,
             conf_state,
         };
+        self.installing = Some((number, base.index));
         self.node.mut_store().reset(base.clone());
         out.push(Output::Install(snapshot.clone()));
         out.push(Output::Conf {
