@@ -291,8 +291,10 @@ impl Sim {
             }
             Output::NeedSnapshot { index } => {
                 if up.state.base.index >= index {
-                    let mut snapshot = Snapshot::default();
-                    snapshot.data = up.state.encode();
+                    let mut snapshot = Snapshot {
+                        data: up.state.encode(),
+                        ..Snapshot::default()
+                    };
                     let metadata = snapshot.mut_metadata();
                     metadata.index = up.state.base.index;
                     metadata.term = up.state.base.term;
@@ -467,10 +469,10 @@ impl Sim {
 
     fn nemesis(&mut self) {
         let id = self.random.random_range(1..=self.members.len() as u64);
-        if self.now % self.faults.crash_every == 0 {
+        if self.now.is_multiple_of(self.faults.crash_every) {
             self.crash(id);
         }
-        if self.now % self.faults.partition_every == 0 {
+        if self.now.is_multiple_of(self.faults.partition_every) {
             self.cut_off.clear();
             if self.random.random_bool(0.7) {
                 for other in (1..=self.members.len() as u64).filter(|other| *other != id) {
@@ -496,12 +498,12 @@ impl Sim {
         }
         self.disks();
         self.deliver();
-        if self.now % 20 == 0 {
+        if self.now.is_multiple_of(20) {
             self.client();
         }
         for id in 1..=self.members.len() as u64 {
             // Members do not tick together.
-            if (self.now + id * 17) % TICK == 0 {
+            if (self.now + id * 17).is_multiple_of(TICK) {
                 self.step(id, vec![Input::Tick]);
             }
         }
@@ -509,7 +511,7 @@ impl Sim {
 
     /// Asks for member 4 to join, by joint consensus, until it has.
     fn grow(&mut self) {
-        if self.now % 1000 != 0 {
+        if !self.now.is_multiple_of(1000) {
             return;
         }
         for id in 1..=3 {
@@ -520,8 +522,10 @@ impl Sim {
                 let mut change = ConfChangeSingle::default();
                 change.set_change_type(ConfChangeType::AddNode);
                 change.node_id = 4;
-                let mut changes = ConfChangeV2::default();
-                changes.changes = vec![change].into();
+                let changes = ConfChangeV2 {
+                    changes: vec![change].into(),
+                    ..ConfChangeV2::default()
+                };
                 self.step(id, vec![Input::ProposeConf(changes)]);
             }
         }

@@ -11,8 +11,10 @@ pub(super) const IDENTITY: Identity = Identity {
 };
 
 pub(super) fn base(index: u64, term: u64) -> Base {
-    let mut conf_state = ConfState::default();
-    conf_state.voters = vec![11];
+    let conf_state = ConfState {
+        voters: vec![11],
+        ..ConfState::default()
+    };
     Base {
         index,
         term,
@@ -32,20 +34,23 @@ pub(super) fn check<L: Log, O: FnMut() -> L>(make: impl Fn() -> O) {
 }
 
 fn entry(index: u64, term: u64, size: usize) -> Entry {
-    let mut entry = Entry::default();
-    entry.index = index;
-    entry.term = term;
-    entry.data = Bytes::from(vec![index as u8; size]);
-    entry.context = Bytes::from_static(b"context");
-    entry
+    let data = Bytes::from(vec![index as u8; size]);
+    Entry {
+        index,
+        term,
+        data,
+        context: Bytes::from_static(b"context"),
+        ..Entry::default()
+    }
 }
 
 fn hard_state(term: u64, commit: u64) -> HardState {
-    let mut hard_state = HardState::default();
-    hard_state.term = term;
-    hard_state.vote = 11;
-    hard_state.commit = commit;
-    hard_state
+    HardState {
+        term,
+        vote: 11,
+        commit,
+        ..HardState::default()
+    }
 }
 
 fn append(log: &mut impl Log, number: u64, indexes: std::ops::RangeInclusive<u64>, term: u64) {

@@ -246,10 +246,7 @@ impl Replica {
         match input {
             // A lost tick or message is nothing new to Raft.
             Input::Tick | Input::Message(_) | Input::Campaign | Input::ProposeConf(_)
-                if self.installing.is_some() =>
-            {
-                ()
-            }
+                if self.installing.is_some() => {}
             Input::Propose(proposals) if self.installing.is_some() => {
                 out.push(Output::Dropped {
                     tokens: proposals.iter().map(|proposal| proposal.token).collect(),
@@ -337,10 +334,16 @@ impl Replica {
         message.from = self.id();
         let tokens = proposals.iter().map(|proposal| proposal.token).collect();
         let entries = proposals.into_iter().map(|proposal| {
-            let mut entry = Entry::default();
-            entry.context = proposal.context;
-            entry.data = proposal.data;
-            entry
+            let Proposal {
+                context,
+                data,
+                token: _,
+            } = proposal;
+            Entry {
+                context,
+                data,
+                ..Entry::default()
+            }
         });
         message.entries = entries.collect::<Vec<_>>().into();
         if let Err(error) = self.node.raft.step(message) {

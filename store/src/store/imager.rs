@@ -1,10 +1,11 @@
 //! The thread that writes the state image behind the log, one batch at a time, so that no write waits for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::queue::Request;
-use crate::image::{Batch, Image};
+use crate::image::{Batch, Image, ImageError};
 
 pub(super) struct Imager {
     batches: Option<SyncSender<Batch>>,
@@ -27,7 +28,7 @@ impl Imager {
     /// Starts to write; the answer comes as [`Request::ImageWritten`].
     pub fn write(&self, batch: Batch) {
         let sender = self.batches.as_ref().expect("taken only by stop");
-        // Disconnected: the thread has died, and its death was answered as a failure.
+        // The thread lives until `stop`; a write that panics is answered as a failure.
         let _ = sender.send(batch);
     }
 
@@ -42,7 +43,9 @@ impl Imager {
 
 fn run(mut image: impl Image, batches: Receiver<Batch>, done: SyncSender<Request>) {
     while let Ok(batch) = batches.recv() {
-        let written = image.write(&batch).map(|()| image.disk_bytes());
+        let write = || image.write(&batch).map(|()| image.disk_bytes());
+        let panicked = |_| Err(ImageError::Damaged("the engine panicked while it wrote".into()));
+        let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(panicked);
         if done.send(Request::ImageWritten(written)).is_err() {
             return;
         }

@@ -6,6 +6,7 @@ mod open;
 mod owner;
 mod queue;
 mod recovery;
+mod status;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use serde::Serialize;
 use tokio::sync::{oneshot, watch as tokio_watch};
 
 use crate::command;
@@ -23,8 +23,9 @@ use crate::image::trail::Interval;
 use crate::model::{Op, Precondition, Revision, Txn, TxnOutcome};
 use crate::tree::Snapshot;
 use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
-use owner::Counters;
 use queue::{Queue, Request};
+use status::Counters;
+pub use status::Status;
 
 /// Proposals that may wait for the next fsync; the next one is refused as overloaded.
 pub const MAX_QUEUED: usize = 8192;
@@ -69,39 +70,6 @@ impl Config {
             seed: None,
         }
     }
-}
-
-/// What the store can tell about itself. Counters start at 0 when it opens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Status {
-    pub revision: Revision,
-    /// Keys that exist now.
-    pub keys: usize,
-    /// Index of the newest applied log entry.
-    pub applied: u64,
-    pub term: u64,
-    pub member: u64,
-    /// The leader's id, if one is known.
-    pub leader: Option<u64>,
-    pub fsyncs: u64,
-    /// Log entries made durable.
-    pub entries: u64,
-    /// Transactions answered.
-    pub transactions: u64,
-    /// The largest number of proposals one fsync made durable.
-    pub largest_batch: u64,
-    /// Proposals that wait now.
-    pub queued: usize,
-    pub queued_bytes: usize,
-    pub history_events: usize,
-    pub history_bytes: usize,
-    /// The oldest revision that can be read and watched.
-    pub oldest: Revision,
-    pub watchers: usize,
-    pub log_bytes: u64,
-    pub image_bytes: u64,
-    /// The log index the image stands at.
-    pub image_applied: u64,
 }
 
 /// A cheap handle; the store closes when [`Store::close`] is called or the last handle is dropped.

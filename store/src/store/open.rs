@@ -4,13 +4,15 @@ use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{oneshot, watch as tokio_watch};
 
 use super::imager::Imager;
-use super::owner::{Counters, Owner, Parts, Shared, mark};
+use super::owner::{Owner, Parts, Shared, mark};
 use super::queue::{Queue, Request};
 use super::recovery::{first_member, recover};
+use super::status::Counters;
 use super::{Config, Inner, Store};
 use crate::error::OpenError;
 use crate::image::Image;
@@ -115,7 +117,9 @@ impl Thread {
             Ok(recovered) => recovered,
             Err(error) => return self.refuse(error),
         };
-        self.counters.set_image_bytes(image.disk_bytes());
+        self.counters
+            .image_bytes
+            .store(image.disk_bytes(), Ordering::Relaxed);
         let imager = match Imager::start(image, self.sender) {
             Ok(imager) => imager,
             Err(error) => {

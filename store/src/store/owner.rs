@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use raft::eraftpb::Entry;
 use tokio::sync::watch as tokio_watch;
 
-use super::Status;
 use super::imager::Imager;
 use super::queue::{Depth, Reply, Request};
+use super::status::Counters;
 use crate::command::{self, Command, CommandError};
 use crate::error::StoreError;
 use crate::image::ImageError;
@@ -44,48 +44,6 @@ pub(super) enum Fatal {
     Entry { index: u64, source: CommandError },
     #[error("a leader sent a snapshot, which this version cannot install")]
     Snapshot,
-}
-
-/// Read by `status()`, written by the thread.
-#[derive(Default)]
-pub(super) struct Counters {
-    /// See [`Role::alone`].
-    pub alone: AtomicBool,
-    applied: AtomicU64,
-    term: AtomicU64,
-    member: AtomicU64,
-    leader: AtomicU64,
-    fsyncs: AtomicU64,
-    entries: AtomicU64,
-    transactions: AtomicU64,
-    largest_batch: AtomicU64,
-    log_bytes: AtomicU64,
-    image_bytes: AtomicU64,
-    image_applied: AtomicU64,
-}
-
-impl Counters {
-    pub fn set_image_bytes(&self, bytes: u64) {
-        self.image_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    pub fn read(&self) -> Status {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Status {
-            applied: get(&self.applied),
-            term: get(&self.term),
-            member: get(&self.member),
-            leader: Some(get(&self.leader)).filter(|leader| *leader != 0),
-            fsyncs: get(&self.fsyncs),
-            entries: get(&self.entries),
-            transactions: get(&self.transactions),
-            largest_batch: get(&self.largest_batch),
-            log_bytes: get(&self.log_bytes),
-            image_bytes: get(&self.image_bytes),
-            image_applied: get(&self.image_applied),
-            ..Status::default()
-        }
-    }
 }
 
 /// What the thread shares with the handles.
@@ -543,4 +501,113 @@ pub(super) fn mark(member: u64, boot: u64) -> [u8; 16] {
     mark[..8].copy_from_slice(&member.to_le_bytes());
     mark[8..].copy_from_slice(&boot.to_le_bytes());
     mark
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::image::Meta;
+    use crate::image::memory::MemoryImage;
+    use crate::image::trail::Interval;
+    use crate::log::Identity;
+    use crate::log::memory::{Disk, MemoryLog};
+    use crate::model::{Op, Txn};
+    use crate::replica::Start;
+    use crate::store::queue::Queue;
+    use crate::store::recovery::{Recovered, first_member, recover};
+    use crate::transport::NoPeers;
+
+    fn owner(disk: &Disk, queue: &Queue) -> Owner<MemoryLog> {
+        let (identity, base) = first_member(Identity {
+            cluster: 1,
+            member: 2,
+        });
+        let log = MemoryLog::open(disk, identity, base);
+        let mut image = MemoryImage::default();
+        let Recovered {
+            log: state,
+            image: meta,
+            state: snapshot,
+            entries,
+        } = recover(&log, &mut image, std::path::Path::new("memory")).expect("fits");
+        let Meta { base: applied, .. } = meta.clone();
+        let start = Start {
+            log: state,
+            applied: applied.clone(),
+            entries,
+            boot: 1,
+            seed: 1,
+        };
+        let shared = Shared {
+            hub: Arc::new(Hub::new(snapshot.clone(), crate::history::Limits::default(), 10)),
+            counters: Arc::default(),
+            depth: queue.depth().clone(),
+            applied: tokio_watch::channel(Revision::INITIAL).0,
+        };
+        Owner::new(Parts {
+            replica: Replica::new(start),
+            log,
+            mvcc: Mvcc::restore(snapshot),
+            trail: Trail::new(meta, Interval::default()),
+            imager: Imager::start(image, queue.sender()).expect("a thread"),
+            transport: Box::new(NoPeers),
+            shared,
+            applied,
+            mark: mark(2, 1),
+        })
+    }
+
+    fn put(queue: &Queue, key: &'static str) -> oneshot::Receiver<Result<TxnOutcome, StoreError>> {
+        let op = Op::Put {
+            key: key.into(),
+            value: "v".into(),
+        };
+        let (reply, answer) = oneshot::channel();
+        let data = command::encode_txn(&Txn::new(vec![], vec![op]));
+        queue.send(Request::Txn { data, reply }).expect("there is room");
+        answer
+    }
+
+    #[test]
+    fn what_gathered_while_the_thread_was_busy_shares_one_fsync() {
+        let (queue, requests) = Queue::new();
+        let mut owner = owner(&Disk::default(), &queue);
+        owner.start().expect("start");
+        let before = owner.log.fsyncs();
+        let answers: Vec<_> = ["a", "b", "c", "d"].map(|key| put(&queue, key)).into();
+        queue.close();
+        owner.run(&requests).expect("run");
+        // One for the batch, one for the commit index when the store closes.
+        assert_eq!(owner.log.fsyncs() - before, 2);
+        for (n, mut answer) in answers.into_iter().enumerate() {
+            let Ok(Ok(TxnOutcome::Committed { revision, .. })) = answer.try_recv() else {
+                panic!("committed")
+            };
+            assert_eq!(revision.0, n as u64 + 2);
+        }
+    }
+
+    #[test]
+    fn nothing_is_answered_after_a_failed_fsync() {
+        let (disk, (queue, requests)) = (Disk::default(), Queue::new());
+        let mut owner = owner(&disk, &queue);
+        owner.start().expect("start");
+        disk.break_down();
+        let mut answer = put(&queue, "a");
+        assert!(matches!(owner.run(&requests), Err(Fatal::Log(_))));
+        assert!(answer.try_recv().is_err(), "neither success nor failure is known");
+        assert!(owner.shared.hub.snapshot().is_empty(), "and nothing is visible");
+    }
+
+    #[test]
+    fn a_member_alone_needs_no_ticks() {
+        let (queue, _requests) = Queue::new();
+        let mut owner = owner(&Disk::default(), &queue);
+        assert!(!owner.replica.role().alone);
+        owner.start().expect("start");
+        assert!(owner.replica.role().alone);
+        assert!(owner.shared.counters.alone.load(Ordering::Relaxed));
+    }
 }

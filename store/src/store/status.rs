@@ -1,0 +1,78 @@
+//! What the store tells about itself. Counters only: nothing here decides anything.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::model::Revision;
+
+/// What the store can tell about itself. Counters start at 0 when it opens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    pub revision: Revision,
+    /// Keys that exist now.
+    pub keys: usize,
+    /// Index of the newest applied log entry.
+    pub applied: u64,
+    pub term: u64,
+    pub member: u64,
+    /// The leader's id, if one is known.
+    pub leader: Option<u64>,
+    pub fsyncs: u64,
+    /// Log entries made durable.
+    pub entries: u64,
+    /// Transactions answered.
+    pub transactions: u64,
+    /// The largest number of proposals one fsync made durable.
+    pub largest_batch: u64,
+    /// Proposals that wait now.
+    pub queued: usize,
+    pub queued_bytes: usize,
+    pub history_events: usize,
+    pub history_bytes: usize,
+    /// The oldest revision that can be read and watched.
+    pub oldest: Revision,
+    pub watchers: usize,
+    pub log_bytes: u64,
+    pub image_bytes: u64,
+    /// The log index the image stands at.
+    pub image_applied: u64,
+}
+
+/// Read by `status()`, written by the thread.
+#[derive(Default)]
+pub(super) struct Counters {
+    /// See [`crate::replica::Role::alone`].
+    pub alone: AtomicBool,
+    pub applied: AtomicU64,
+    pub term: AtomicU64,
+    pub member: AtomicU64,
+    pub leader: AtomicU64,
+    pub fsyncs: AtomicU64,
+    pub entries: AtomicU64,
+    pub transactions: AtomicU64,
+    pub largest_batch: AtomicU64,
+    pub log_bytes: AtomicU64,
+    pub image_bytes: AtomicU64,
+    pub image_applied: AtomicU64,
+}
+
+impl Counters {
+    pub fn read(&self) -> Status {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Status {
+            applied: get(&self.applied),
+            term: get(&self.term),
+            member: get(&self.member),
+            leader: Some(get(&self.leader)).filter(|leader| *leader != 0),
+            fsyncs: get(&self.fsyncs),
+            entries: get(&self.entries),
+            transactions: get(&self.transactions),
+            largest_batch: get(&self.largest_batch),
+            log_bytes: get(&self.log_bytes),
+            image_bytes: get(&self.image_bytes),
+            image_applied: get(&self.image_applied),
+            ..Status::default()
+        }
+    }
+}
