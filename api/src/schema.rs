@@ -14,6 +14,7 @@ use std::sync::{LazyLock, OnceLock};
 use serde_json::{Map, Value};
 
 pub mod decode;
+pub mod proto;
 mod error;
 mod scalar;
 mod scan;
@@ -29,6 +30,8 @@ pub struct Type {
     pub gvks: Vec<(&'static str, &'static str, &'static str)>,
     /// The whole struct is one value to server-side apply.
     pub atomic: bool,
+    /// Structs that JSON flattens and protobuf nests: field number, Go's name.
+    pub inlined: Vec<(u32, &'static str)>,
     zero: OnceLock<Value>,
 }
 
@@ -258,6 +261,7 @@ fn parse(text: &'static str) -> Schema {
             fields: Vec::new(),
             gvks: Vec::new(),
             atomic: false,
+            inlined: Vec::new(),
             zero: OnceLock::new(),
         };
         for word in words {
@@ -268,8 +272,13 @@ fn parse(text: &'static str) -> Schema {
                     entry.gvks.push((next(), next(), next()));
                 }
                 Some(("mt", "atomic")) => entry.atomic = true,
-                // Scalars are known by name; inlined structs matter to protobuf only.
-                Some(("scalar" | "in" | "mt", _)) => {}
+                Some(("in", inlined)) => {
+                    let mut parts = inlined.split(':');
+                    let number = parts.next().and_then(|n| n.parse().ok()).expect("an inlined struct has a number");
+                    entry.inlined.push((number, parts.next().unwrap_or_default()));
+                }
+                // Scalars are known by name.
+                Some(("scalar" | "mt", _)) => {}
                 _ => panic!("facts table: unknown word {word:?} in {line:?}"),
             }
         }

@@ -299,8 +299,8 @@ fn discovered(ty: &'static ResourceType) -> Value {
 }
 
 /// Hexadecimal SHA-256.
-pub fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
+pub fn hash(text: impl AsRef<[u8]>) -> String {
+    Sha256::digest(text.as_ref())
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()

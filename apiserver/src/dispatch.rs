@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use corten_api::options::DeleteOptions;
 use corten_api::patch::PatchType;
+use corten_api::schema::proto;
 use corten_api::table::IncludeObject;
 use corten_api::{ResourceType, Status, meta, registry};
 use corten_store::{Entry, Store};
@@ -215,6 +216,10 @@ impl Call<'_> {
         let bytes = read(body).await?;
         match format {
             BodyFormat::Json => Ok(bytes),
+            BodyFormat::Protobuf if bytes.is_empty() => Ok(bytes),
+            BodyFormat::Protobuf => proto::to_json(&bytes)
+                .map(|value| Bytes::from(value.to_string()))
+                .map_err(|error| Status::bad_request(format!("unable to decode protobuf body: {error}"))),
             BodyFormat::Yaml => negotiate::yaml_to_json(&bytes).map_err(|error| {
                 Status::bad_request(format!("error converting YAML to JSON: yaml: {error}"))
             }),

@@ -61,7 +61,11 @@ pub struct NotAcceptable;
 /// Media types answers can take, for error texts.
 pub const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
 /// Media types bodies can have, for error texts.
-pub const READABLE: [&str; 2] = ["application/json", "application/yaml"];
+pub const READABLE: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
 
 /// One part of an `Accept` header.
 struct Clause<'a> {
@@ -198,6 +202,7 @@ pub fn accepts_gzip(header: Option<&str>) -> bool {
 pub enum BodyFormat {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// A `Content-Type` that is not served: `415 UnsupportedMediaType`.
@@ -214,11 +219,12 @@ fn essence(header: &str) -> String {
 }
 
 /// # Errors
-/// Anything that is neither JSON nor YAML. No header means JSON.
+/// Anything but JSON, YAML and Kubernetes protobuf. No header means JSON.
 pub fn body_format(header: Option<&str>) -> Result<BodyFormat, Unsupported> {
     match essence(header.unwrap_or_default()).as_str() {
         "" | "application/json" | "*/*" => Ok(BodyFormat::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
         other => Err(Unsupported(other.to_owned())),
     }
 }
@@ -296,7 +302,7 @@ mod tests {
             body_format(Some("application/json; charset=utf-8")),
             Ok(BodyFormat::Json)
         );
-        assert!(body_format(Some("application/vnd.kubernetes.protobuf")).is_err());
+        assert!(body_format(Some("application/cbor")).is_err());
 
         assert_eq!(
             yaml_to_json(b"a: [1, yes, \"2\"]\n").expect("yaml"),

@@ -97,7 +97,7 @@ impl ApiServer {
                 Ok(health::answer(self.inner(), health, check.as_deref(), &query))
             }
             Operation::Metrics => Ok(health::metrics(self.inner())),
-            Operation::OpenApiV2 => Ok(openapi::v2(accept)),
+            Operation::OpenApiV2 => Ok(openapi::v2(accept, &parts.headers)),
             Operation::OpenApiV3Index => Ok(openapi::v3_index()),
             Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&group, &version)),
         };

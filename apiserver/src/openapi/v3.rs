@@ -1,37 +1,15 @@
-//! `/openapi/v3`: one document for each group and version, made from the table of facts and the registry.
-//!
-//! True but terse: every type, field and path is there, no descriptions. Knows the OpenAPI form only.
+//! OpenAPI v3 of one group and version. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use corten_api::schema::{Kind, ListType, Type, schema};
 use corten_api::{ResourceType, registry};
-use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::discovery::hash;
-use crate::respond::{self, Answer};
+use super::gvk;
 
-/// `/openapi/v2` is not served: clients take v3 where both exist.
-pub fn v2(_accept: Option<&str>) -> Answer {
-    respond::page_not_found()
-}
-
-/// `/openapi/v3`.
-pub fn v3_index() -> Answer {
-    let mut paths = Map::new();
-    for (group, versions) in registry().groups() {
-        for version in versions {
-            let path = path_of(group, version);
-            let tag = hash(&document(group, version).to_string());
-            let url = format!("/openapi/v3/{path}?hash={}", tag.to_uppercase());
-            paths.insert(path, json!({ "serverRelativeURL": url }));
-        }
-    }
-    respond::json(StatusCode::OK, json!({ "paths": paths }).to_string())
-}
-
-fn path_of(group: &str, version: &str) -> String {
+/// `api/v1`, `apis/apps/v1`.
+pub fn path_of(group: &str, version: &str) -> String {
     if group.is_empty() {
         format!("api/{version}")
     } else {
@@ -39,19 +17,8 @@ fn path_of(group: &str, version: &str) -> String {
     }
 }
 
-/// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
-pub fn v3(group: &str, version: &str) -> Answer {
-    if !registry()
-        .all()
-        .iter()
-        .any(|ty| ty.group == group && ty.version == version)
-    {
-        return respond::page_not_found();
-    }
-    respond::json(StatusCode::OK, document(group, version).to_string())
-}
-
-fn document(group: &str, version: &str) -> Value {
+/// The document of one group and version.
+pub fn document(group: &str, version: &str) -> Value {
     let mut paths = Map::new();
     let mut wanted: BTreeSet<&'static str> = BTreeSet::new();
     let mut lists: BTreeMap<String, Value> = BTreeMap::new();
@@ -184,10 +151,6 @@ fn type_schema(entry: &Type) -> Value {
             .collect();
     }
     own
-}
-
-fn gvk(group: &str, version: &str, kind: &str) -> Value {
-    json!({ "group": group, "version": version, "kind": kind })
 }
 
 fn list_schema(ty: &ResourceType) -> Value {
