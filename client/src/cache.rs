@@ -225,6 +225,17 @@ impl<K: Object> Cache<K> {
         self
     }
 
+    /// How many objects an index holds under `value`. The index must have been added.
+    pub fn index_len(&self, name: &'static str, value: &str) -> usize {
+        let store = self.shared.store.read();
+        let index = store
+            .indexes
+            .iter()
+            .find(|index| index.name == name)
+            .expect("the index was added at start");
+        index.buckets.get(value).map_or(0, BTreeMap::len)
+    }
+
     /// The objects an index holds under `value`, by key. The index must have been added.
     pub fn by_index(&self, name: &'static str, value: &str) -> Vec<Arc<K>> {
         let store = self.shared.store.read();
@@ -275,9 +286,15 @@ impl<K: Object> Cache<K> {
 
     /// The feeding side.
     pub fn feed(&self) -> Feed<K> {
+        self.feed_stripped(|_| {})
+    }
+
+    /// A feeding side that first takes from each object what no reader of this cache needs.
+    pub fn feed_stripped(&self, strip: fn(&mut K)) -> Feed<K> {
         Feed {
             cache: self.clone(),
             listing: None,
+            strip,
         }
     }
 
@@ -367,12 +384,14 @@ pub struct Feed<K> {
     cache: Cache<K>,
     /// Keys a running list has not mentioned yet.
     listing: Option<BTreeMap<ObjectKey, Arc<K>>>,
+    strip: fn(&mut K),
 }
 
 impl<K: Object> Feed<K> {
     pub fn apply_object(&mut self, mut object: K) {
         // Nobody reads managed fields from a cache, and they are a third of many objects.
         object.meta_mut().managed_fields = None;
+        (self.strip)(&mut object);
         let revision = object.revision();
         if let Some(unseen) = &mut self.listing {
             unseen.remove(&object.key());

@@ -110,10 +110,13 @@ impl Informers {
         cache
     }
 
-    /// A cache of only the metadata of any kind, for as long as `shutdown` is not cancelled. Not shared.
+    /// A cache of only the identity of objects of any kind (no labels, no annotations). Not shared.
     pub fn metadata(&self, target: Target, shutdown: CancellationToken) -> Cache<PartialObject> {
         let cache = Cache::<PartialObject>::new();
-        let mut feed = cache.feed();
+        let mut feed = cache.feed_stripped(|object| {
+            object.metadata.labels = None;
+            object.metadata.annotations = None;
+        });
         let api = self.shared.api.clone();
         tokio::spawn(async move {
             reflect(api, target, Selection::all(), Form::Metadata, &mut feed, shutdown).await;

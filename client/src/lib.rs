@@ -9,6 +9,7 @@
 pub mod backoff;
 pub mod cache;
 pub mod connect;
+pub mod discovery;
 pub mod error;
 pub mod events;
 pub mod informers;

@@ -8,8 +8,14 @@ mod context;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod garbage;
+mod monitors;
+mod namespace;
+mod node;
 mod pod;
+mod pod_gc;
 mod replica_set;
+mod service_account;
 
 use std::time::Duration;
 
@@ -73,6 +79,22 @@ pub async fn run(
         deployment::run(context.clone()),
         endpoint_slice::run(context.clone()),
         endpoints::run(context.clone()),
+        node::lifecycle::run(context.clone(), config.node_monitor_grace_period),
+        node::eviction::run(context.clone()),
+        node::pod_cidr::run(context.clone(), config.cluster_cidr, config.node_cidr_mask),
+        pod_gc::run(context.clone(), config.terminated_pod_threshold),
+        service_account::run(context.clone(), config.root_ca),
+        all_kinds(context),
     );
     Ok(())
+}
+
+/// The controllers that look at every kind the server has.
+async fn all_kinds(context: Context) {
+    if let Some(monitors) = monitors::Monitors::start(&context).await {
+        tokio::join!(
+            garbage::run(context.clone(), monitors.clone()),
+            namespace::run(context, monitors)
+        );
+    }
 }
