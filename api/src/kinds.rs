@@ -1,11 +1,42 @@
 //! Every built-in kind: one file each, and the table that lists them all.
 
-use crate::resource::{Kind, ResourceType, SubresourceType};
+use serde_json::Value;
 
-/// A kind about which nothing special is known yet.
-pub(crate) struct Plain;
+use crate::resource::{ResourceType, SubresourceType};
+use crate::selector::LabelSelector;
 
-impl Kind for Plain {}
+pub mod apps;
+pub mod autoscaling;
+pub mod common;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+
+use self::{apps::*, coordination::*, core::*, discovery::*};
+
+/// Labels as the wide columns show them: `a=b,c=d`, `<none>` without any.
+pub(crate) fn format_labels(labels: &Value) -> String {
+    let pairs: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
+    if pairs.is_empty() {
+        "<none>".into()
+    } else {
+        pairs.join(",")
+    }
+}
+
+/// A label selector as the wide columns show it.
+pub(crate) fn format_selector(selector: &Value) -> String {
+    match LabelSelector::from_value(selector) {
+        Err(_) => "<error>".into(),
+        Ok(parsed) if parsed.requirements.is_empty() => "<none>".into(),
+        Ok(parsed) => parsed.to_string(),
+    }
+}
 
 const ALL: &[&str] = &[
     "create",
@@ -72,21 +103,21 @@ macro_rules! scope {
 
 /// All resources, in discovery order.
 pub(crate) static RESOURCES: &[ResourceType] = &[
-    resource!("" "v1" "Binding" "bindings" "binding", namespaced, "core.v1.Binding", &Plain,
+    resource!("" "v1" "Binding" "bindings" "binding", namespaced, "core.v1.Binding", &binding::Binding,
         short: &[], categories: &[], verbs: CREATE, subresources: &[]),
-    resource!("" "v1" "ConfigMap" "configmaps" "configmap", namespaced, "core.v1.ConfigMap", &Plain,
+    resource!("" "v1" "ConfigMap" "configmaps" "configmap", namespaced, "core.v1.ConfigMap", &config_map::ConfigMap,
         short: &["cm"], categories: &[], verbs: ALL, subresources: &[]),
-    resource!("" "v1" "Endpoints" "endpoints" "endpoints", namespaced, "core.v1.Endpoints", &Plain,
+    resource!("" "v1" "Endpoints" "endpoints" "endpoints", namespaced, "core.v1.Endpoints", &endpoints::Endpoints,
         short: &["ep"], categories: &[], verbs: ALL, subresources: &[]),
-    resource!("" "v1" "Event" "events" "event", namespaced, "core.v1.Event", &Plain,
+    resource!("" "v1" "Event" "events" "event", namespaced, "core.v1.Event", &event::Event,
         short: &["ev"], categories: &[], verbs: ALL, subresources: &[]),
-    resource!("" "v1" "Namespace" "namespaces" "namespace", cluster, "core.v1.Namespace", &Plain,
+    resource!("" "v1" "Namespace" "namespaces" "namespace", cluster, "core.v1.Namespace", &namespace::Namespace,
         short: &["ns"], categories: &[], verbs: NO_COLLECTION,
         subresources: &[sub("finalize", "Namespace", &["update"]), sub("status", "Namespace", READ_WRITE)]),
-    resource!("" "v1" "Node" "nodes" "node", cluster, "core.v1.Node", &Plain,
+    resource!("" "v1" "Node" "nodes" "node", cluster, "core.v1.Node", &node::Node,
         short: &["no"], categories: &[], verbs: ALL,
         subresources: &[sub("status", "Node", READ_WRITE)]),
-    resource!("" "v1" "Pod" "pods" "pod", namespaced, "core.v1.Pod", &Plain,
+    resource!("" "v1" "Pod" "pods" "pod", namespaced, "core.v1.Pod", &pod::Pod,
     short: &["po"], categories: &["all"], verbs: ALL,
     subresources: &[
         sub("attach", "PodAttachOptions", CONNECT),
@@ -98,21 +129,21 @@ pub(crate) static RESOURCES: &[ResourceType] = &[
         sub("resize", "Pod", READ_WRITE),
         sub("status", "Pod", READ_WRITE),
     ]),
-    resource!("" "v1" "Secret" "secrets" "secret", namespaced, "core.v1.Secret", &Plain,
+    resource!("" "v1" "Secret" "secrets" "secret", namespaced, "core.v1.Secret", &secret::Secret,
         short: &[], categories: &[], verbs: ALL, subresources: &[]),
-    resource!("" "v1" "ServiceAccount" "serviceaccounts" "serviceaccount", namespaced, "core.v1.ServiceAccount", &Plain,
+    resource!("" "v1" "ServiceAccount" "serviceaccounts" "serviceaccount", namespaced, "core.v1.ServiceAccount", &service_account::ServiceAccount,
         short: &["sa"], categories: &[], verbs: ALL, subresources: &[]),
-    resource!("" "v1" "Service" "services" "service", namespaced, "core.v1.Service", &Plain,
+    resource!("" "v1" "Service" "services" "service", namespaced, "core.v1.Service", &service::Service,
         short: &["svc"], categories: &["all"], verbs: ALL,
         subresources: &[sub("status", "Service", READ_WRITE)]),
-    resource!("apps" "v1" "Deployment" "deployments" "deployment", namespaced, "apps.v1.Deployment", &Plain,
+    resource!("apps" "v1" "Deployment" "deployments" "deployment", namespaced, "apps.v1.Deployment", &deployment::Deployment,
         short: &["deploy"], categories: &["all"], verbs: ALL,
         subresources: &[SCALE, sub("status", "Deployment", READ_WRITE)]),
-    resource!("apps" "v1" "ReplicaSet" "replicasets" "replicaset", namespaced, "apps.v1.ReplicaSet", &Plain,
+    resource!("apps" "v1" "ReplicaSet" "replicasets" "replicaset", namespaced, "apps.v1.ReplicaSet", &replica_set::ReplicaSet,
         short: &["rs"], categories: &["all"], verbs: ALL,
         subresources: &[SCALE, sub("status", "ReplicaSet", READ_WRITE)]),
-    resource!("coordination.k8s.io" "v1" "Lease" "leases" "lease", namespaced, "coordination.v1.Lease", &Plain,
+    resource!("coordination.k8s.io" "v1" "Lease" "leases" "lease", namespaced, "coordination.v1.Lease", &lease::Lease,
         short: &[], categories: &[], verbs: ALL, subresources: &[]),
-    resource!("discovery.k8s.io" "v1" "EndpointSlice" "endpointslices" "endpointslice", namespaced, "discovery.v1.EndpointSlice", &Plain,
+    resource!("discovery.k8s.io" "v1" "EndpointSlice" "endpointslices" "endpointslice", namespaced, "discovery.v1.EndpointSlice", &endpoint_slice::EndpointSlice,
         short: &[], categories: &[], verbs: ALL, subresources: &[]),
 ];

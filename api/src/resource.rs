@@ -97,6 +97,19 @@ pub trait Kind: Sync {
         keep(new, old, "spec");
     }
 
+    /// A Namespace's `/finalize`: only the finalizers of the spec may change.
+    fn prepare_finalize(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        self.prepare_update(new, old);
+    }
+
+    /// Checks what only a create may not have; `validate` has run.
+    fn validate_create(&self, _object: &Value, _errors: &mut FieldErrors) {}
+
+    /// True when an update without `resourceVersion` may overwrite whatever is stored.
+    fn unconditional_update(&self) -> bool {
+        true
+    }
+
     /// Checks an object on its own.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
 
@@ -111,21 +124,23 @@ pub trait Kind: Sync {
         &[]
     }
 
-    /// True when `validate` checks the object's name itself or the name is free; the default rule is a DNS subdomain.
+    /// The rule for names; most kinds take a DNS subdomain.
     fn name_rule(&self) -> fn(&str) -> Vec<String> {
         crate::names::dns_subdomain
     }
 
     fn columns(&self) -> &'static [Column] {
-        &[
-            Column::NAME,
-            Column {
-                name: "Created At",
-                kind: "date",
-                format: "",
-                priority: 0,
-            },
-        ]
+        const {
+            &[
+                Column::NAME,
+                Column {
+                    name: "Created At",
+                    kind: "date",
+                    format: "",
+                    priority: 0,
+                },
+            ]
+        }
     }
 
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
@@ -232,6 +247,12 @@ impl ResourceType {
         if let Some(map) = object.as_object_mut() {
             self.behaviour.set_defaults(map);
         }
+    }
+
+    /// True when an update without `resourceVersion` may overwrite whatever is stored; else it is
+    /// answered `metadata.resourceVersion: Invalid value: 0: must be specified for an update`.
+    pub fn unconditional_update(&self) -> bool {
+        self.behaviour.unconditional_update()
     }
 
     /// Warnings for the client about a valid object.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{ResourceType, Subresource};
 use crate::field::FieldErrors;
+use crate::kinds::common::metadata;
 use crate::{Status, meta, names, time};
 
 /// What creation needs from outside. Nothing here is decided by this crate.
@@ -62,7 +63,9 @@ impl ResourceType {
             self.behaviour.prepare_create(map);
         }
         let mut errors = FieldErrors::default();
+        metadata::validate(object, self.namespaced, self.behaviour.name_rule(), &mut errors);
         self.behaviour.validate(object, &mut errors);
+        self.behaviour.validate_create(object, &mut errors);
         self.verdict(object, &errors)
     }
 
@@ -87,10 +90,20 @@ impl ResourceType {
         let map = new.as_object_mut().expect("checked above");
         match subresource {
             Subresource::Status => self.behaviour.prepare_status_update(map, old_map),
+            Subresource::Finalize => self.behaviour.prepare_finalize(map, old_map),
             _ => self.behaviour.prepare_update(map, old_map),
         }
         self.set_generation(new, old_map);
         let mut errors = FieldErrors::default();
+        metadata::validate(new, self.namespaced, self.behaviour.name_rule(), &mut errors);
+        metadata::validate_update(new, old, &mut errors);
+        if !self.unconditional_update() && meta::resource_version(new).is_empty() {
+            errors.invalid(
+                "metadata.resourceVersion",
+                0i64,
+                "must be specified for an update",
+            );
+        }
         match subresource {
             Subresource::Status => self.behaviour.validate_status_update(new, old, &mut errors),
             _ => {

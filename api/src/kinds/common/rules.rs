@@ -1,0 +1,115 @@
+//! Checks of single values, shared by kinds. Source: `pkg/apis/core/validation` and apimachinery's.
+
+use std::fmt::Display;
+
+use serde_json::Value;
+
+use crate::cursor::At;
+use crate::field::{BadValue, FieldErrors};
+use crate::names;
+
+pub const IMMUTABLE: &str = "field is immutable";
+pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+pub const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+
+/// Reports each text of a name rule.
+pub fn named(field: impl Display, value: &str, rule: fn(&str) -> Vec<String>, errors: &mut FieldErrors) {
+    for text in rule(value) {
+        errors.invalid(&field, value, &text);
+    }
+}
+
+/// A required field that follows a name rule.
+pub fn required_name(
+    at: &At<'_>,
+    field: &'static str,
+    rule: fn(&str) -> Vec<String>,
+    errors: &mut FieldErrors,
+) {
+    match at.str(field) {
+        "" => errors.required(at.path(field), ""),
+        name => named(at.path(field), name, rule, errors),
+    }
+}
+
+/// One of a list of words; empty is `Required`.
+pub fn one_of(at: &At<'_>, field: &'static str, words: &[&str], errors: &mut FieldErrors) {
+    match at.str(field) {
+        "" => errors.required(at.path(field), ""),
+        word if words.contains(&word) => {}
+        word => errors.not_supported(at.path(field), word, words),
+    }
+}
+
+pub fn not_negative(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+    let value = at.int(field);
+    if value < 0 {
+        errors.invalid(at.path(field), value, NOT_NEGATIVE);
+    }
+}
+
+pub fn port(field: impl Display, value: i64, errors: &mut FieldErrors) {
+    for text in names::port_number(value) {
+        errors.invalid(&field, value, &text);
+    }
+}
+
+/// A port by number or name.
+pub fn port_or_name(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+    match at.get(field) {
+        Value::String(name) => {
+            for text in names::port_name(name) {
+                errors.invalid(at.path(field), name, &text);
+            }
+        }
+        value => port(at.path(field), value.as_i64().unwrap_or_default(), errors),
+    }
+}
+
+pub fn immutable(field: impl Display, new: &Value, old: &Value, errors: &mut FieldErrors) {
+    if new != old {
+        errors.invalid(field, Shown(new), IMMUTABLE);
+    }
+}
+
+/// A value that may be absent, shown as Go shows its zero.
+pub struct Shown<'a>(pub &'a Value);
+
+impl BadValue for Shown<'_> {
+    fn shown(&self) -> String {
+        match self.0 {
+            Value::Null => "\"\"".into(),
+            other => other.shown(),
+        }
+    }
+}
+
+/// A count or a percentage, neither negative.
+pub fn int_or_percent(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+    match at.get(field) {
+        Value::String(text) if crate::intstr::percent(text).is_none() => {
+            errors.invalid(
+                at.path(field),
+                text,
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+            );
+        }
+        Value::String(_) => {}
+        value => {
+            let value = value.as_i64().unwrap_or_default();
+            if value < 0 {
+                errors.invalid(at.path(field), value, NOT_NEGATIVE);
+            }
+        }
+    }
+}
+
+/// A percentage of at most 100.
+pub fn at_most_all(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+    if let Value::String(text) = at.get(field)
+        && crate::intstr::percent(text).is_some_and(|p| p > 100)
+    {
+        errors.invalid(at.path(field), text, "must not be greater than 100%");
+    }
+}

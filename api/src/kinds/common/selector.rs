@@ -1,0 +1,60 @@
+//! Validation of `LabelSelector` objects and of label maps.
+
+use std::fmt::Display;
+
+use serde_json::Value;
+
+use super::rules::named;
+use crate::cursor::At;
+use crate::field::FieldErrors;
+use crate::names;
+
+/// Keys and values of a label map; errors are reported at the map.
+pub fn labels(field: impl Display, labels: &Value, errors: &mut FieldErrors) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        named(&field, key, names::qualified_name, errors);
+        named(
+            &field,
+            value.as_str().unwrap_or_default(),
+            names::label_value,
+            errors,
+        );
+    }
+}
+
+/// A `LabelSelector`.
+pub fn label_selector(at: &At<'_>, errors: &mut FieldErrors) {
+    labels(at.path("matchLabels"), at.get("matchLabels"), errors);
+    for expression in at.items("matchExpressions") {
+        let values = expression.count("values");
+        match expression.str("operator") {
+            "In" | "NotIn" if values == 0 => {
+                errors.required(
+                    expression.path("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                );
+            }
+            "Exists" | "DoesNotExist" if values > 0 => {
+                errors.forbidden(
+                    expression.path("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(
+                expression.path("operator"),
+                other,
+                "not a valid selector operator",
+            ),
+        }
+        named(
+            expression.path("key"),
+            expression.str("key"),
+            names::qualified_name,
+            errors,
+        );
+        for value in expression.items("values") {
+            named(&value, value.text(), names::label_value, errors);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Kinds of the discovery group.
+
+pub mod endpoint_slice;
