@@ -8,8 +8,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use tokio::io::AsyncWriteExt;
-
 use crate::service::rule::{CHAIN_PREFIX, HOOKS, Hook, Rule, Ruleset};
 
 /// How long to wait for another program that holds the legacy tables' lock, in seconds.
@@ -233,29 +231,13 @@ fn failed(program: &'static str, stderr: &[u8]) -> IptablesError {
 
 /// Applies `text`: each table changes completely or not at all.
 pub async fn restore(text: &str) -> Result<(), IptablesError> {
-    let run = |source| IptablesError::Run {
-        program: RESTORE,
-        source,
-    };
-    let mut child = tokio::process::Command::new(RESTORE)
-        .args(RESTORE_ARGUMENTS)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(run)?;
-    let mut stdin = child
-        .stdin
-        .take()
-        .ok_or_else(|| run(std::io::Error::other("no standard input")))?;
-    let written = stdin.write_all(text.as_bytes()).await;
-    drop(stdin);
-    let output = child.wait_with_output().await.map_err(run)?;
-    if !output.status.success() {
-        return Err(failed(RESTORE, &output.stderr));
-    }
-    written.map_err(run)
+    let text = text.to_string();
+    tokio::task::spawn_blocking(move || restore_blocking(&text))
+        .await
+        .map_err(|error| IptablesError::Run {
+            program: RESTORE,
+            source: std::io::Error::other(error),
+        })?
 }
 
 /// As [`restore`], for the plug-in, which has one thread and nothing else to do.

@@ -8,7 +8,7 @@
 //! IPv4 only for now: Services and EndpointSlices of the other family are skipped.
 
 pub mod cni;
-mod conntrack;
+pub mod conntrack;
 mod daemon;
 pub mod ipam;
 pub mod iptables;

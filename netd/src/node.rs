@@ -83,8 +83,8 @@ impl LocalNode {
     }
 }
 
-/// Networks in the notation of the API.
-mod as_text {
+/// For serde: networks in the notation of the API.
+pub mod as_text {
     use ipnet::Ipv4Net;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use corten_netd::cni::{self, spec::Request};
+use corten_netd::conntrack;
 use corten_netd::ipam::LedgerFile;
 use corten_netd::iptables;
 use corten_netd::netlink::{Hop, Netlink, Route, Veth};
@@ -431,7 +432,7 @@ fn services_answer_on_every_address_they_have() {
 }
 
 #[test]
-fn affinity_holds_and_udp_is_translated() {
+fn a_client_stays_with_its_endpoint_where_affinity_is_asked_for() {
     if !is_root() {
         return;
     }
@@ -446,30 +447,122 @@ fn affinity_holds_and_udp_is_translated() {
     net.serve(&[affine], &[slice(&[(a, &near), (b, &far)])]);
     let first = ask(&client.sandbox, "10.96.0.10:80");
     assert!((0..12).all(|_| ask(&client.sandbox, "10.96.0.10:80") == first));
+}
 
-    let dns = json!({"metadata": {"name": "dns", "namespace": "shop"}, "spec": {
+#[test]
+fn udp_flows_move_when_their_endpoint_leaves() {
+    if !is_root() {
+        return;
+    }
+    let net = Net::new(2);
+    let (a, b) = (&net.nodes[0], &net.nodes[1]);
+    let (near, far, client) = (a.attach("near"), b.attach("far"), a.attach("client"));
+    let dns = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
         "clusterIP": "10.96.0.53", "ports": [{"port": 53, "protocol": "UDP"}]}});
-    let mut endpoints = slice(&[(b, &far)]);
-    endpoints["metadata"]["labels"]["kubernetes.io/service-name"] = json!("dns");
-    endpoints["ports"] = json!([{"port": 5353, "protocol": "UDP"}]);
-    net.serve(&[dns], &[endpoints]);
-    let server = far.sandbox.run(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
-    server.set_read_timeout(Some(WAIT)).unwrap();
-    let socket = client.sandbox.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-    socket.set_read_timeout(Some(WAIT)).unwrap();
-    socket.send_to(b"question", "10.96.0.53:53").unwrap();
+    let on = |endpoints: &[(&Node, &Pod)]| {
+        let mut slice = slice(endpoints);
+        slice["ports"] = json!([{"port": 5353, "protocol": "UDP"}]);
+        slice
+    };
+    let bind = |pod: &Pod, port: u16| {
+        let socket = pod.sandbox.run(|| UdpSocket::bind(("0.0.0.0", port)).unwrap());
+        socket.set_read_timeout(Some(WAIT)).unwrap();
+        socket
+    };
+    let (first, second, socket) = (bind(&far, 5353), bind(&near, 5353), bind(&client, 0));
     let mut buffer = [0; 16];
-    let (_, peer) = server.recv_from(&mut buffer).unwrap();
-    assert_eq!(peer.ip().to_string(), client.address.to_string());
-    server.send_to(b"answer", peer).unwrap();
-    let (length, from) = socket.recv_from(&mut buffer).unwrap();
-    assert_eq!(
-        (&buffer[..length], from),
-        (
-            &b"answer"[..],
-            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 53), 53))
+    let mut ask = |server: &UdpSocket| {
+        socket.send_to(b"question", "10.96.0.53:53").unwrap();
+        let (_, peer) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(peer.ip().to_string(), client.address.to_string());
+        server.send_to(b"answer", peer).unwrap();
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!(
+            (&buffer[..length], from.to_string()),
+            (&b"answer"[..], "10.96.0.53:53".to_string())
+        );
+    };
+    let ports = |slice: &Value| {
+        let service: Service = serde_json::from_value(dns.clone()).unwrap();
+        service_ports(
+            [&service],
+            [&serde_json::from_value::<EndpointSlice>(slice.clone()).unwrap()],
+            "a",
         )
-    );
+    };
+    let (before, after) = (on(&[(b, &far)]), on(&[(a, &near)]));
+    net.serve(std::slice::from_ref(&dns), std::slice::from_ref(&before));
+    ask(&first);
+    net.serve(std::slice::from_ref(&dns), std::slice::from_ref(&after));
+    let flushes = conntrack::stale(&ports(&before), &ports(&after));
+    assert_eq!(flushes.len(), 1);
+    a.namespace.run(|| runtime().block_on(conntrack::flush(&flushes)));
+    ask(&second);
+}
+
+/// Figures, not a promise: `cargo test -p corten-netd --release --test host -- --ignored --nocapture ten_thousand`.
+#[test]
+#[ignore = "takes seconds and prints figures"]
+fn ten_thousand_services_of_three_endpoints() {
+    if !is_root() {
+        return;
+    }
+    let net = Net::new(1);
+    let count = 10_000u32;
+    let ip = |base: u32, number: u32| Ipv4Addr::from(base + number);
+    let services: Vec<Service> = (0..count)
+        .map(|number| {
+            let mut service =
+                service(json!({"clusterIP": ip(0x0a60_0100, number).to_string(), "ports": [{"port": 80}]}));
+            service["metadata"]["name"] = json!(format!("web-{number}"));
+            serde_json::from_value(service).unwrap()
+        })
+        .collect();
+    let mut slices: Vec<EndpointSlice> = (0..count)
+        .map(|number| {
+            let endpoints: Vec<_> = (0..3)
+                .map(|one| json!({"addresses": [ip(0x0af4_0000, number * 3 + one)], "nodeName": "b"}))
+                .collect();
+            let mut slice = slice(&[]);
+            slice["endpoints"] = json!(endpoints);
+            slice["metadata"]["labels"]["kubernetes.io/service-name"] = json!(format!("web-{number}"));
+            serde_json::from_value(slice).unwrap()
+        })
+        .collect();
+    let node = &net.nodes[0];
+    let facts = [node.facts.clone()];
+    let timed = |what: &str, started: std::time::Instant| eprintln!("{what}: {:?}", started.elapsed());
+    let rules = |slices: &[EndpointSlice]| {
+        let started = std::time::Instant::now();
+        let ports = service_ports(&services, slices, "a");
+        let rules = compile(&Input {
+            ports: &ports,
+            nodes: &facts,
+            node_name: "a",
+        });
+        timed("compile", started);
+        rules
+    };
+    let mut first = rules(&slices);
+    first.nat.insert(host_ports::CHAIN.into(), Vec::new());
+    slices[5_000].endpoints.as_mut().unwrap().pop();
+    let mut second = rules(&slices);
+    second.nat.insert(host_ports::CHAIN.into(), Vec::new());
+    node.namespace.run(|| {
+        runtime().block_on(async {
+            let present = iptables::present().await.unwrap();
+            let text = iptables::full_text(&present, &first);
+            let started = std::time::Instant::now();
+            iptables::restore(&text).await.unwrap();
+            timed("full load", started);
+            let started = std::time::Instant::now();
+            let text = iptables::delta_text(&first, &second).unwrap();
+            timed("difference", started);
+            let started = std::time::Instant::now();
+            iptables::restore(&text).await.unwrap();
+            timed("one change", started);
+        });
+    });
 }
 
 #[test]

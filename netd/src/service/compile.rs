@@ -4,7 +4,7 @@
 //! nat     CORTEN-SERVICES     one rule per address and port -> SVC, LOC or EXT; last: HOSTPORTS, NODEPORTS
 //!         CORTEN-SVC-hash     all endpoints of a port          CORTEN-LOC-hash  those on this node
 //!         CORTEN-EXT-hash     traffic from outside: masquerade or keep the source, by externalTrafficPolicy
-//!         CORTEN-EP-hash      one endpoint: hairpin mark, remember the client, DNAT
+//!         CORTEN-OWN-hash     the same for a sender that is an endpoint itself; CORTEN-EP-hash: one endpoint
 //!         CORTEN-POSTROUTING  masquerade what is marked and what Pods send out of the cluster
 //! filter  CORTEN-REJECT       ports without endpoints are refused, not left to time out
 //!         CORTEN-FORWARD      accepts Pod traffic where the host's policy is DROP
@@ -16,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
+use super::balance::balance;
 use super::model::ServicePort;
 use super::rule::{Chains, ConnectionState, Match, Protocol, Rule, Ruleset, Target, host};
 use super::{host_ports, model::Endpoints};
@@ -48,8 +49,14 @@ pub fn compile(input: &Input<'_>) -> Ruleset {
         .nat
         .insert(MARK.to_string(), vec![Rule::new([], Target::SetMark)]);
     rules.filter.insert(REJECT.to_string(), Vec::new());
+    let own = input.nodes.iter().find(|node| node.name == input.node_name);
+    let is_here = |address: Ipv4Addr| {
+        own.is_some_and(|own| {
+            own.internal_ip == Some(address) || own.pod_cidrs.iter().any(|net| net.contains(&address))
+        })
+    };
     for port in input.ports {
-        add_port(&mut rules, port);
+        add_port(&mut rules, port, &is_here);
     }
     let local = || vec![Match::DestinationIsLocal, Match::NotDestination(LOOPBACK)];
     let services = chain(&mut rules.nat, SERVICES);
@@ -65,7 +72,7 @@ fn chain<'a>(chains: &'a mut Chains, name: &str) -> &'a mut Vec<Rule> {
     chains.entry(name.to_string()).or_default()
 }
 
-fn add_port(rules: &mut Ruleset, port: &ServicePort) {
+fn add_port(rules: &mut Ruleset, port: &ServicePort, is_here: &dyn Fn(Ipv4Addr) -> bool) {
     let Endpoints { cluster, local } = &port.endpoints;
     let has_any = !cluster.is_empty(); // where there is a local endpoint, there is one in the cluster
     let hash = short_hash(&[&port.name, &port.protocol.to_string()]);
@@ -76,10 +83,10 @@ fn add_port(rules: &mut Ruleset, port: &ServicePort) {
         port.node_port.is_some() || !port.external_ips.is_empty() || !port.load_balancer_ips.is_empty();
 
     if !cluster.is_empty() {
-        add_balancer(rules, port, &cluster_chain, cluster);
+        balance(rules, port, &cluster_chain, cluster, is_here);
     }
     if !local.is_empty() && (port.internal_local || (port.external_local && is_external)) {
-        add_balancer(rules, port, &local_chain, local);
+        balance(rules, port, &local_chain, local, is_here);
     }
 
     let (internal_target, internal_set) = if port.internal_local {
@@ -181,52 +188,8 @@ fn add_external(rules: &mut Ruleset, port: &ServicePort, name: &str, cluster_cha
     }
 }
 
-/// A chain that picks one of `endpoints`: the one this client had before, else each with the same probability.
-fn add_balancer(rules: &mut Ruleset, port: &ServicePort, name: &str, endpoints: &BTreeSet<SocketAddrV4>) {
-    let chains: Vec<(String, SocketAddrV4)> = endpoints
-        .iter()
-        .map(|endpoint| (endpoint_chain(port, endpoint), *endpoint))
-        .collect();
-    let balancer = chain(&mut rules.nat, name);
-    if let Some(seconds) = port.affinity_seconds {
-        for (chain, _) in &chains {
-            let remembered = Match::Remembered {
-                name: chain.clone(),
-                seconds,
-            };
-            balancer.push(Rule::jump([remembered], chain));
-        }
-    }
-    for (idx, (chain, endpoint)) in chains.iter().enumerate() {
-        let left = chains.len() - idx;
-        let matches = if left > 1 {
-            vec![Match::OneIn(left)]
-        } else {
-            Vec::new()
-        };
-        balancer.push(Rule::jump(matches, chain).comment(format!("{} -> {endpoint}", port.name)));
-    }
-    for (name, endpoint) in chains {
-        // Said once more although every way here has matched it: DNAT to a port is refused without.
-        let mut dnat = vec![Match::Protocol(port.protocol)];
-        if port.affinity_seconds.is_some() {
-            dnat.push(Match::Remember { name: name.clone() });
-        }
-        let hairpin = Rule::jump([Match::Source(host(*endpoint.ip()))], MARK);
-        let dnat = Rule::new(dnat, Target::Dnat(endpoint));
-        rules.nat.insert(name, vec![hairpin, dnat]);
-    }
-}
-
-fn endpoint_chain(port: &ServicePort, endpoint: &SocketAddrV4) -> String {
-    format!(
-        "CORTEN-EP-{}",
-        short_hash(&[&port.name, &port.protocol.to_string(), &endpoint.to_string()])
-    )
-}
-
 /// 16 letters that fit a chain name of at most 28; cryptographic, so that no one can make two Services share a chain.
-fn short_hash(parts: &[&str]) -> String {
+pub(super) fn short_hash(parts: &[&str]) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = Sha256::digest(parts.join("\0"));
     digest
@@ -292,7 +255,13 @@ mod tests {
     #[test]
     fn chain_names_fit_the_kernel() {
         // XT_EXTENSION_MAXNAMELEN is 29 with the final zero.
-        for prefix in ["CORTEN-SVC-", "CORTEN-LOC-", "CORTEN-EXT-", "CORTEN-EP-"] {
+        for prefix in [
+            "CORTEN-SVC-",
+            "CORTEN-LOC-",
+            "CORTEN-EXT-",
+            "CORTEN-OWN-",
+            "CORTEN-EP-",
+        ] {
             assert!(prefix.len() + short_hash(&["a"]).len() <= 28);
         }
         assert_ne!(short_hash(&["a", "b"]), short_hash(&["ab"]));

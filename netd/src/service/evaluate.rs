@@ -411,6 +411,23 @@ fn another_protocol_is_another_service() {
 }
 
 #[test]
+fn an_endpoint_reaches_itself_and_its_peers() {
+    let world = World::new(
+        vec![service(json!({}))],
+        vec![slice(&["10.244.1.9", "10.244.1.8", "10.244.2.2"])],
+    );
+    let answers: BTreeSet<String> = (0..60)
+        .map(|_| world.send(POD, "10.96.0.10:80", Protocol::Tcp))
+        .collect();
+    let expected = [
+        "10.244.1.8:8080",
+        "10.244.1.9:8080 masqueraded",
+        "10.244.2.2:8080",
+    ];
+    assert_eq!(answers.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn every_endpoint_gets_its_share() {
     for count in 1..=8usize {
         let addresses: Vec<String> = (1..=count).map(|last| format!("10.244.2.{last}")).collect();
@@ -427,11 +444,11 @@ fn every_endpoint_gets_its_share() {
             .1;
         let (mut left, mut shares) = (1.0, Vec::new());
         for rule in balancer {
-            let chance = match rule.matches.first() {
-                Some(Match::OneIn(n)) => 1.0 / *n as f64,
-                None => 1.0,
-                other => panic!("{other:?}"),
-            };
+            let one_in = rule.matches.iter().find_map(|one| match one {
+                Match::OneIn(n) => Some(*n),
+                _ => None,
+            });
+            let chance = one_in.map_or(1.0, |n| 1.0 / n as f64);
             shares.push(left * chance);
             left *= 1.0 - chance;
         }

@@ -3,6 +3,7 @@
 //! Knows Services, EndpointSlices and the facts of nodes. Must not know how rules reach the kernel.
 #![deny(clippy::disallowed_methods)]
 
+mod balance;
 pub mod compile;
 #[cfg(test)]
 mod evaluate;
