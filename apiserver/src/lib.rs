@@ -28,6 +28,8 @@ mod route;
 mod serve;
 mod service;
 mod stored;
+pub mod streaming;
+pub mod tunnel;
 mod write;
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,9 @@
-//! Wire formats other programs define: the parts of CRI v1 and of containerd's own API that Corten calls.
+//! Wire formats: the parts of CRI v1 and of containerd's own API that Corten calls, and our node tunnel.
 //!
 //! Knows message layouts. Must not know what any caller does with them. The `.proto` files in `protos/` name
 //! only the messages and fields in use; numbers are the upstream ones, and unknown fields are skipped.
+
+pub mod tunnel;
 
 /// Kubernetes' container runtime interface, `runtime.v1`.
 pub mod cri {
