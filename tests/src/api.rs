@@ -15,6 +15,8 @@ use serde_json::Value;
 use crate::Cluster;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Of a body, written before a look whether the server has answered already.
+const CHUNK: usize = 64 * 1024;
 
 /// Where the server is and who we are.
 #[derive(Clone)]
@@ -147,12 +149,15 @@ impl Connection {
         );
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;
-        // A server may answer (and close) before it has read a body that is too large.
-        let written = stream.write_all(body).and_then(|()| stream.flush());
-        match self.read_answer() {
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(written.err().unwrap_or(error)),
+        for chunk in body.chunks(CHUNK) {
+            // A server may answer, and stop reading, before it has seen all of a body that is too large.
+            if answer_is_waiting(stream)? {
+                break;
+            }
+            stream.write_all(chunk)?;
         }
+        stream.flush()?;
+        self.read_answer()
     }
 
     fn read_answer(&mut self) -> std::io::Result<Answer> {
@@ -202,6 +207,20 @@ impl Connection {
         }
         Ok(Answer { code, body })
     }
+}
+
+/// Takes in what has arrived, without waiting for more.
+fn answer_is_waiting(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> std::io::Result<bool> {
+    stream.sock.set_nonblocking(true)?;
+    let arrived = stream.conn.read_tls(&mut stream.sock);
+    stream.sock.set_nonblocking(false)?;
+    match arrived {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let state = stream.conn.process_new_packets().map_err(std::io::Error::other)?;
+    Ok(state.plaintext_bytes_to_read() > 0)
 }
 
 fn read_kubeconfig(cluster: &Cluster) -> Value {

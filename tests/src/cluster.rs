@@ -9,12 +9,16 @@ use serde_json::Value;
 
 use crate::command::{self, Finished};
 use crate::kubectl::{self, Kubectl};
+use crate::load;
 use crate::manifests::{BUSYBOX, WEB_1, WEB_2};
+use crate::wait::eventually;
 
 /// A cluster must be there within this, images not counted.
 const CREATE_LIMIT: Duration = Duration::from_secs(180);
 const DELETE_LIMIT: Duration = Duration::from_secs(120);
 const LOAD_LIMIT: Duration = Duration::from_secs(120);
+/// The rules of all nodes must have followed a rollout within this.
+const NODE_PORT_LIMIT: Duration = Duration::from_secs(20);
 /// Where the testbed keeps its state and each host's files.
 pub const STATE: &str = "/var/lib/corten/clusters";
 
@@ -127,6 +131,23 @@ impl Cluster {
             .iter()
             .map(|(name, _)| name.as_str())
             .filter(|name| name.starts_with("node-"))
+    }
+
+    /// The NodePort of a Service in namespace `default` on every node, once each of them answers.
+    #[track_caller]
+    pub fn node_ports(&self, service: &str) -> Vec<String> {
+        let service = self.kubectl().json(&format!("service {service}"));
+        let port = service["spec"]["ports"][0]["nodePort"]
+            .as_u64()
+            .expect("a nodePort");
+        let addresses: Vec<String> = self
+            .nodes()
+            .map(|node| format!("{}:{port}", self.ip(node)))
+            .collect();
+        for address in &addresses {
+            eventually("the NodePort answers", NODE_PORT_LIMIT, || load::get(address));
+        }
+        addresses
     }
 
     /// Runs the binary under test.

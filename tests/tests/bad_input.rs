@@ -197,8 +197,6 @@ fn bad_input_gets_kubernetes_errors() {
         ("a patch that is none", "PATCH", named(CONFIG_MAPS, "there"), MERGE, b"[1]".to_vec(), want(400, "BadRequest", "", "")),
         ("an object that is not there", "GET", named(CONFIG_MAPS, "missing"), JSON, Vec::new(),
             want(404, "NotFound", "", r#"configmaps "missing" not found"#)),
-        ("a kind that is not there", "GET", "/apis/apps/v1/namespaces/default/nothings".into(), JSON, Vec::new(),
-            want(404, "NotFound", "", "the server could not find the requested resource")),
         ("a label selector that is none", "GET", format!("{PODS}?labelSelector=a%3D%3D%3Db"), JSON, Vec::new(),
             want(400, "BadRequest", "", "")),
         ("a field selector nobody knows", "GET", format!("{PODS}?fieldSelector=spec.colour%3Dred"), JSON, Vec::new(),
@@ -218,6 +216,15 @@ fn bad_input_gets_kubernetes_errors() {
         check(
             &Api::anonymous(&cluster).get(PODS),
             &want(401, "Unauthorized", "", "Unauthorized"),
+        );
+    });
+    cases.case("a kind that is not there", || {
+        let path = "/apis/apps/v1/namespaces/default/nothings";
+        assert_eq!(api.get(path).code, 404);
+        let said = cluster.kubectl().line(&format!("get --raw {path}")).refused();
+        assert!(
+            said.contains("(NotFound): the server could not find the requested resource"),
+            "{said}"
         );
     });
     cases.case("kubectl apply --validate=strict names the field", || {

@@ -86,10 +86,8 @@ const FIRST: &[Row] = &[
     ("apps/v1", "api-versions"),
     ("ok", "get --raw /readyz"),
     ("GitVersion", "version -o yaml --v=0"),
-    ("Kubernetes control plane", "cluster-info"),
     ("is running", "cluster-info"),
     ("replicas", "explain deployment.spec"),
-    ("yes", "auth can-i create pods"),
 ];
 
 #[test]

@@ -36,14 +36,10 @@ fn a_deployment_behind_a_service_answers() {
             ask_inside(kubectl, &text(&service["spec"]["clusterIP"]), 80)
         });
     });
-    for node in cluster.nodes() {
+    for address in cluster.node_ports("web") {
         cases.case(
-            &format!("every Pod answers on the NodePort of {node} from outside"),
+            &format!("every Pod answers on the NodePort {address} from outside"),
             || {
-                let port = service["spec"]["ports"][0]["nodePort"]
-                    .as_u64()
-                    .expect("a nodePort");
-                let address = format!("{}:{port}", cluster.ip(node));
                 all_answer(&names, || load::get(&address));
             },
         );

@@ -40,6 +40,9 @@ fn a_node_that_is_cut_off_leaves_and_comes_back() {
         .map(|pod| pod["status"]["podIP"].as_str().expect("an address").to_owned())
         .collect();
 
+    let node_ports = cluster.node_ports("web");
+    let there = &node_ports[0];
+
     cluster.fault("cut", "node-1");
     let took = within("node-1 is NotReady", Duration::from_secs(70), || {
         let status = ready(&kubectl.try_json("node node-1")?);
@@ -70,15 +73,11 @@ fn a_node_that_is_cut_off_leaves_and_comes_back() {
             .count();
         expect(still == 0, || format!("{still} of them are still ready"))
     });
-    let port = kubectl.json("service web")["spec"]["ports"][0]["nodePort"]
-        .as_u64()
-        .expect("a nodePort");
-    let address = format!("{}:{port}", cluster.ip("node-0"));
     eventually("the rules follow", Duration::from_secs(10), || {
-        load::get(&address)
+        load::get(there)
     });
     for _ in 0..30 {
-        load::get(&address).expect("only Pods that are there are asked");
+        load::get(there).expect("only Pods that are there are asked");
     }
     let taints = kubectl.json("node node-1")["spec"]["taints"].to_string();
     assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corten_tests::load::Load;
 use corten_tests::wait::expect;
-use corten_tests::{Cluster, eventually, load, manifests};
+use corten_tests::{Cluster, eventually, manifests};
 
 #[test]
 fn no_request_fails_while_a_deployment_rolls() {
@@ -18,18 +18,7 @@ fn no_request_fails_while_a_deployment_rolls() {
     ]));
     kubectl.ok("rollout status deployment/web --timeout=60s");
     let service = kubectl.json("service web");
-    let port = service["spec"]["ports"][0]["nodePort"]
-        .as_u64()
-        .expect("a nodePort");
-    let addresses: Vec<String> = cluster
-        .nodes()
-        .map(|node| format!("{}:{port}", cluster.ip(node)))
-        .collect();
-    for address in &addresses {
-        eventually("the NodePort answers", Duration::from_secs(30), || {
-            load::get(address)
-        });
-    }
+    let addresses = cluster.node_ports("web");
     let ip = service["spec"]["clusterIP"].as_str().expect("a clusterIP");
     kubectl.apply(&manifests::shell("client", &script.replace("$0", ip)));
     kubectl.ok("wait --for=condition=Ready pod/client --timeout=60s");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corten_tests::load::Load;
 use corten_tests::wait::expect;
-use corten_tests::{Cases, Cluster, Kubectl, eventually, faults, load, manifests};
+use corten_tests::{Cases, Cluster, Kubectl, eventually, faults, manifests};
 use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -143,16 +143,7 @@ fn containers(cluster: &Cluster) -> BTreeMap<String, (String, Value, u32)> {
 fn survives(cluster: &Cluster, fault: impl FnOnce()) {
     let kubectl = cluster.kubectl();
     kubectl.ok("rollout status deployment/web --timeout=60s");
-    let port = kubectl.json("service web")["spec"]["ports"][0]["nodePort"]
-        .as_u64()
-        .expect("a nodePort");
-    let addresses: Vec<String> = cluster
-        .nodes()
-        .map(|node| format!("{}:{port}", cluster.ip(node)))
-        .collect();
-    for address in &addresses {
-        eventually("the NodePort answers", DEADLINE, || load::get(address));
-    }
+    let addresses = cluster.node_ports("web");
     let before = containers(cluster);
     let load = Load::start(&addresses, 2, Duration::from_millis(50));
     fault();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use corten_tests::api::Api;
 use corten_tests::load::Load;
 use corten_tests::wait::expect;
-use corten_tests::{Cluster, eventually, load, manifests};
+use corten_tests::{Cluster, eventually, manifests};
 use serde_json::json;
 
 const WRITES: usize = 10_000;
@@ -26,16 +26,10 @@ fn no_acknowledged_write_is_lost() {
         manifests::service("web"),
     ]));
     kubectl.ok("rollout status deployment/web --timeout=60s");
-    let port = kubectl.json("service web")["spec"]["ports"][0]["nodePort"]
-        .as_u64()
-        .expect("a nodePort");
-    let address = format!("{}:{port}", cluster.ip("node-0"));
-    eventually("the NodePort answers", Duration::from_secs(30), || {
-        load::get(&address)
-    });
+    let addresses = cluster.node_ports("web");
     kubectl.ok("create namespace writes");
 
-    let load = Load::start(&[address], 2, Duration::from_millis(20));
+    let load = Load::start(&addresses, 2, Duration::from_millis(20));
     let api = Api::admin(&cluster);
     let next = Arc::new(AtomicUsize::new(0));
     // By name: the resourceVersion the server acknowledged.
