@@ -4,10 +4,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState};
+use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
 use super::{Append, Base, Durable, Identity, Log, LogError, LogState, check_contiguous};
@@ -33,8 +36,9 @@ impl MessageExt for Entries {
     }
 }
 
-pub struct EngineLog {
-    engine: Engine,
+pub struct EngineLog<F: FileSystem = DefaultFileSystem> {
+    engine: Engine<F>,
+    dir: PathBuf,
     watermark: Watermark,
     state: LogState,
     fsyncs: u64,
@@ -46,11 +50,22 @@ impl EngineLog {
     /// # Errors
     /// Damage is refused: a record that does not read, or a tail that was durable and is gone.
     pub fn open(dir: &Path, fresh: impl FnOnce() -> (Identity, Base)) -> Result<Self, LogError> {
+        EngineLog::open_on(Arc::new(DefaultFileSystem), dir, fresh)
+    }
+}
+
+impl<F: FileSystem> EngineLog<F> {
+    /// The same on a file system of the caller's: for tests that cut the power.
+    pub(super) fn open_on(
+        file_system: Arc<F>,
+        dir: &Path,
+        fresh: impl FnOnce() -> (Identity, Base),
+    ) -> Result<Self, LogError> {
         let path = dir
             .to_str()
             .ok_or(LogError::Engine("the path is no UTF-8".into()))?
             .to_owned();
-        let engine = Engine::open(raft_engine::Config {
+        let config = raft_engine::Config {
             dir: path,
             recovery_mode: RecoveryMode::TolerateTailCorruption,
             recovery_threads: 1,
@@ -59,8 +74,8 @@ impl EngineLog {
             target_file_size: ReadableSize(FILE_BYTES),
             purge_threshold: ReadableSize(PURGE_BYTES),
             ..raft_engine::Config::default()
-        })
-        .map_err(engine_error)?;
+        };
+        let engine = Engine::open_with_file_system(config, file_system).map_err(engine_error)?;
         let mut watermark = Watermark::open(dir).map_err(|source| LogError::File("watermark", source))?;
         if engine.get(GROUP, IDENTITY_KEY).is_none() {
             if let Some(durable) = watermark.read(None) {
@@ -85,6 +100,7 @@ impl EngineLog {
         }
         watermark.member = state.identity.member;
         Ok(EngineLog {
+            dir: dir.to_owned(),
             engine,
             watermark,
             state,
@@ -93,7 +109,7 @@ impl EngineLog {
     }
 }
 
-fn create(engine: &Engine, (identity, base): (Identity, Base)) -> Result<(), LogError> {
+fn create<F: FileSystem>(engine: &Engine<F>, (identity, base): (Identity, Base)) -> Result<(), LogError> {
     let mut batch = LogBatch::default();
     let mut record = identity.cluster.to_le_bytes().to_vec();
     record.extend_from_slice(&identity.member.to_le_bytes());
@@ -107,7 +123,7 @@ fn create(engine: &Engine, (identity, base): (Identity, Base)) -> Result<(), Log
     Ok(())
 }
 
-fn read_state(engine: &Engine) -> Result<LogState, LogError> {
+fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<LogState, LogError> {
     let record = engine
         .get(GROUP, IDENTITY_KEY)
         .ok_or(LogError::Damaged("identity"))?;
@@ -168,7 +184,7 @@ fn engine_error(error: raft_engine::Error) -> LogError {
     LogError::Engine(Box::new(error))
 }
 
-impl Log for EngineLog {
+impl<F: FileSystem + 'static> Log for EngineLog<F> {
     fn state(&self) -> LogState {
         self.state.clone()
     }
@@ -251,8 +267,17 @@ impl Log for EngineLog {
     }
 
     fn disk_bytes(&self) -> u64 {
-        self.engine.get_used_size() as u64
+        folder_bytes(&self.dir)
     }
+}
+
+/// What the files take, not how long they claim to be.
+fn folder_bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| file.metadata().ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
 }
 
 /// `member, index, crc` in one small file, rewritten in place after each fsync of the log and not synced itself: it

@@ -6,6 +6,8 @@
 mod contract;
 pub mod engine;
 pub mod memory;
+#[cfg(test)]
+mod power_cut;
 
 use raft::eraftpb::{ConfState, Entry, HardState};
 
@@ -101,7 +103,7 @@ pub trait Log: Send + 'static {
     /// The number of fsyncs so far.
     fn fsyncs(&self) -> u64;
 
-    /// Bytes on disk.
+    /// Bytes on disk. Reads the folder: for now and then.
     fn disk_bytes(&self) -> u64;
 }
 

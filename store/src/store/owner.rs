@@ -122,6 +122,10 @@ impl<L: Log> Owner<L> {
             applied,
             mark,
         } = parts;
+        shared
+            .counters
+            .log_bytes
+            .store(log.disk_bytes(), Ordering::Relaxed);
         shared.counters.member.store(replica.id(), Ordering::Relaxed);
         shared
             .counters
@@ -331,7 +335,6 @@ impl<L: Log> Owner<L> {
             .fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
         let durable = self.log.append(batch)?;
         counters.fsyncs.store(self.log.fsyncs(), Ordering::Relaxed);
-        counters.log_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
         Ok(self.replica.step([Input::Persisted(durable)]))
     }
 

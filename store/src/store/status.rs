@@ -33,6 +33,7 @@ pub struct Status {
     /// The oldest revision that can be read and watched.
     pub oldest: Revision,
     pub watchers: usize,
+    /// As of the last cut of the log.
     pub log_bytes: u64,
     pub image_bytes: u64,
     /// The log index the image stands at.
