@@ -73,6 +73,51 @@ pub fn from_config(config: Config) -> Result<Client, ConnectError> {
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
 
+/// A server to be reached without the client of this crate: a tunnel needs the bare connection.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    /// The name that the server's certificate must be valid for; the host unless the kubeconfig says otherwise.
+    pub server_name: String,
+    /// With the client's certificate.
+    pub tls: std::sync::Arc<rustls::ClientConfig>,
+}
+
+/// Where and how a kubeconfig's current context connects.
+///
+/// # Errors
+/// As [`remote`].
+pub async fn endpoint(kubeconfig: &Path) -> Result<Endpoint, ConnectError> {
+    let failed = |source| ConnectError::Kubeconfig {
+        path: kubeconfig.display().to_string(),
+        source,
+    };
+    let file = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .map_err(failed)?;
+    let tls = config
+        .rustls_client_config()
+        .map_err(|source| ConnectError::Client {
+            server: config.cluster_url.to_string(),
+            source,
+        })?;
+    // IPv6 addresses stand in brackets in a URL only.
+    let host = config
+        .cluster_url
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_string();
+    Ok(Endpoint {
+        port: config.cluster_url.port_u16().unwrap_or(443),
+        server_name: config.tls_server_name.clone().unwrap_or_else(|| host.clone()),
+        host,
+        tls: std::sync::Arc::new(tls),
+    })
+}
+
 fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);

@@ -15,7 +15,7 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -81,7 +81,7 @@ impl Registry {
     }
 
     async fn serve(&self, node: &str, upgrade: OnUpgrade) -> Result<(), hyper::Error> {
-        let io = TokioIo::new(TokioIo::new(upgrade.await?));
+        let io = upgrade.await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)

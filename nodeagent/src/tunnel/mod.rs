@@ -1,12 +1,36 @@
 //! The agent's side of the node tunnel: it dials out to the API server and then answers requests there.
 //!
 //! Knows the tunnel's handshake, HTTP/2 and the runtime's streaming URLs. Must not know Pods: it asks
-//! [`NodeHandlers`] which container is meant and where its log is.
+//! [`NodeHandlers`] which container is meant and where its log is. The wire is described in
+//! `corten_proto::tunnel`.
+
+mod dial;
+mod serve;
+mod stream;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use corten_client::connect::Endpoint;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::Runtime;
+
+/// Keeps a tunnel to the API server until `shutdown`, and answers what comes through it. The endpoint's
+/// certificate must be the node's own: the server gives the tunnel of a node to nobody else.
+pub async fn run(
+    node_name: &str,
+    endpoint: Endpoint,
+    handlers: Arc<dyn NodeHandlers>,
+    runtime: Arc<dyn Runtime>,
+    shutdown: CancellationToken,
+) {
+    let server = Arc::new(serve::Server { handlers, runtime });
+    dial::keep(node_name, &endpoint, server, shutdown).await;
+}
 
 /// What the tunnel asks the Pod side of the agent. One object serves all requests.
 #[async_trait]
@@ -42,7 +66,7 @@ pub struct LogOptions {
     pub follow: bool,
     /// The attempt before the current one.
     pub previous: bool,
-    /// Only lines at or after this moment; the server has turned `sinceSeconds` into it.
+    /// Only lines at or after this moment; `sinceSeconds` was turned into it by this node's clock.
     pub since: Option<Timestamp>,
     /// Prefix each line with its time, RFC 3339 with nanoseconds.
     pub timestamps: bool,
