@@ -102,6 +102,17 @@ pub trait Kind: Sync {
         self.prepare_update(new, old);
     }
 
+    /// The other parts that are written like the whole object (`Resize`, `EphemeralContainers`): takes over
+    /// from `old` all but that part.
+    fn prepare_part(&self, _part: Subresource, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        self.prepare_update(new, old);
+    }
+
+    /// Checks what an update of such a part may change; `validate` has run on `new`.
+    fn validate_part(&self, _part: Subresource, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.validate_update(new, old, errors);
+    }
+
     /// Checks what only a create may not have; `validate` has run.
     fn validate_create(&self, _object: &Value, _errors: &mut FieldErrors) {}
 

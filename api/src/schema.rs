@@ -14,8 +14,8 @@ use std::sync::{LazyLock, OnceLock};
 use serde_json::{Map, Value};
 
 pub mod decode;
-pub mod proto;
 mod error;
+pub mod proto;
 mod scalar;
 mod scan;
 
@@ -274,7 +274,10 @@ fn parse(text: &'static str) -> Schema {
                 Some(("mt", "atomic")) => entry.atomic = true,
                 Some(("in", inlined)) => {
                     let mut parts = inlined.split(':');
-                    let number = parts.next().and_then(|n| n.parse().ok()).expect("an inlined struct has a number");
+                    let number = parts
+                        .next()
+                        .and_then(|n| n.parse().ok())
+                        .expect("an inlined struct has a number");
                     entry.inlined.push((number, parts.next().unwrap_or_default()));
                 }
                 // Scalars are known by name.

@@ -91,7 +91,10 @@ impl ResourceType {
         match subresource {
             Subresource::Status => self.behaviour.prepare_status_update(map, old_map),
             Subresource::Finalize => self.behaviour.prepare_finalize(map, old_map),
-            _ => self.behaviour.prepare_update(map, old_map),
+            Subresource::Main => self.behaviour.prepare_update(map, old_map),
+            part @ (Subresource::Resize | Subresource::EphemeralContainers) => {
+                self.behaviour.prepare_part(part, map, old_map);
+            }
         }
         self.set_generation(new, old_map);
         let mut errors = FieldErrors::default();
@@ -106,9 +109,13 @@ impl ResourceType {
         }
         match subresource {
             Subresource::Status => self.behaviour.validate_status_update(new, old, &mut errors),
-            _ => {
+            Subresource::Main | Subresource::Finalize => {
                 self.behaviour.validate(new, &mut errors);
                 self.behaviour.validate_update(new, old, &mut errors);
+            }
+            part @ (Subresource::Resize | Subresource::EphemeralContainers) => {
+                self.behaviour.validate(new, &mut errors);
+                self.behaviour.validate_part(part, new, old, &mut errors);
             }
         }
         self.verdict(new, &errors)

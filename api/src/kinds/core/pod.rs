@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child, child_or_new, str};
-use crate::resource::{Kind, keep};
+use crate::resource::{Kind, Subresource, keep};
 use crate::table::Column;
 
 mod affinity;
@@ -47,6 +47,28 @@ impl Kind for Pod {
             }]);
         }
         object.insert("status".into(), status);
+    }
+
+    fn prepare_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        keep(new, old, "status");
+        // What admission decided at creation stays, also when a client leaves it out.
+        if let (Some(spec), Some(before)) = (child(new, "spec"), old.get("spec").and_then(Value::as_object)) {
+            for field in ["priority", "preemptionPolicy"] {
+                if !spec.contains_key(field) {
+                    keep(spec, before, field);
+                }
+            }
+        }
+    }
+
+    fn prepare_part(&self, part: Subresource, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        update::take_part(part, new, old);
+    }
+
+    fn validate_part(&self, part: Subresource, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        if part == Subresource::EphemeralContainers {
+            update::ephemeral(new, old, errors);
+        }
     }
 
     fn prepare_status_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::cursor::At;
 use crate::field::FieldErrors;
+use crate::kinds::common::defaults::{child, items};
+use crate::resource::Subresource;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -34,6 +36,62 @@ pub fn main(new: &Value, old: &Value, errors: &mut FieldErrors) {
             at.here(),
             &format!("{UPDATABLE}\n{}", difference(&old["spec"], &wanted)),
         );
+    }
+}
+
+/// An update of one part: everything else is the stored object's.
+pub fn take_part(part: Subresource, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    let wanted = std::mem::replace(new, old.clone());
+    if let Some(metadata) = wanted.get("metadata") {
+        new.insert("metadata".into(), metadata.clone());
+    }
+    let (Some(wanted), Some(spec)) = (wanted.get("spec"), child(new, "spec")) else {
+        return;
+    };
+    match part {
+        Subresource::EphemeralContainers => match wanted.get("ephemeralContainers") {
+            Some(list) => drop(spec.insert("ephemeralContainers".into(), list.clone())),
+            None => drop(spec.remove("ephemeralContainers")),
+        },
+        _ => {
+            for list in ["containers", "initContainers"] {
+                for container in items(spec, list) {
+                    let same = wanted[list]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .find(|c| c["name"] == container["name"]);
+                    for field in ["resources", "resizePolicy"] {
+                        if let Some(value) = same.and_then(|c| c.get(field)) {
+                            container.insert(field.into(), value.clone());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Ephemeral containers are only ever added.
+pub fn ephemeral(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let (at, before) = (
+        At::root(new, super::TYPE).at("spec"),
+        At::root(old, super::TYPE).at("spec"),
+    );
+    let list = at.path("ephemeralContainers");
+    for kept in before.items("ephemeralContainers") {
+        let name = kept.str("name");
+        match at.items("ephemeralContainers").find(|c| c.str("name") == name) {
+            None => errors.forbidden(
+                &list,
+                &format!("existing ephemeral containers \"{name}\" may not be removed\n"),
+            ),
+            Some(same) if same.value != kept.value => errors.forbidden(
+                &list,
+                &format!("existing ephemeral containers \"{name}\" may not be changed\n"),
+            ),
+            Some(_) => {}
+        }
     }
 }
 
