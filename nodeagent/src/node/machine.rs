@@ -1,0 +1,165 @@
+//! What the machine is and has: read once at start, and what is watched of it afterwards.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use corten_api::quantity::{Quantity, ResourceList};
+
+/// Pods a node takes. Source: kubelet configuration, `maxPods`.
+pub const MAX_PODS: i64 = 110;
+/// Below this much available memory a node is under MemoryPressure. Source: kubelet `evictionHard`, `memory.available`.
+const MEMORY_FLOOR_BYTES: u64 = 100 << 20;
+/// Below these shares of disk space and inodes a node is under DiskPressure. Source: kubelet `evictionHard`,
+/// `nodefs.available` and `nodefs.inodesFree`.
+const DISK_FLOOR_PERCENT: u64 = 10;
+const INODE_FLOOR_PERCENT: u64 = 5;
+
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    pub boot_id: String,
+    pub machine_id: String,
+    pub system_uuid: String,
+    pub kernel_version: String,
+    pub os_image: String,
+    /// As Go names it: `amd64`, `arm64`.
+    pub architecture: &'static str,
+    pub cpus: i64,
+    pub memory_bytes: i64,
+    pub disk_bytes: i64,
+    data_dir: PathBuf,
+}
+
+/// How the machine is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pressure {
+    pub memory: bool,
+    pub disk: bool,
+}
+
+impl Machine {
+    /// # Errors
+    /// `/proc` or the data directory cannot be read.
+    pub fn read(data_dir: &Path) -> io::Result<Machine> {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let machine_id = text("/etc/machine-id");
+        let uuid = text("/sys/class/dmi/id/product_uuid");
+        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let os_image = release
+            .lines()
+            .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+            .map_or("Linux", |name| name.trim_matches('"'))
+            .to_owned();
+        let disk = disk(data_dir)?;
+        Ok(Machine {
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+            system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
+            machine_id,
+            kernel_version: text("/proc/sys/kernel/osrelease"),
+            os_image,
+            architecture: match std::env::consts::ARCH {
+                "x86_64" => "amd64",
+                "aarch64" => "arm64",
+                other => other,
+            },
+            cpus: std::thread::available_parallelism()?.get() as i64,
+            memory_bytes: meminfo(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default() as i64,
+            disk_bytes: disk.total as i64,
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    pub fn pressure(&self) -> Pressure {
+        let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text, "MemAvailable"));
+        let low = |free: u64, total: u64, percent: u64| total > 0 && free.saturating_mul(100) < total * percent;
+        Pressure {
+            memory: memory.is_some_and(|available| available < MEMORY_FLOOR_BYTES),
+            disk: disk(&self.data_dir).is_ok_and(|disk| {
+                low(disk.free, disk.total, DISK_FLOOR_PERCENT)
+                    || low(disk.inodes_free, disk.inodes, INODE_FLOOR_PERCENT)
+            }),
+        }
+    }
+}
+
+struct Disk {
+    total: u64,
+    free: u64,
+    inodes: u64,
+    inodes_free: u64,
+}
+
+fn disk(path: &Path) -> io::Result<Disk> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(Disk {
+        total: stat.blocks() * stat.fragment_size(),
+        free: stat.blocks_available() * stat.fragment_size(),
+        inodes: stat.files(),
+        inodes_free: stat.files_free(),
+    })
+}
+
+/// Bytes of one line of `/proc/meminfo`, which counts in KiB. Pure.
+fn meminfo(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    pub capacity: ResourceList,
+    pub allocatable: ResourceList,
+}
+
+/// Capacity is the machine's unless overridden; allocatable is what `reserved` leaves of it. Pure.
+pub fn resources(machine: &Machine, overrides: &ResourceList, reserved: &ResourceList) -> Resources {
+    let mut capacity: ResourceList = [
+        ("cpu", Quantity::units(machine.cpus)),
+        ("memory", Quantity::bytes(machine.memory_bytes)),
+        ("ephemeral-storage", Quantity::bytes(machine.disk_bytes)),
+        ("pods", Quantity::units(MAX_PODS)),
+        ("hugepages-1Gi", Quantity::units(0)),
+        ("hugepages-2Mi", Quantity::units(0)),
+    ]
+    .map(|(name, amount)| (name.to_owned(), amount))
+    .into();
+    capacity.extend(overrides.clone());
+    let mut allocatable = capacity.clone();
+    for (name, amount) in reserved {
+        if let Some(left) = allocatable.get_mut(name) {
+            left.sub(amount);
+            if left.is_negative() {
+                *left = Quantity::ZERO;
+            }
+        }
+    }
+    Resources { capacity, allocatable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(overrides: &[(&str, i64)], reserved: &[(&str, i64)], name: &str, wanted: (i64, i64)) {
+        let machine = Machine { cpus: 2, memory_bytes: 1 << 30, ..Machine::default() };
+        let list = |list: &[(&str, i64)]| {
+            list.iter().map(|(name, amount)| ((*name).to_owned(), Quantity::units(*amount))).collect()
+        };
+        let made = resources(&machine, &list(overrides), &list(reserved));
+        assert_eq!((made.capacity[name].value(), made.allocatable[name].value()), wanted);
+    }
+
+    #[test]
+    fn capacity_minus_reserve() {
+        check(&[], &[("cpu", 1)], "cpu", (2, 1));
+        check(&[("cpu", 8)], &[], "cpu", (8, 8));
+        check(&[], &[("memory", 2 << 30)], "memory", (1 << 30, 0));
+        check(&[], &[], "pods", (110, 110));
+    }
+
+    #[test]
+    fn meminfo_counts_in_kib() {
+        assert_eq!(meminfo("MemTotal:  2 kB\nMemAvailable: 1 kB\n", "MemAvailable"), Some(1024));
+    }
+}

@@ -1,0 +1,29 @@
+//! From a Pod's spec to what the runtime is asked for. Pure: objects, addresses and paths are passed in.
+
+pub mod container;
+pub mod dns;
+pub mod env;
+pub mod expand;
+pub mod fields;
+pub mod resources;
+pub mod sandbox;
+pub mod security;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+
+/// The API objects a Pod refers to, as far as they exist.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
+    pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// Of the Pod's namespace, and `default/kubernetes`.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// A container that cannot be made from its spec as things are: reason `CreateContainerConfigError`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);

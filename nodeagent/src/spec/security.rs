@@ -1,0 +1,127 @@
+//! `securityContext` of Pod and container.
+
+use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
+
+use super::ConfigError;
+use crate::pod::action::ImageReady;
+use crate::pod::containers::spec;
+use crate::runtime::{ContainerSecurity, NamespaceMode, Namespaces, Seccomp};
+
+pub fn namespaces(pod: &Pod) -> Namespaces {
+    let node = |wanted: Option<bool>, otherwise| if wanted == Some(true) { NamespaceMode::Node } else { otherwise };
+    let shared = spec(pod).share_process_namespace == Some(true);
+    Namespaces {
+        network: node(spec(pod).host_network, NamespaceMode::Pod),
+        pid: node(spec(pod).host_pid, if shared { NamespaceMode::Pod } else { NamespaceMode::Container }),
+        ipc: node(spec(pod).host_ipc, NamespaceMode::Pod),
+    }
+}
+
+/// Default is unconfined, as in Kubernetes without `SeccompDefault`.
+pub fn seccomp(profile: Option<&SeccompProfile>, profile_root: &str) -> Seccomp {
+    match profile.map(|profile| profile.type_.as_str()) {
+        Some("RuntimeDefault") => Seccomp::RuntimeDefault,
+        Some("Localhost") => {
+            let name = profile.and_then(|profile| profile.localhost_profile.as_deref()).unwrap_or_default();
+            Seccomp::Localhost(format!("{profile_root}/{name}"))
+        }
+        _ => Seccomp::Unconfined,
+    }
+}
+
+/// The container's own settings win over the Pod's.
+///
+/// # Errors
+/// `runAsNonRoot` that cannot be kept.
+pub fn of_container(
+    pod: &Pod,
+    container: &Container,
+    image: &ImageReady,
+    profile_root: &str,
+) -> Result<ContainerSecurity, ConfigError> {
+    let of_pod = spec(pod).security_context.clone().unwrap_or_default();
+    let own = container.security_context.clone().unwrap_or_default();
+    let run_as_user = own.run_as_user.or(of_pod.run_as_user);
+    let run_as_group = own.run_as_group.or(of_pod.run_as_group);
+    if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
+        verify_non_root(pod, container, run_as_user, image)?;
+    }
+    let capabilities = own.capabilities.unwrap_or_default();
+    let mut supplemental_groups = of_pod.supplemental_groups.unwrap_or_default();
+    supplemental_groups.extend(of_pod.fs_group);
+    let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
+    let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
+    Ok(ContainerSecurity {
+        privileged: own.privileged == Some(true),
+        run_as_user: run_as_user.or(image.uid.filter(|_| image.username.is_empty())),
+        run_as_group,
+        run_as_username: if run_as_user.is_some() { String::new() } else { image.username.clone() },
+        supplemental_groups,
+        add_capabilities: capabilities.add.unwrap_or_default(),
+        drop_capabilities: capabilities.drop.unwrap_or_default(),
+        read_only_root: own.read_only_root_filesystem == Some(true),
+        no_new_privileges: own.allow_privilege_escalation == Some(false),
+        seccomp: seccomp(profile, profile_root),
+        namespaces: namespaces(pod),
+        masked_paths: unmasked.then(Vec::new),
+        readonly_paths: unmasked.then(Vec::new),
+    })
+}
+
+fn verify_non_root(
+    pod: &Pod,
+    container: &Container,
+    run_as_user: Option<i64>,
+    image: &ImageReady,
+) -> Result<(), ConfigError> {
+    let meta = &pod.metadata;
+    let place = format!(
+        "(pod: \"{}_{}({})\", container: {})",
+        meta.name.as_deref().unwrap_or_default(),
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.uid.as_deref().unwrap_or_default(),
+        container.name
+    );
+    let text = match (run_as_user, image.uid) {
+        (Some(0), _) => "container's runAsUser breaks non-root policy".to_owned(),
+        (Some(_), _) => return Ok(()),
+        (None, Some(0)) => "container has runAsNonRoot and image will run as root".to_owned(),
+        (None, None) if !image.username.is_empty() => format!(
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
+            image.username
+        ),
+        (None, Some(_)) => return Ok(()),
+        // An image that names no user runs as root.
+        (None, None) => "container has runAsNonRoot and image will run as root".to_owned(),
+    };
+    Err(ConfigError(format!("{text} {place}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[track_caller]
+    fn check(of_pod: Value, own: Value, image: (Option<i64>, &str), wanted: Result<Option<i64>, &str>) {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"securityContext": of_pod, "containers": [{"name": "c", "securityContext": own}]}}))
+        .expect("a Pod");
+        let image = ImageReady { id: String::new(), uid: image.0, username: image.1.to_owned() };
+        let seen = of_container(&pod, &spec(&pod).containers[0], &image, "/p").map(|made| made.run_as_user);
+        let place = " (pod: \"p_n(u)\", container: c)";
+        assert_eq!(seen.map_err(|error| error.0), wanted.map_err(|text| format!("{text}{place}")));
+    }
+
+    #[test]
+    fn users_and_non_root() {
+        check(json!({"runAsUser": 5}), json!({"runAsUser": 7}), (None, ""), Ok(Some(7)));
+        check(json!({"runAsUser": 5}), json!({}), (Some(0), ""), Ok(Some(5)));
+        let strict = json!({"runAsNonRoot": true});
+        check(strict.clone(), json!({}), (Some(9), ""), Ok(Some(9)));
+        check(strict.clone(), json!({}), (None, ""), Err("container has runAsNonRoot and image will run as root"));
+        let text = "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root";
+        check(strict.clone(), json!({}), (None, "web"), Err(text));
+        check(strict, json!({"runAsUser": 0}), (None, ""), Err("container's runAsUser breaks non-root policy"));
+    }
+}
