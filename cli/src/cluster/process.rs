@@ -102,7 +102,7 @@ pub fn agent_kubeconfig(cluster: &Cluster, host: &Host) -> PathBuf {
 
 /// Starts the server or agent of a host: in its network namespace, with its name as host name, in its cgroup, in a session
 /// of its own, with its output in a file. It outlives this process.
-pub fn start(cluster: &Cluster, host: &Host) -> Result<std::process::Child> {
+pub fn start(cluster: &Cluster, host: &Host) -> Result<Running> {
     let executable = std::env::current_exe().context("find this executable")?;
     start_command(cluster, host, &executable, &arguments(cluster, host))
 }
@@ -112,7 +112,7 @@ pub(super) fn start_command(
     host: &Host,
     executable: &Path,
     arguments: &[String],
-) -> Result<std::process::Child> {
+) -> Result<Running> {
     std::fs::create_dir_all(cluster.data_dir(host))?;
     let log = File::options()
         .create(true)
@@ -159,7 +159,7 @@ pub(super) fn start_command(
         start_time: start_time(pid).unwrap_or_default(),
     };
     std::fs::write(pid_path(cluster, host), serde_json::to_vec(&running)?)?;
-    Ok(child)
+    Ok(running)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
