@@ -19,6 +19,7 @@ use crate::error::ApiError;
 use crate::informers::Selection;
 use crate::object::Target;
 use crate::request::ApiClient;
+use crate::runner::chain;
 
 /// First and longest wait after a failed list or watch. Source: client-go's reflector waits 0.8 s to 30 s; we start
 /// lower because a restarted server is back within milliseconds.
@@ -96,17 +97,21 @@ pub async fn reflect(
         if started.elapsed() >= HEALTHY_AFTER {
             backoff.reset();
         }
-        let Err(error) = result else {
-            backoff.reset();
-            continue;
-        };
-        if must_relist(&error) {
-            debug!(target = %reflector.target, %error, "revision is no longer served, listing again");
-            reflector.revision = None;
-        } else if backoff.failures() == 0 {
-            debug!(target = %reflector.target, error = &error as &dyn std::error::Error, "watch interrupted");
-        } else {
-            warn!(target = %reflector.target, error = &error as &dyn std::error::Error, failures = backoff.failures(), "cannot list or watch");
+        match result {
+            Ok(()) if started.elapsed() >= HEALTHY_AFTER => continue,
+            // A server that ends every watch at once must not be asked in a tight loop.
+            Ok(()) => debug!(target = %reflector.target, "watch ended early"),
+            Err(error) if must_relist(&error) => {
+                debug!(target = %reflector.target, %error, "revision is no longer served, listing again");
+                reflector.revision = None;
+            }
+            Err(error) if backoff.failures() == 0 => {
+                debug!(target = %reflector.target, error = %chain(&error), "watch interrupted");
+            }
+            Err(error) => {
+                let failures = backoff.failures();
+                warn!(target = %reflector.target, error = %chain(&error), failures, "cannot list or watch");
+            }
         }
         let wait = backoff.next(rand::random());
         tokio::select! {
@@ -300,5 +305,184 @@ impl Lines {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Cache;
+    use crate::object::{KubeKind, ObjectExt};
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use parking_lot::Mutex;
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    /// Bytes per frame: small, so that lines and frames never match.
+    const FRAME: usize = 7;
+
+    fn object(text: &str) -> String {
+        let (name, revision) = text.split_once('@').expect("tests write name@revision");
+        format!(r#"{{"metadata":{{"namespace":"a","name":"{name}","resourceVersion":"{revision}"}}}}"#)
+    }
+
+    /// `list REVISION [>TOKEN] objects`, `watch +added -deleted *bookmark`, `gone`, or `500`.
+    fn answer(script: &str) -> (u16, String) {
+        let mut words = script.split_whitespace();
+        let events = |words: std::str::SplitWhitespace| {
+            let line = |word: &str| {
+                let (kind, object) = match word.split_at(1) {
+                    ("+", text) => ("ADDED", object(text)),
+                    ("-", text) => ("DELETED", object(text)),
+                    (_, revision) => (
+                        "BOOKMARK",
+                        format!(r#"{{"metadata":{{"resourceVersion":"{revision}"}}}}"#),
+                    ),
+                };
+                format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
+            };
+            words.map(line).collect::<String>()
+        };
+        match words.next() {
+            Some("list") => {
+                let revision = words.next().expect("a revision");
+                let (tokens, items): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with('>'));
+                let token = tokens.first().map_or("", |token| &token[1..]);
+                let items: Vec<String> = items.into_iter().map(object).collect();
+                let meta = format!(r#"{{"resourceVersion":"{revision}","continue":"{token}"}}"#);
+                (
+                    200,
+                    format!(r#"{{"metadata":{meta},"items":[{}]}}"#, items.join(",")),
+                )
+            }
+            Some("watch") => (200, events(words)),
+            Some("gone") => (
+                200,
+                "{\"type\":\"ERROR\",\"object\":{\"code\":410,\"reason\":\"Expired\",\"message\":\"\"}}\n"
+                    .into(),
+            ),
+            Some(code) => (
+                code.parse().expect("a code"),
+                r#"{"code":500,"reason":"InternalError"}"#.into(),
+            ),
+            None => panic!("empty script"),
+        }
+    }
+
+    /// Plays `scripts` to a reflector until none is left; compares what was asked (`list`, `list TOKEN` or
+    /// `watch REVISION`) and what the cache holds then.
+    async fn check(scripts: &[&str], asked: &str, cached: &str) {
+        let left: Arc<Mutex<VecDeque<String>>> = Arc::new(Mutex::new(
+            scripts.iter().map(|script| (*script).to_owned()).collect(),
+        ));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let shutdown = CancellationToken::new();
+        let (log, done) = (requests.clone(), shutdown.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let parameter = |name: &str| {
+                let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs
+                    .into_iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| value.to_owned())
+            };
+            let next = left.lock().pop_front();
+            if next.is_some() {
+                log.lock().push(match parameter("watch") {
+                    Some(_) => format!("watch {}", parameter("resourceVersion").unwrap_or_default()),
+                    None => format!("list {}", parameter("continue").unwrap_or_default())
+                        .trim()
+                        .to_owned(),
+                });
+            }
+            let done = done.clone();
+            async move {
+                let Some(script) = next else {
+                    done.cancel();
+                    return std::future::pending::<Result<Response<_>, Infallible>>().await;
+                };
+                let (code, text) = answer(&script);
+                let frames: Vec<Result<Frame<Bytes>, Infallible>> = text
+                    .as_bytes()
+                    .chunks(FRAME)
+                    .map(|part| Ok(Frame::data(Bytes::copy_from_slice(part))))
+                    .collect();
+                let body = StreamBody::new(futures::stream::iter(frames));
+                Ok(Response::builder().status(code).body(body).expect("a response"))
+            }
+        });
+        let api = ApiClient::new(kube::Client::new(service, "default"));
+        let cache = Cache::<ConfigMap>::new();
+        let mut feed = cache.feed();
+        reflect(
+            api,
+            ConfigMap::target(),
+            Selection::all(),
+            Form::Full,
+            &mut feed,
+            shutdown,
+        )
+        .await;
+        assert_eq!(requests.lock().join(", "), asked);
+        let objects: Vec<String> = cache
+            .list()
+            .iter()
+            .map(|object| format!("{}@{}", object.name(), object.revision()))
+            .collect();
+        assert_eq!(
+            format!("{} to {}", objects.join(" "), cache.seen().progress().revision),
+            cached
+        );
+    }
+
+    #[tokio::test]
+    async fn pages_become_one_list_and_the_watch_goes_on_from_there() {
+        check(
+            &[
+                "list 5 >t1 x@1",
+                "list 5 y@2",
+                "watch +z@6 -x@7 *9",
+                "watch +z@10",
+            ],
+            "list, list t1, watch 5, watch 9",
+            "y@2 z@10 to 10",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_compacted_revision_leads_to_a_new_list() {
+        check(
+            &["list 5 x@1 y@2", "gone", "list 20 y@2 z@15", "watch *21"],
+            "list, watch 5, list, watch 20",
+            "y@2 z@15 to 21",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn errors_are_tried_again_from_where_it_stood() {
+        check(
+            &["500", "list 5 x@1", "500", "watch +y@6", "500", "watch *8"],
+            "list, list, watch 5, watch 5, watch 6, watch 6",
+            "x@1 y@6 to 8",
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_list_cut_short_starts_over_and_forgets_nothing() {
+        check(
+            &["list 5 >t x@1", "500", "list 6 x@1 y@6", "watch *7"],
+            "list, list t, list, watch 6",
+            "x@1 y@6 to 7",
+        )
+        .await;
     }
 }

@@ -31,6 +31,9 @@ pub const DEFAULT_WORKERS: usize = 5;
 /// then tried again later, never worked on with an old view.
 pub const OWN_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Remembered writes at which those already seen are dropped.
+const SWEEP_WRITES: usize = 1024;
+
 /// What a successful `sync` wants next: nothing, or another look after a while.
 pub type Requeue = Option<Duration>;
 
@@ -108,6 +111,13 @@ impl Writes {
     fn is_empty(&self) -> bool {
         self.expected.lock().is_empty()
     }
+
+    fn is_seen(&self) -> bool {
+        self.expected
+            .lock()
+            .iter()
+            .all(|(seen, revision)| seen.progress().revision >= *revision)
+    }
 }
 
 /// A named loop over keys.
@@ -181,6 +191,7 @@ impl<K: Key> Controller<K> {
         }
         let mut work = JoinSet::new();
         let mut writes: HashMap<K, Writes> = HashMap::new();
+        let mut sweep_at = SWEEP_WRITES;
         loop {
             while work.len() < self.workers {
                 let Some(key) = self.take() else { break };
@@ -205,6 +216,11 @@ impl<K: Key> Controller<K> {
                     let expected = if let Outcome::Unseen(before) = outcome { before } else { wrote };
                     if !expected.is_empty() {
                         writes.insert(key, expected);
+                    }
+                    // Keys that are never worked on again would stay for ever.
+                    if writes.len() > sweep_at {
+                        writes.retain(|_, expected| !expected.is_seen());
+                        sweep_at = SWEEP_WRITES.max(2 * writes.len());
                     }
                 }
             }

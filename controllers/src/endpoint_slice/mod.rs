@@ -83,16 +83,22 @@ pub fn services_of(services: &Cache<Service>, change: &Change<Pod>) -> Vec<Objec
         Change::Resync => return vec![],
     };
     let namespace = pods[0].namespace();
-    let mut keys = Vec::new();
-    for service in services.list_namespace(namespace) {
-        let Some(selector) = selector(&service) else {
-            continue;
-        };
-        if pods.iter().any(|pod| selector.matches(&pod.metadata.labels)) {
-            keys.push(service.key());
-        }
-    }
-    keys
+    let services = services.list_namespace(namespace);
+    let concerned = services
+        .iter()
+        .filter(|service| pods.iter().any(|pod| selects(service, pod)));
+    concerned.map(|service| service.key()).collect()
+}
+
+/// As [`selector`] would, but without building one: every Pod's change asks every Service of its namespace.
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let wanted = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.as_ref())
+        .filter(|labels| !labels.is_empty());
+    wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| pod.label(key) == Some(value)))
+        && has_endpoints(service)
 }
 
 /// `None` for a Service whose endpoints someone else keeps.

@@ -76,6 +76,13 @@ impl Heartbeats {
         now.saturating_duration_since(heard.at)
     }
 
+    /// The API could not be reached, so nothing can have been heard: all counts start anew.
+    pub fn deaf(&mut self, now: Instant) {
+        for heard in self.nodes.values_mut() {
+            heard.at = now;
+        }
+    }
+
     pub fn will_look(&mut self, node: &str, at: Instant) {
         if let Some(heard) = self.nodes.get_mut(node) {
             heard.look_at = Some(heard.look_at.map_or(at, |planned| planned.min(at)));

@@ -142,6 +142,9 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
     if !plan.conditions.is_empty() {
         let patch = json!({ "metadata": { "uid": node.uid() }, "status": { "conditions": plan.conditions } });
         let written = ctx.api.patch_status::<Node>(key, &Patch::Strategic(patch)).await;
+        if written.as_ref().is_err_and(|error| error.code() == 0) {
+            ctx.heartbeats.lock().deaf(Instant::now());
+        }
         writes.wrote(
             &ctx.nodes,
             written
