@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -99,13 +100,19 @@ pub enum ReadError {
     Broken(#[source] BoxError),
 }
 
-/// The whole body, at most [`MAX_BODY_BYTES`]. What comes after the bound is never buffered.
+/// How much of a body that is too large is read and thrown away, and for how long, so that the client gets to read the
+/// answer instead of a broken connection.
+const DRAIN_BYTES: usize = 64 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// The whole body, at most [`MAX_BODY_BYTES`]. What comes after the bound is never kept.
 ///
 /// # Errors
 /// `TooLarge`, or a connection that broke.
 pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
     use http_body::Body as _;
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        drain(body).await;
         return Err(ReadError::TooLarge);
     }
     let mut first = Bytes::new();
@@ -116,6 +123,7 @@ pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
         };
         let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
         if so_far + data.len() > MAX_BODY_BYTES {
+            drain(body).await;
             return Err(ReadError::TooLarge);
         }
         match &mut rest {
@@ -130,4 +138,17 @@ pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
         }
     }
     Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+async fn drain(mut body: RequestBody) {
+    let drained = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, drained).await; // what is left is cut off with the connection
 }

@@ -42,6 +42,13 @@ impl ApiServer {
         }
         self.ensure("", "services", "default", self.service(), false)
             .await?;
+        if self.inner().config.advertise_address.is_loopback() {
+            tracing::warn!(
+                "the advertise address is a loopback address: the Service kubernetes has no endpoints"
+            );
+            self.inner().bootstrapped.store(true, Ordering::Release);
+            return Ok(());
+        }
         self.ensure("", "endpoints", "default", self.endpoints(), true)
             .await?;
         self.ensure(

@@ -2,36 +2,186 @@
 //!
 //! Decides which Pod, container and node are meant. How bytes travel is `streaming`'s and `tunnel`'s room.
 
-use corten_api::{ResourceType, Status};
+use corten_api::status::Qualified;
+use corten_api::{ResourceType, Status, meta};
+use http::StatusCode;
 use http::request::Parts;
+use serde_json::Value;
 
 use crate::query::Query;
-use crate::respond::Answer;
-use crate::route::Target;
-use crate::{ApiServer, User};
+use crate::read::point::{self, Point};
+use crate::respond::{self, Answer};
+use crate::route::{Target, Verb};
+use crate::service::method_not_allowed;
+use crate::streaming::{self, Operation, StreamTarget};
+use crate::write::Subject;
+use crate::{ApiServer, User, tunnel};
+
+fn operation(sub: &str) -> Option<Operation> {
+    match sub {
+        "log" => Some(Operation::Log),
+        "exec" => Some(Operation::Exec),
+        "attach" => Some(Operation::Attach),
+        "portforward" => Some(Operation::PortForward),
+        _ => None,
+    }
+}
 
 /// Whether `sub` of `ty` is served by the node's agent.
 #[must_use]
 pub fn is_stream(ty: &'static ResourceType, sub: &str) -> bool {
-    ty.group.is_empty() && ty.plural == "pods" && matches!(sub, "log" | "exec" | "attach" | "portforward")
+    ty.group.is_empty() && ty.plural == "pods" && operation(sub).is_some()
 }
 
 /// # Errors
-/// `ServiceUnavailable`.
-#[allow(clippy::unused_async)]
+/// `NotFound`, `BadRequest` for a container that is not there, and what the node says.
 pub async fn stream(
-    _server: &ApiServer,
-    _user: &User,
-    _target: &Target,
-    _parts: &mut Parts,
-    _query: &Query,
+    server: &ApiServer,
+    ty: &'static ResourceType,
+    target: &Target,
+    parts: Parts,
+    query: &Query,
 ) -> Result<Answer, Status> {
-    Err(Status::service_unavailable("no tunnel to the node"))
+    let operation = target
+        .subresource
+        .as_deref()
+        .and_then(operation)
+        .ok_or_else(Status::no_such_resource)?;
+    let expected = if operation == Operation::Log {
+        Verb::Get
+    } else {
+        Verb::Create
+    };
+    if target.verb != expected {
+        return Ok(method_not_allowed());
+    }
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    let name = target.name.as_deref().unwrap_or_default();
+    let inner = server.inner();
+    let snapshot = point::snapshot(&inner.store, &Point::Newest, "")
+        .await
+        .map_err(|missing| missing.status)?;
+    let pod = Subject { ty, namespace }.read(&snapshot, name)?.value;
+    let Some(stream) = stream_target(&pod, operation, query.get("container").unwrap_or_default())? else {
+        return Ok(respond::text(StatusCode::OK, ""));
+    };
+    streaming::handle(&inner.tunnels, parts, stream).await
+}
+
+/// Where a stream of a Pod goes; `None`: logs of a Pod without a node, which are empty. Source: Kubernetes
+/// `registry/core/pod.LogLocation` and `streamLocation`.
+fn stream_target(pod: &Value, operation: Operation, container: &str) -> Result<Option<StreamTarget>, Status> {
+    let container = match operation {
+        Operation::PortForward => String::new(),
+        _ => choose_container(pod, container)?,
+    };
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    if node.is_empty() {
+        return match operation {
+            Operation::Log => Ok(None),
+            _ => Err(Status::bad_request(format!(
+                "pod {} does not have a host assigned",
+                meta::name(pod)
+            ))),
+        };
+    }
+    Ok(Some(StreamTarget {
+        node: node.to_owned(),
+        namespace: meta::namespace(pod).to_owned(),
+        pod: meta::name(pod).to_owned(),
+        pod_uid: meta::uid(pod).to_owned(),
+        container,
+        operation,
+    }))
+}
+
+fn choose_container(pod: &Value, asked: &str) -> Result<String, Status> {
+    let names = |field: &str| -> Vec<&str> {
+        let list = pod["spec"][field].as_array().into_iter().flatten();
+        list.filter_map(|container| container["name"].as_str()).collect()
+    };
+    let (own, init, debug) = (
+        names("containers"),
+        names("initContainers"),
+        names("ephemeralContainers"),
+    );
+    let name = meta::name(pod);
+    if asked.is_empty() {
+        if let ([only], [], []) = (own.as_slice(), init.as_slice(), debug.as_slice()) {
+            return Ok((*only).to_owned());
+        }
+        let mut text = format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            own.join(" ")
+        );
+        for (kind, names) in [("init", init), ("ephemeral", debug)] {
+            if !names.is_empty() {
+                text += &format!(" or one of the {kind} containers: [{}]", names.join(" "));
+            }
+        }
+        return Err(Status::bad_request(text));
+    }
+    if own.iter().chain(&init).chain(&debug).any(|known| *known == asked) {
+        return Ok(asked.to_owned());
+    }
+    Err(Status::bad_request(format!(
+        "container {asked} is not valid for pod {name}"
+    )))
 }
 
 /// # Errors
-/// `ServiceUnavailable`.
-#[allow(clippy::unused_async)]
-pub async fn tunnel(_server: &ApiServer, _user: &User, _node: &str, _parts: Parts) -> Result<Answer, Status> {
-    Err(Status::service_unavailable("tunnels are not served"))
+/// `Forbidden` for anyone but the node itself; `BadRequest` without the upgrade.
+pub fn tunnel(server: &ApiServer, user: &User, node: &str, parts: Parts) -> Result<Answer, Status> {
+    if !tunnel::may_serve(user, node) {
+        let why = format!("User {:?} cannot serve the tunnel of node {node:?}", user.name);
+        return Err(Status::forbidden(Qualified::new("", "nodes"), node, why));
+    }
+    server.inner().tunnels.accept(node, parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// `want`: the container, `empty`, or part of the error.
+    #[track_caller]
+    fn check(spec: Value, operation: Operation, container: &str, want: &str) {
+        let pod = json!({"metadata": {"name": "p", "namespace": "a", "uid": "u"}, "spec": spec});
+        let got = match stream_target(&pod, operation, container) {
+            Ok(None) => "empty".to_owned(),
+            Ok(Some(target)) => target.container,
+            Err(status) => status.message,
+        };
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn containers_are_chosen_as_upstream_does() {
+        let one = json!({"nodeName": "n", "containers": [{"name": "a"}]});
+        let two = json!({"nodeName": "n", "containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]});
+        check(one.clone(), Operation::Exec, "", "a");
+        check(
+            one.clone(),
+            Operation::Log,
+            "x",
+            "container x is not valid for pod p",
+        );
+        check(two.clone(), Operation::Log, "i", "i");
+        check(
+            two,
+            Operation::Attach,
+            "",
+            "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]",
+        );
+        check(one, Operation::PortForward, "", "");
+        let unbound = json!({"containers": [{"name": "a"}]});
+        check(unbound.clone(), Operation::Log, "", "empty");
+        check(
+            unbound,
+            Operation::Exec,
+            "",
+            "pod p does not have a host assigned",
+        );
+    }
 }

@@ -29,7 +29,7 @@ use crate::stored::Stored;
 use crate::write::{
     Answered, Env, Payload, Subject, binding, create, delete, patch, scale, transact, update,
 };
-use crate::{ApiServer, Inner, User, connect, damaged};
+use crate::{ApiServer, Inner, connect, damaged};
 
 /// Deletions of one `deletecollection` that run at once.
 const COLLECTION_WORKERS: usize = 32;
@@ -48,9 +48,8 @@ struct Call<'a> {
 /// The `Status` the client gets.
 pub async fn resource(
     server: &ApiServer,
-    user: &User,
     target: Target,
-    mut parts: Parts,
+    parts: Parts,
     query: Query,
     body: RequestBody,
 ) -> Result<Answer, Status> {
@@ -69,7 +68,7 @@ pub async fn resource(
     if let Some(sub) = target.subresource.as_deref()
         && connect::is_stream(ty, sub)
     {
-        return connect::stream(server, user, &target, &mut parts, &query).await;
+        return connect::stream(server, ty, &target, parts, &query).await;
     }
     let call = Call {
         server,
@@ -85,12 +84,6 @@ pub async fn resource(
     };
     let media = call.accepted()?.media;
     respond::as_media(answer, media).await.map_err(Status::internal)
-}
-
-/// # Errors
-/// The `Status` the agent gets.
-pub async fn tunnel(server: &ApiServer, user: &User, node: &str, parts: Parts) -> Result<Answer, Status> {
-    connect::tunnel(server, user, node, parts).await
 }
 
 impl Call<'_> {

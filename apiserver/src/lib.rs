@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub metrics: metrics::Metrics,
     /// Ends all watches at shutdown.
     pub closing: CancellationToken,
+    /// The nodes' tunnels to this server.
+    pub tunnels: tunnel::Registry,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -118,6 +120,7 @@ impl ApiServer {
             config,
             metrics: metrics::Metrics::default(),
             closing: CancellationToken::new(),
+            tunnels: tunnel::Registry::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

@@ -17,7 +17,7 @@ use crate::negotiate;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
-use crate::{ApiServer, Peer, User, discovery, dispatch, health, openapi};
+use crate::{ApiServer, Peer, User, connect, discovery, dispatch, health, openapi};
 
 impl ApiServer {
     /// The answer to one request. Never panics: a bug in a handler becomes a 500 and a log line.
@@ -85,8 +85,8 @@ impl ApiServer {
         let accept = text(&parts, header::ACCEPT).map(str::to_owned);
         let accept = accept.as_deref();
         let done = match operation {
-            Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
-            Operation::Tunnel { node } => dispatch::tunnel(self, &user, &node, parts).await,
+            Operation::Resource(target) => dispatch::resource(self, target, parts, query, body).await,
+            Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
             Operation::Index => Ok(discovery::index()),
             Operation::LegacyVersions => discovery::legacy_versions(self.inner(), accept, &parts.headers),
             Operation::Groups => discovery::groups(accept, &parts.headers),

@@ -16,7 +16,10 @@ async fn fill(w: &World, count: usize) {
 
 fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().expect("items");
-    items.iter().map(|item| item["metadata"]["name"].as_str().expect("name")).collect()
+    items
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().expect("name"))
+        .collect()
 }
 
 #[tokio::test]
@@ -32,7 +35,10 @@ async fn pages_are_one_consistent_list() {
     w.post(CONFIG_MAPS, &config_map("c0045")).await;
     let second = w.get(&format!("{base}&continue={token}")).await.json();
     assert_eq!(names(&second), ["c004", "c005", "c006", "c007"]);
-    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
     let last = second["metadata"]["continue"].as_str().expect("more");
     let third = w.get(&format!("{base}&continue={last}")).await.json();
     assert_eq!(names(&third), ["c008", "c009"]);
@@ -41,12 +47,17 @@ async fn pages_are_one_consistent_list() {
     let all = w.get(&format!("{CONFIG_MAPS}?limit=4")).await.json();
     assert_eq!(all["metadata"]["remainingItemCount"], 11 - 4);
     // A page from a compacted revision is 410 with a token to go on.
-    w.store.compact(w.store.snapshot().revision()).await.expect("compact");
+    w.store
+        .compact(w.store.snapshot().revision())
+        .await
+        .expect("compact");
     let expired = w.get(&format!("{base}&continue={token}")).await;
     assert_eq!(expired.code, 410);
     let expired = expired.json();
     assert_eq!(expired["reason"], "Expired");
-    let fresh = expired["metadata"]["continue"].as_str().expect("a token to go on with");
+    let fresh = expired["metadata"]["continue"]
+        .as_str()
+        .expect("a token to go on with");
     let rest = w.get(&format!("{base}&continue={fresh}")).await.json();
     assert_eq!(names(&rest), ["c004", "c006", "c007", "c008"]);
 }
@@ -56,17 +67,39 @@ async fn resource_versions() {
     let w = World::new().await;
     fill(&w, 3).await;
     let list = w.get(CONFIG_MAPS).await.json();
-    let revision = list["metadata"]["resourceVersion"].as_str().expect("revision").to_owned();
+    let revision = list["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("revision")
+        .to_owned();
     w.delete(&format!("{CONFIG_MAPS}/c000"), &json!({})).await;
-    let exact = w.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact")).await.json();
+    let exact = w
+        .get(&format!(
+            "{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact"
+        ))
+        .await
+        .json();
     assert_eq!(names(&exact), names(&list));
-    let newer = w.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}")).await.json();
+    let newer = w
+        .get(&format!("{CONFIG_MAPS}?resourceVersion={revision}"))
+        .await
+        .json();
     assert_eq!(names(&newer).len(), names(&list).len() - 1);
     let future = w.get(&format!("{CONFIG_MAPS}?resourceVersion=999999")).await;
     assert_eq!(future.code, 504);
-    assert!(future.text.contains("Too large resource version: 999999"), "{}", future.text);
-    w.store.compact(w.store.snapshot().revision()).await.expect("compact");
-    let old = w.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact")).await;
+    assert!(
+        future.text.contains("Too large resource version: 999999"),
+        "{}",
+        future.text
+    );
+    w.store
+        .compact(w.store.snapshot().revision())
+        .await
+        .expect("compact");
+    let old = w
+        .get(&format!(
+            "{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact"
+        ))
+        .await;
     assert_eq!(old.code, 410);
 }
 
@@ -74,24 +107,45 @@ async fn resource_versions() {
 async fn selectors_and_forms() {
     let w = World::new().await;
     fill(&w, 5).await;
-    let odd = w.get(&format!("{CONFIG_MAPS}?labelSelector=half+in+%28odd%29")).await.json();
+    let odd = w
+        .get(&format!("{CONFIG_MAPS}?labelSelector=half+in+%28odd%29"))
+        .await
+        .json();
     assert_eq!(names(&odd), ["c001", "c003"]);
-    let one = w.get("/api/v1/configmaps?fieldSelector=metadata.name%3Dc002").await.json();
+    let one = w
+        .get("/api/v1/configmaps?fieldSelector=metadata.name%3Dc002")
+        .await
+        .json();
     assert_eq!(names(&one), ["c002"]);
-    let one = w.get(&format!("{CONFIG_MAPS}?fieldSelector=metadata.name%3Dc002")).await.json();
+    let one = w
+        .get(&format!("{CONFIG_MAPS}?fieldSelector=metadata.name%3Dc002"))
+        .await
+        .json();
     assert_eq!(names(&one), ["c002"]);
     assert_eq!(one["kind"], "ConfigMapList");
-    assert!(one["items"][0]["kind"].is_null(), "items carry no type, as upstream");
+    assert!(
+        one["items"][0]["kind"].is_null(),
+        "items carry no type, as upstream"
+    );
 
-    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let table = [(
+        "accept",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+    )];
     let got = w.ask("GET", CONFIG_MAPS, &table, "").await.json();
     assert_eq!(got["kind"], "Table");
     assert_eq!(got["columnDefinitions"][0]["name"], "Name");
     assert_eq!(got["rows"][0]["cells"][0], "c000");
     assert_eq!(got["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    let got = w.ask("GET", &format!("{CONFIG_MAPS}?includeObject=Object"), &table, "").await.json();
+    let got = w
+        .ask("GET", &format!("{CONFIG_MAPS}?includeObject=Object"), &table, "")
+        .await
+        .json();
     assert_eq!(got["rows"][0]["object"]["kind"], "ConfigMap");
-    let partial = [("accept", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io")];
+    let partial = [(
+        "accept",
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+    )];
     let got = w.ask("GET", CONFIG_MAPS, &partial, "").await.json();
     assert_eq!(got["kind"], "PartialObjectMetadataList");
     assert!(got["items"][0]["data"].is_null() && got["items"][0]["metadata"]["uid"].is_string());
@@ -116,18 +170,35 @@ async fn a_watch_follows_a_list() {
     let list = w.get(CONFIG_MAPS).await.json();
     let revision = list["metadata"]["resourceVersion"].as_str().expect("revision");
     w.post(CONFIG_MAPS, &config_map("a")).await;
-    let mut events = w.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={revision}")).await;
+    let mut events = w
+        .watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={revision}"))
+        .await;
     assert_eq!(events.next_line().await, "ADDED a");
-    w.patch(&format!("{CONFIG_MAPS}/a"), "merge", &json!({ "data": { "b": "2" } })).await;
+    w.patch(
+        &format!("{CONFIG_MAPS}/a"),
+        "merge",
+        &json!({ "data": { "b": "2" } }),
+    )
+    .await;
     let event = events.next().await.expect("event");
-    assert_eq!((event["type"].as_str(), event["object"]["data"]["b"].as_str()), (Some("MODIFIED"), Some("2")));
+    assert_eq!(
+        (event["type"].as_str(), event["object"]["data"]["b"].as_str()),
+        (Some("MODIFIED"), Some("2"))
+    );
     assert_eq!(event["object"]["kind"], "ConfigMap");
     w.post(DEPLOYMENTS, &deployment("other")).await;
     w.delete(&format!("{CONFIG_MAPS}/a"), &json!({})).await;
     let event = events.next().await.expect("event");
     assert_eq!(event["type"], "DELETED");
-    let deleted: u64 = event["object"]["metadata"]["resourceVersion"].as_str().and_then(|rv| rv.parse().ok()).expect("rv");
-    assert_eq!(Revision(deleted), w.store.snapshot().revision(), "the deletion's own revision");
+    let deleted: u64 = event["object"]["metadata"]["resourceVersion"]
+        .as_str()
+        .and_then(|rv| rv.parse().ok())
+        .expect("rv");
+    assert_eq!(
+        Revision(deleted),
+        w.store.snapshot().revision(),
+        "the deletion's own revision"
+    );
 }
 
 #[tokio::test]
@@ -136,15 +207,31 @@ async fn selectors_turn_changes_into_additions_and_deletions() {
     let mut events = w.watch(&format!("{PODS}?watch=1&labelSelector=app%3Dx")).await;
     w.post(PODS, &pod("p")).await;
     let label = async |value: &str| {
-        w.patch(&format!("{PODS}/p"), "merge", &json!({ "metadata": { "labels": { "app": value } } })).await;
+        w.patch(
+            &format!("{PODS}/p"),
+            "merge",
+            &json!({ "metadata": { "labels": { "app": value } } }),
+        )
+        .await;
     };
     label("x").await;
     assert_eq!(events.next_line().await, "ADDED p");
-    w.patch(&format!("{PODS}/p"), "merge", &json!({ "metadata": { "annotations": { "n": "1" } } })).await;
+    w.patch(
+        &format!("{PODS}/p"),
+        "merge",
+        &json!({ "metadata": { "annotations": { "n": "1" } } }),
+    )
+    .await;
     assert_eq!(events.next_line().await, "MODIFIED p");
     label("y").await;
     let gone = events.next().await.expect("event");
-    assert_eq!((gone["type"].as_str(), gone["object"]["metadata"]["labels"]["app"].as_str()), (Some("DELETED"), Some("x")));
+    assert_eq!(
+        (
+            gone["type"].as_str(),
+            gone["object"]["metadata"]["labels"]["app"].as_str()
+        ),
+        (Some("DELETED"), Some("x"))
+    );
     label("x").await;
     assert_eq!(events.next_line().await, "ADDED p");
     w.delete(&format!("{PODS}/p"), &json!({})).await;
@@ -161,23 +248,44 @@ async fn initial_events_end_with_a_bookmark() {
     assert_eq!(events.next_line().await, "ADDED c001");
     let end = events.next().await.expect("bookmark");
     assert_eq!(end["type"], "BOOKMARK");
-    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     let revision = w.store.snapshot().revision().to_string();
     assert_eq!(end["object"]["metadata"]["resourceVersion"], revision);
-    fill(&w, 3).await;
-    assert_eq!(events.next_line().await, "ADDED c002");
+    w.patch(
+        &format!("{CONFIG_MAPS}/c001"),
+        "merge",
+        &json!({ "data": { "b": "2" } }),
+    )
+    .await;
+    assert_eq!(events.next_line().await, "MODIFIED c001");
 }
 
 #[tokio::test]
 async fn a_watch_that_cannot_resume_says_so() {
     let w = World::new().await;
     fill(&w, 3).await;
-    w.store.compact(w.store.snapshot().revision()).await.expect("compact");
+    w.store
+        .compact(w.store.snapshot().revision())
+        .await
+        .expect("compact");
     let mut events = w.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion=2")).await;
     let event = events.next().await.expect("event");
     assert_eq!(event["type"], "ERROR");
-    assert_eq!((event["object"]["code"].as_u64(), event["object"]["reason"].as_str()), (Some(410), Some("Expired")));
-    assert!(event["object"]["message"].as_str().is_some_and(|m| m.starts_with("too old resource version: 2 (")));
+    assert_eq!(
+        (
+            event["object"]["code"].as_u64(),
+            event["object"]["reason"].as_str()
+        ),
+        (Some(410), Some("Expired"))
+    );
+    assert!(
+        event["object"]["message"]
+            .as_str()
+            .is_some_and(|m| m.starts_with("too old resource version: 2 ("))
+    );
     assert_eq!(events.next_line().await, "end");
 }
 
@@ -199,7 +307,9 @@ async fn a_watch_ends_in_time_with_a_bookmark() {
 async fn a_table_watch_names_its_columns_once() {
     let w = World::new().await;
     let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
-    let mut events = w.watch_as(&format!("{CONFIG_MAPS}?watch=1&labelSelector=half"), accept).await;
+    let mut events = w
+        .watch_as(&format!("{CONFIG_MAPS}?watch=1&labelSelector=half"), accept)
+        .await;
     fill(&w, 2).await;
     let first = events.next().await.expect("event");
     assert_eq!(first["object"]["kind"], "Table");

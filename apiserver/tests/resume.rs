@@ -47,26 +47,41 @@ async fn listed(w: &World) -> Client {
     let items = list["items"].as_array().expect("items");
     Client {
         state: items.iter().map(version).collect(),
-        revision: list["metadata"]["resourceVersion"].as_str().expect("revision").to_owned(),
+        revision: list["metadata"]["resourceVersion"]
+            .as_str()
+            .expect("revision")
+            .to_owned(),
     }
 }
 
 impl Client {
     /// Takes up to `count` events from where it is, then is cut off.
     async fn read(&mut self, w: &World, count: usize) {
-        let path = format!("{CONFIG_MAPS}?watch=1&{SELECTED}&resourceVersion={}", self.revision);
+        let path = format!(
+            "{CONFIG_MAPS}?watch=1&{SELECTED}&resourceVersion={}",
+            self.revision
+        );
         let mut events = w.watch(&path).await;
         for _ in 0..count {
             let next = tokio::time::timeout(std::time::Duration::from_millis(2), events.next()).await;
             let Ok(Some(event)) = next else { return };
             let (name, revision) = version(&event["object"]);
             match event["type"].as_str() {
-                Some("ADDED") => assert!(self.state.insert(name.clone(), revision.clone()).is_none(), "added twice: {name}"),
-                Some("MODIFIED") => assert!(self.state.insert(name.clone(), revision.clone()).is_some(), "not there: {name}"),
+                Some("ADDED") => assert!(
+                    self.state.insert(name.clone(), revision.clone()).is_none(),
+                    "added twice: {name}"
+                ),
+                Some("MODIFIED") => assert!(
+                    self.state.insert(name.clone(), revision.clone()).is_some(),
+                    "not there: {name}"
+                ),
                 Some("DELETED") => assert!(self.state.remove(&name).is_some(), "not there: {name}"),
                 other => panic!("{other:?}"),
             }
-            assert!(revision.parse::<u64>().ok() > self.revision.parse::<u64>().ok(), "in order");
+            assert!(
+                revision.parse::<u64>().ok() > self.revision.parse::<u64>().ok(),
+                "in order"
+            );
             self.revision = revision;
         }
     }

@@ -1,5 +1,6 @@
 //! `create`. Pure: what a new object becomes and which writes make it, given a snapshot.
 
+use corten_api::field::FieldErrors;
 use corten_api::resource::CreateContext;
 use corten_api::{Status, meta};
 use corten_store::{Op, Precondition, Snapshot};
@@ -28,7 +29,7 @@ pub fn decide(
     let attempts = if generated { MAX_NAMES } else { 1 };
     let mut taken = String::new();
     for _ in 0..attempts {
-        let object = prepare(config, subject, snapshot, decoded, env)?;
+        let object = prepare(subject, snapshot, decoded, env)?;
         let key = subject.key(meta::name(&object));
         if snapshot.get(&key).is_none() {
             return finish(config, subject, snapshot, object, dry_run, env);
@@ -44,7 +45,6 @@ pub fn decide(
 
 /// The object as it would be stored: identity, defaults, admission, validation.
 fn prepare(
-    config: &Config,
     subject: Subject<'_>,
     snapshot: &Snapshot,
     decoded: &Value,
@@ -65,14 +65,23 @@ fn prepare(
     admission::namespace_of(subject, snapshot, &object)?;
     prepared?;
     // The name becomes part of a key: whatever a kind allows, it is one path segment.
-    if let Some(problem) = corten_api::names::path_segment(meta::name(&object)).first() {
-        return Err(Status::bad_request(format!("metadata.name: {problem}")));
+    let mut errors = FieldErrors::default();
+    match meta::name(&object) {
+        "" => errors.required("metadata.name", "name or generateName is required"),
+        name => {
+            for problem in corten_api::names::path_segment(name) {
+                errors.invalid("metadata.name", name, &problem);
+            }
+        }
     }
-    if meta::name(&object).is_empty() {
-        return Err(Status::bad_request("name or generateName is required"));
+    if !errors.is_empty() {
+        return Err(Status::invalid(
+            subject.ty.qualified_kind(),
+            meta::name(&object),
+            &errors,
+        ));
     }
     admission::validate_create(subject, snapshot, &object)?;
-    let _ = config;
     Ok(object)
 }
 

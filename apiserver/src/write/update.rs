@@ -34,6 +34,7 @@ pub fn decide(
     part: Subresource,
     env: &mut Env,
 ) -> Result<Decision, Status> {
+    check_name(&new, name)?;
     let current = subject.read(snapshot, name)?;
     replace(config, subject, snapshot, current, name, new, part, env)
 }

@@ -38,11 +38,20 @@ impl Got {
 impl World {
     /// With the bootstrap objects.
     pub async fn new() -> World {
-        let store = Store::open(corten_store::Config::in_memory()).await.expect("store");
-        let server = ApiServer::new(store.clone(), Config::new(IpAddr::from([127, 0, 0, 1]), "test CA"));
+        let store = Store::open(corten_store::Config::in_memory())
+            .await
+            .expect("store");
+        let server = ApiServer::new(
+            store.clone(),
+            Config::new(IpAddr::from([192, 0, 2, 1]), "test CA"),
+        );
         server.bootstrap().await.expect("bootstrap");
         let service = server.in_process(User::component("test"));
-        World { server, store, service }
+        World {
+            server,
+            store,
+            service,
+        }
     }
 
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Body> {
@@ -50,12 +59,20 @@ impl World {
         response
     }
 
-    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Got {
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Got {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.send(request.body(Full::new(body.into())).expect("request")).await;
+        let response = self
+            .send(request.body(Full::new(body.into())).expect("request"))
+            .await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("body").to_bytes();
         Got {
@@ -70,15 +87,33 @@ impl World {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Got {
-        self.ask("POST", path, &[("content-type", "application/json")], body.to_string()).await
+        self.ask(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Got {
-        self.ask("PUT", path, &[("content-type", "application/json")], body.to_string()).await
+        self.ask(
+            "PUT",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
     }
 
     pub async fn delete(&self, path: &str, options: &Value) -> Got {
-        self.ask("DELETE", path, &[("content-type", "application/json")], options.to_string()).await
+        self.ask(
+            "DELETE",
+            path,
+            &[("content-type", "application/json")],
+            options.to_string(),
+        )
+        .await
     }
 
     pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> Got {
@@ -88,7 +123,8 @@ impl World {
             "strategic" => "application/strategic-merge-patch+json",
             other => other,
         };
-        self.ask("PATCH", path, &[("content-type", media)], body.to_string()).await
+        self.ask("PATCH", path, &[("content-type", media)], body.to_string())
+            .await
     }
 
     pub async fn watch(&self, path: &str) -> Events {
@@ -96,16 +132,24 @@ impl World {
     }
 
     pub async fn watch_as(&self, path: &str, accept: &str) -> Events {
-        let request = Request::get(path).header("accept", accept).body(Full::default()).expect("request");
+        let request = Request::get(path)
+            .header("accept", accept)
+            .body(Full::default())
+            .expect("request");
         let response = self.send(request).await;
         assert_eq!(response.status(), 200, "{path}");
-        Events { body: response.into_body().into_stream(), buffer: Vec::new() }
+        Events {
+            body: response.into_body().into_stream(),
+            buffer: Vec::new(),
+        }
     }
 }
 
 /// Events of a watch, one by one.
 pub struct Events {
-    body: std::pin::Pin<Box<dyn futures::Stream<Item = Result<Bytes, corten_apiserver::body::BoxError>> + Send>>,
+    body: std::pin::Pin<
+        Box<dyn futures::Stream<Item = Result<Bytes, corten_apiserver::body::BoxError>> + Send>,
+    >,
     buffer: Vec<u8>,
 }
 
@@ -120,7 +164,9 @@ impl Events {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).expect("an event"));
             }
-            let chunk = tokio::time::timeout(EVENT_DEADLINE, self.body.next()).await.expect("an event in time")?;
+            let chunk = tokio::time::timeout(EVENT_DEADLINE, self.body.next())
+                .await
+                .expect("an event in time")?;
             self.buffer.extend_from_slice(&chunk.expect("chunk"));
         }
     }
@@ -131,8 +177,13 @@ impl Events {
             None => "end".to_owned(),
             Some(event) => {
                 let object = &event["object"];
-                let name = object["metadata"]["name"].as_str().or(object["reason"].as_str()).unwrap_or_default();
-                format!("{} {name}", event["type"].as_str().unwrap_or_default()).trim_end().to_owned()
+                let name = object["metadata"]["name"]
+                    .as_str()
+                    .or(object["reason"].as_str())
+                    .unwrap_or_default();
+                format!("{} {name}", event["type"].as_str().unwrap_or_default())
+                    .trim_end()
+                    .to_owned()
             }
         }
     }
