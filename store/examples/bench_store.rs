@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use corten_store::{Config, Op, Store, Txn};
+use corten_store::{Config, Op, Store, Txn, prefix_range};
+use futures::StreamExt;
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -32,6 +33,7 @@ fn main() {
     for writers in writers {
         runtime.block_on(run(&dir, writers, Duration::from_secs(seconds), size, raw));
     }
+    runtime.block_on(run_readers(&dir, Duration::from_secs(seconds.min(2))));
     let open = Instant::now();
     let store = runtime.block_on(Store::open(Config::new(&dir))).expect("open");
     let status = store.status();
@@ -43,6 +45,75 @@ fn main() {
     );
     runtime.block_on(store.close());
     std::fs::remove_dir_all(&dir).expect("clean up");
+}
+
+/// Linearizable reads, and one stream of writes that many watchers follow.
+async fn run_readers(dir: &Path, time: Duration) {
+    let store = Store::open(Config::new(dir)).await.expect("open");
+    let (start, mut reads) = (Instant::now(), 0u64);
+    while start.elapsed() < time {
+        store.read_barrier().await.expect("barrier");
+        reads += u64::from(
+            store
+                .snapshot()
+                .get(b"/registry/pods/namespace-0/pod-1")
+                .is_some(),
+        );
+    }
+    println!(
+        "{:.0} linearizable gets/s by one task",
+        reads as f64 / start.elapsed().as_secs_f64()
+    );
+    let (start, mut listed) = (Instant::now(), 0usize);
+    while start.elapsed() < time {
+        listed += store.snapshot().range(prefix_range(b"/registry/")).count();
+    }
+    println!(
+        "{:.1} M entries/s listed",
+        listed as f64 / start.elapsed().as_secs_f64() / 1e6
+    );
+    let watchers: Vec<_> = (0..1000)
+        .map(|_| {
+            let from = store.snapshot().revision();
+            let mut watch = store.watch(prefix_range(b"/registry/"), from).expect("watch");
+            tokio::spawn(async move {
+                let mut seen = 0u64;
+                while let Some(Ok(_)) = watch.next().await {
+                    seen += 1;
+                }
+                seen
+            })
+        })
+        .collect();
+    let (start, mut written) = (Instant::now(), 0u64);
+    while start.elapsed() < time {
+        let puts = (0..64).map(|n| {
+            let key = Bytes::from(format!("/registry/events/{n}"));
+            store.txn(Txn::new(
+                vec![],
+                vec![Op::Put {
+                    key,
+                    value: Bytes::from_static(&[7; 512]),
+                }],
+            ))
+        });
+        for put in futures::future::join_all(puts).await {
+            put.expect("put");
+            written += 1;
+        }
+    }
+    store.close().await;
+    let mut seen = 0;
+    for watcher in watchers {
+        seen += watcher.await.expect("watcher");
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!(seen, written * 1000, "each watcher saw each write once");
+    println!(
+        "1000 watchers: {:.0} puts/s, {:.2} M events/s",
+        written as f64 / seconds,
+        seen as f64 / seconds / 1e6
+    );
 }
 
 fn raw_syncs(dir: &Path, size: usize) -> f64 {

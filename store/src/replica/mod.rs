@@ -164,8 +164,6 @@ pub struct Replica {
     /// `(batch, index)` of a snapshot on its way to the disk. Until it is there Raft's view of what is applied contradicts the
     /// storage's, so nothing else may happen.
     installing: Option<(u64, u64)>,
-    /// A pending conf change may end being alone.
-    conf_pending: bool,
     role: Role,
     seed: u64,
 }
@@ -207,7 +205,6 @@ impl Replica {
             outstanding: VecDeque::new(),
             unsaved: None,
             installing: None,
-            conf_pending: false,
             role: Role::default(),
             seed: start.seed,
         }
@@ -256,7 +253,6 @@ impl Replica {
             Input::Message(bytes) => self.message(&bytes),
             Input::Propose(proposals) => self.propose(proposals, out),
             Input::ProposeConf(change) => {
-                self.conf_pending = true;
                 if let Err(error) = self.node.propose_conf_change(Vec::new(), change) {
                     tracing::warn!(%error, "membership change was dropped");
                 }
@@ -458,7 +454,6 @@ impl Replica {
             let index = entry.index;
             run.push(entry);
             let Some(change) = change else { continue };
-            self.conf_pending = false;
             match self.node.apply_conf_change(&change) {
                 Ok(conf_state) => {
                     out.push(Output::Apply(std::mem::take(&mut run)));
@@ -502,7 +497,8 @@ impl Replica {
         let raft = &self.node.raft;
         let leads = raft.state == StateRole::Leader;
         let alone = leads
-            && !self.conf_pending
+            // A change under way may bring a second voter.
+            && !raft.has_pending_conf()
             && raft.commit_to_current_term()
             && raft.prs().iter().all(|(id, _)| *id == raft.id);
         let role = Role {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{oneshot, watch as tokio_watch};
 
 use super::imager::Imager;
-use super::owner::{Owner, Parts, Shared, mark};
+use super::owner::{Fatal, Owner, Parts, Shared, mark};
 use super::queue::{Queue, Request};
 use super::recovery::{first_member, recover};
 use super::status::Counters;
@@ -28,6 +28,8 @@ use crate::transport::NoPeers;
 use crate::watch::Hub;
 
 type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<crate::model::Revision>), OpenError>;
+/// Taken when the caller of `open` has its answer.
+type Answer = Option<oneshot::Sender<Opened>>;
 
 pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     let (queue, requests) = Queue::new();
@@ -40,12 +42,11 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
         depth: queue.depth().clone(),
         sender: queue.sender(),
         requests,
-        opened,
     };
     std::thread::Builder::new()
         .name("store".into())
         .spawn(move || {
-            stop_process_on_failure(|| thread.run());
+            stop_process_on_failure(|| thread.run(Some(opened)));
             let _ = done.send(true);
         })
         .map_err(OpenError::Thread)?;
@@ -82,51 +83,67 @@ struct Thread {
     depth: Arc<super::queue::Depth>,
     sender: std::sync::mpsc::SyncSender<Request>,
     requests: std::sync::mpsc::Receiver<Request>,
-    opened: oneshot::Sender<Opened>,
+}
+
+/// Why the thread ends before its time.
+enum Stop {
+    /// Before anything was served: the caller of `open` is told.
+    Refused(OpenError),
+    Fatal(Fatal),
+}
+
+impl From<OpenError> for Stop {
+    fn from(error: OpenError) -> Self {
+        Stop::Refused(error)
+    }
+}
+
+impl From<Fatal> for Stop {
+    fn from(error: Fatal) -> Self {
+        Stop::Fatal(error)
+    }
 }
 
 impl Thread {
-    fn run(self) -> Result<(), super::owner::Fatal> {
+    fn run(self, mut opened: Answer) -> Result<(), Fatal> {
+        match self.work(&mut opened) {
+            Ok(()) => Ok(()),
+            // By now the folder is unlocked: whoever hears of the refusal may try again at once.
+            Err(Stop::Refused(error)) => {
+                let opened = opened.take().expect("a refusal comes before the store serves");
+                // The caller may have given up; then nobody needs to know.
+                let _ = opened.send(Err(error));
+                Ok(())
+            }
+            Err(Stop::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn work(self, opened: &mut Answer) -> Result<(), Stop> {
         let Some(dir) = self.config.dir.clone() else {
-            let identity = random_identity();
-            let (identity, base) = first_member(identity);
+            let (identity, base) = first_member(random_identity());
             let log = MemoryLog::open(&crate::log::memory::Disk::default(), identity, base);
-            return self.serve(log, MemoryImage::default(), Path::new("memory"));
+            return self.serve(log, MemoryImage::default(), Path::new("memory"), opened);
         };
-        // Held until the thread ends.
-        let _lock = match lock(&dir) {
-            Ok(lock) => lock,
-            Err(error) => return self.refuse(error),
-        };
-        let log = match open_log(&dir) {
-            Ok(log) => log,
-            Err(error) => return self.refuse(error),
-        };
+        // Held until this returns.
+        let _lock = lock(&dir)?;
+        let log = open_log(&dir)?;
         let path = dir.join("image.redb");
-        self.serve(log, EngineImage::new(&path), &path)
+        self.serve(log, EngineImage::new(&path), &path, opened)
     }
 
-    fn refuse(self, error: OpenError) -> Result<(), super::owner::Fatal> {
-        // The caller may have given up; then nobody needs to know.
-        let _ = self.opened.send(Err(error));
-        Ok(())
-    }
-
-    fn serve(self, log: impl Log, mut image: impl Image, path: &Path) -> Result<(), super::owner::Fatal> {
-        let recovered = match recover(&log, &mut image, path) {
-            Ok(recovered) => recovered,
-            Err(error) => return self.refuse(error),
-        };
+    fn serve(
+        self,
+        log: impl Log,
+        mut image: impl Image,
+        path: &Path,
+        opened: &mut Answer,
+    ) -> Result<(), Stop> {
+        let recovered = recover(&log, &mut image, path)?;
         self.counters
             .image_bytes
             .store(image.disk_bytes(), Ordering::Relaxed);
-        let imager = match Imager::start(image, self.sender) {
-            Ok(imager) => imager,
-            Err(error) => {
-                let _ = self.opened.send(Err(OpenError::Thread(error)));
-                return Ok(());
-            }
-        };
+        let imager = Imager::start(image, self.sender).map_err(OpenError::Thread)?;
         let limits = self.config.history.clone();
         let hub = Arc::new(Hub::new(
             recovered.state.clone(),
@@ -163,10 +180,12 @@ impl Thread {
         });
         owner.start()?;
         // The caller may have given up: then all handles are gone, and the queue says so at once.
-        let _ = self.opened.send(Ok((hub.clone(), applied_receiver)));
+        if let Some(opened) = opened.take() {
+            let _ = opened.send(Ok((hub.clone(), applied_receiver)));
+        }
         let end = owner.run(&self.requests);
         hub.close();
-        end
+        Ok(end?)
     }
 }
 
