@@ -319,10 +319,10 @@ fn parse_kind(text: &'static str, by_name: &HashMap<&'static str, u32>) -> Kind 
     }
 }
 
-fn parse_field<'a>(
+fn parse_field(
     name: &'static str,
     mut words: impl Iterator<Item = &'static str>,
-    by_name: &'a HashMap<&'static str, u32>,
+    by_name: &HashMap<&'static str, u32>,
 ) -> Field {
     let kind = parse_kind(words.next().expect("a field has a type"), by_name);
     let number = words

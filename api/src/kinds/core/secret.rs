@@ -45,6 +45,12 @@ impl Kind for Secret {
         if total > MAX_DATA {
             errors.too_long("data", MAX_DATA);
         }
+        let text_of = |key: &str| {
+            at.get("data")
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let needs = |keys: &[&str], errors: &mut FieldErrors| {
             for key in keys.iter().filter(|k| at.get("data").get(**k).is_none()) {
                 errors.required(at.path("data").key(key), "");
@@ -65,15 +71,8 @@ impl Kind for Secret {
                     needs(&["username", "password"], errors);
                 }
             }
-            "kubernetes.io/ssh-auth" => {
-                if at
-                    .get("data")
-                    .get("ssh-privatekey")
-                    .and_then(Value::as_str)
-                    .is_none_or(str::is_empty)
-                {
-                    errors.required(at.path("data").key("ssh-privatekey"), "");
-                }
+            "kubernetes.io/ssh-auth" if text_of("ssh-privatekey").is_empty() => {
+                errors.required(at.path("data").key("ssh-privatekey"), "");
             }
             "kubernetes.io/tls" => needs(&["tls.crt", "tls.key"], errors),
             _ => {}

@@ -262,11 +262,11 @@ fn default_families(spec: &mut Map<String, Value>) {
     if str(spec, "type") == "ExternalName" {
         return;
     }
-    let headless_without_selector = str(spec, "clusterIP") == "None"
-        && !spec
-            .get("selector")
-            .and_then(Value::as_object)
-            .is_some_and(|s| !s.is_empty());
+    let selects = spec
+        .get("selector")
+        .and_then(Value::as_object)
+        .is_some_and(|s| !s.is_empty());
+    let headless_without_selector = str(spec, "clusterIP") == "None" && !selects;
     let policy = if headless_without_selector {
         "RequireDualStack"
     } else {

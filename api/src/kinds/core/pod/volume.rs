@@ -78,13 +78,11 @@ fn source(volume: &At<'_>, errors: &mut FieldErrors) {
             continue;
         }
         match field {
-            "emptyDir" => {
-                if at.str("sizeLimit").starts_with('-') {
-                    errors.forbidden(
-                        at.path("sizeLimit"),
-                        "SizeLimit field must be a valid resource quantity",
-                    );
-                }
+            "emptyDir" if at.str("sizeLimit").starts_with('-') => {
+                errors.forbidden(
+                    at.path("sizeLimit"),
+                    "SizeLimit field must be a valid resource quantity",
+                );
             }
             "hostPath" => host_path(&at, errors),
             "secret" => keyed(&at, "secretName", errors),
@@ -97,10 +95,8 @@ fn source(volume: &At<'_>, errors: &mut FieldErrors) {
             }
             "projected" => projected(&at, errors),
             "csi" => rules::required_name(&at, "driver", names::dns_subdomain, errors),
-            "ephemeral" => {
-                if !at.has("volumeClaimTemplate") {
-                    errors.required(at.path("volumeClaimTemplate"), "");
-                }
+            "ephemeral" if !at.has("volumeClaimTemplate") => {
+                errors.required(at.path("volumeClaimTemplate"), "");
             }
             "gitRepo" => required(&at, "repository", errors),
             // The remaining sources only have fields that their drivers check; a claim of them is refused there.
