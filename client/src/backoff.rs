@@ -2,6 +2,8 @@
 //!
 //! Pure: the random share comes in as an argument.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::time::Duration;
 
 /// Doubles from `first` up to `limit`; `reset` starts over.

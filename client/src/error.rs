@@ -2,6 +2,8 @@
 //!
 //! Knows HTTP codes and `Status` reasons. Must not know who asked.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::time::Duration;
 
 use kube::core::Status;

@@ -2,6 +2,8 @@
 //!
 //! Knows `ObjectMeta` and how a kind's URL is built. Must not know any particular kind.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::any::TypeId;
 use std::fmt;
 

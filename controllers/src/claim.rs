@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use corten_api::selector::LabelSelector;
 use corten_client::object::controller_reference;
-use corten_client::{ApiClient, Cache, KubeKind, Object, ObjectExt, Patch, Writes};
+use corten_client::{ApiClient, Cache, Change, KubeKind, Object, ObjectExt, ObjectKey, Patch, Writes};
 use serde_json::json;
 
 use crate::context::{Doing, SyncError};
@@ -19,6 +19,35 @@ pub fn orphans<K: Object>(object: &K) -> Vec<String> {
         Vec::new()
     } else {
         vec![object.namespace().to_owned()]
+    }
+}
+
+/// The owner that manages `object`, if it is of this kind.
+pub fn owner_key<K: Object>(object: &K, kind: &str) -> Option<ObjectKey> {
+    let reference = object.controller().filter(|reference| reference.kind == kind)?;
+    Some(ObjectKey::new(object.namespace(), &reference.name))
+}
+
+/// The owners of `kind` that an object's change concerns: the one it has, the one it had, and for an object without
+/// one whoever `selecting` names.
+pub fn concerned<K: Object>(
+    change: &Change<K>,
+    kind: &str,
+    selecting: impl FnOnce(&K) -> Vec<ObjectKey>,
+) -> Vec<ObjectKey> {
+    match change {
+        Change::Applied { old, new } => {
+            let mut keys: Vec<ObjectKey> = owner_key(&**new, kind).into_iter().collect();
+            let former = old.as_ref().and_then(|old| owner_key(&**old, kind));
+            keys.extend(former.filter(|former| !keys.contains(former)));
+            let news = |old: &Arc<K>| old.meta().labels != new.meta().labels || old.controller().is_some();
+            if new.controller().is_none() && old.as_ref().is_none_or(news) {
+                keys.extend(selecting(new));
+            }
+            keys
+        }
+        Change::Deleted(object) => owner_key(&**object, kind).into_iter().collect(),
+        Change::Resync => vec![],
     }
 }
 
@@ -124,7 +153,9 @@ mod tests {
             labels: words
                 .contains("web")
                 .then(|| [("app".to_owned(), "web".to_owned())].into()),
-            deletion_timestamp: words.contains("dying").then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: words
+                .contains("dying")
+                .then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
             owner_references: words
                 .split_whitespace()
                 .find_map(|word| word.strip_prefix("of-"))

@@ -7,18 +7,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use corten_api::pod::is_ready;
-use corten_client::{
-    ApiClient, Cache, Change, Controller, DeleteOptions, ObjectExt, ObjectKey, Requeue, Writes,
-};
+use corten_client::{ApiClient, Cache, Controller, ObjectExt, ObjectKey, Requeue, Writes};
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::apply;
 use crate::context::{Context, Doing, SyncError};
 use crate::endpoint_slice::endpoints::{
     PortKey, addresses, families, hostname, is_endpoint, is_headless, port_keys, ports, publishes_not_ready,
     target,
 };
-use crate::endpoint_slice::{selector, service_changed, services_of};
+use crate::endpoint_slice::{selector, services_of};
 use crate::pod::node_name;
 
 const WORKERS: usize = 5;
@@ -47,13 +46,9 @@ pub async fn run(context: Context) {
     let services = ctx.services.clone();
     Controller::new("endpoints")
         .workers(WORKERS)
-        .watch(&ctx.services, service_changed)
+        .watch(&ctx.services, apply::own_key)
         .watch(&ctx.pods, move |change| services_of(&services, change))
-        .watch(&ctx.endpoints, |change| match change {
-            Change::Applied { new, .. } => vec![new.key()],
-            Change::Deleted(old) => vec![old.key()],
-            Change::Resync => vec![],
-        })
+        .watch(&ctx.endpoints, apply::own_key)
         .run(context.shutdown.clone(), move |key, writes| {
             let ctx = ctx.clone();
             async move { sync(&ctx, &key, &writes).await }
@@ -93,20 +88,7 @@ async fn remove(ctx: &Ctx, existing: Option<Arc<Endpoints>>, writes: &Writes) ->
     let Some(existing) = existing.filter(|existing| existing.label(MANAGED_BY) == Some(MANAGER)) else {
         return Ok(None);
     };
-    match ctx
-        .api
-        .delete::<Endpoints>(&existing.key(), &DeleteOptions::uid(existing.uid()))
-        .await
-    {
-        Ok(written) => writes.wrote(&ctx.endpoints, written.revision),
-        Err(error) if error.is_not_found() || error.is_conflict() => {}
-        Err(source) => {
-            return Err(SyncError::Api {
-                doing: format!("delete Endpoints {}", existing.key()),
-                source,
-            });
-        }
-    }
+    apply::delete(&ctx.api, &ctx.endpoints, &existing, None, writes).await?;
     Ok(None)
 }
 
@@ -140,12 +122,19 @@ fn endpoints(service: &Service, existing: Option<&Endpoints>, pods: &[Arc<Pod>])
     }
 }
 
+/// Addresses that serve the same ports.
+#[derive(Default)]
+struct Addresses {
+    ports: Vec<EndpointPort>,
+    ready: Vec<EndpointAddress>,
+    not_ready: Vec<EndpointAddress>,
+}
+
 /// Addresses by the ports they serve. The flag says whether some were left out.
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
     let family = families(service)[0];
     let tolerates = publishes_not_ready(service);
-    let mut groups: BTreeMap<Vec<PortKey>, (Vec<EndpointPort>, Vec<EndpointAddress>, Vec<EndpointAddress>)> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<Vec<PortKey>, Addresses> = BTreeMap::new();
     let eligible = pods
         .iter()
         .filter(|pod| is_endpoint(pod) && (tolerates || !pod.is_terminating()));
@@ -165,9 +154,10 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
         }
         count += 1;
         let keys = port_keys(&ports);
-        let group = groups
-            .entry(keys)
-            .or_insert_with(|| (legacy(ports), Vec::new(), Vec::new()));
+        let group = groups.entry(keys).or_insert_with(|| Addresses {
+            ports: legacy(ports),
+            ..Default::default()
+        });
         let address = EndpointAddress {
             ip,
             hostname: hostname(service, pod),
@@ -175,22 +165,26 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
             target_ref: Some(target(pod)),
         };
         if tolerates || is_ready(pod) {
-            group.1.push(address)
+            group.ready.push(address)
         } else {
-            group.2.push(address)
+            group.not_ready.push(address)
         }
     }
     let list = |mut addresses: Vec<EndpointAddress>| {
         addresses.sort_by_key(|address| address.ip.parse::<IpAddr>().ok());
         (!addresses.is_empty()).then_some(addresses)
     };
-    let subsets = groups
-        .into_values()
-        .map(|(ports, ready, not_ready)| EndpointSubset {
+    let subsets = groups.into_values().map(
+        |Addresses {
+             ports,
+             ready,
+             not_ready,
+         }| EndpointSubset {
             addresses: list(ready),
             not_ready_addresses: list(not_ready),
             ports: (!ports.is_empty()).then_some(ports),
-        });
+        },
+    );
     (subsets.collect(), truncated)
 }
 

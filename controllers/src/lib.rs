@@ -2,6 +2,7 @@
 //!
 //! Knows API objects. Must not know the store, nodes' runtimes or other components.
 
+mod apply;
 mod batch;
 mod claim;
 mod context;

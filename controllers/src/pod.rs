@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use corten_api::pod::{condition, is_ready};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;

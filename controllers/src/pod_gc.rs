@@ -9,13 +9,13 @@ use std::time::Duration;
 use corten_api::pod::is_terminal;
 use corten_client::cache::index;
 use corten_client::{
-    ApiClient, Cache, Change, Controller, DeleteOptions, ObjectExt, ObjectKey, Patch, QueueHandle, Requeue,
-    Writes,
+    ApiClient, Cache, Change, Controller, ObjectExt, ObjectKey, QueueHandle, Requeue, Writes,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
+use crate::apply;
 use crate::context::{Context, Doing, SyncError, time};
 use crate::pod::node_name;
 
@@ -150,48 +150,24 @@ async fn fail(ctx: &Ctx, pod: &Pod, writes: &Writes) -> Result<(), SyncError> {
     if is_terminal(pod) {
         return Ok(());
     }
-    let patch = Patch::Strategic(json!({
-        "metadata": { "uid": pod.uid() },
-        "status": {
-            "phase": "Failed",
-            "conditions": [{
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "DeletionByPodGC",
-                "message": "PodGC: node no longer exists",
-                "lastTransitionTime": time(Timestamp::now()),
-            }],
-        },
-    }));
-    match ctx.api.patch_status::<Pod>(&pod.key(), &patch).await {
-        Ok(written) => writes.wrote(&ctx.pods, written.revision),
-        Err(error) if error.is_not_found() || error.is_conflict() => {}
-        Err(source) => {
-            return Err(SyncError::Api {
-                doing: format!("mark Pod {} as failed", pod.key()),
-                source,
-            });
-        }
-    }
-    Ok(())
+    let status = json!({
+        "phase": "Failed",
+        "conditions": [{
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists",
+            "lastTransitionTime": time(Timestamp::now()),
+        }],
+    });
+    apply::patch_pod_status(&ctx.api, &ctx.pods, pod, status, writes)
+        .await
+        .map(drop)
 }
 
+/// At once: there is no node that could end it in good order.
 async fn delete(ctx: &Ctx, pod: &Pod, writes: &Writes) -> Result<(), SyncError> {
-    let options = DeleteOptions {
-        grace_period_seconds: Some(0),
-        ..DeleteOptions::uid(pod.uid())
-    };
-    match ctx.api.delete::<Pod>(&pod.key(), &options).await {
-        Ok(written) => writes.wrote(&ctx.pods, written.revision),
-        Err(error) if error.is_not_found() || error.is_conflict() => {}
-        Err(source) => {
-            return Err(SyncError::Api {
-                doing: format!("delete Pod {}", pod.key()),
-                source,
-            });
-        }
-    }
-    Ok(())
+    apply::delete(&ctx.api, &ctx.pods, pod, Some(0), writes).await
 }
 
 #[cfg(test)]
@@ -205,7 +181,7 @@ mod tests {
             metadata: ObjectMeta {
                 name: Some(name.into()),
                 creation_timestamp: Some(Time(Timestamp::from_second(1_000 - age).expect("a time"))),
-                deletion_timestamp: dying.then(|| Time(Timestamp::UNIX_EPOCH)),
+                deletion_timestamp: dying.then_some(Time(Timestamp::UNIX_EPOCH)),
                 ..Default::default()
             },
             spec: Some(PodSpec {

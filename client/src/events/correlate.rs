@@ -3,6 +3,8 @@
 //! Pure: the time comes in with each event. The bounds are client-go's `EventCorrelator`: a token bucket per source
 //! and object against spam, similar events combined after ten in ten minutes, equal events counted.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 

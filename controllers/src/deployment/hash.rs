@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::sets::canonical;

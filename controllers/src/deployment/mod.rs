@@ -20,14 +20,15 @@ use corten_api::pod::is_terminal;
 use corten_api::selector::LabelSelector;
 use corten_client::cache::index;
 use corten_client::{
-    ApiClient, Cache, Change, Controller, DeleteOptions, EventRecorder, EventType, ObjectExt, ObjectKey,
-    Patch, Requeue, Writes,
+    ApiClient, Cache, Change, Controller, EventRecorder, EventType, ObjectExt, ObjectKey, Patch, Requeue,
+    Writes,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
+use crate::apply;
 use crate::claim::{self, claim_all};
 use crate::context::{Context, Doing, SyncError};
 
@@ -64,11 +65,7 @@ pub async fn run(context: Context) {
     let (for_sets, for_pods) = (ctx.clone(), ctx.clone());
     Controller::new("deployment")
         .workers(WORKERS)
-        .watch(&ctx.deployments, |change| match change {
-            Change::Applied { new, .. } => vec![new.key()],
-            Change::Deleted(old) => vec![old.key()],
-            Change::Resync => vec![],
-        })
+        .watch(&ctx.deployments, apply::own_key)
         .watch(&ctx.sets, move |change| set_changed(&for_sets, change))
         .watch(&ctx.pods, move |change| pod_gone(&for_pods, change))
         .run(context.shutdown.clone(), move |key, writes| {
@@ -78,31 +75,13 @@ pub async fn run(context: Context) {
         .await;
 }
 
+/// The Deployments a ReplicaSet's change concerns.
 fn set_changed(ctx: &Ctx, change: &Change<ReplicaSet>) -> Vec<ObjectKey> {
-    match change {
-        Change::Applied { old, new } => {
-            let mut keys: Vec<ObjectKey> = owner(&**new).into_iter().collect();
-            if let Some(former) = old
-                .as_deref()
-                .and_then(owner)
-                .filter(|former| !keys.contains(former))
-            {
-                keys.push(former);
-            }
-            if new.controller().is_none() {
-                let selecting = ctx.deployments.list_namespace(new.namespace());
-                keys.extend(
-                    selecting
-                        .iter()
-                        .filter(|deployment| selects(deployment, new))
-                        .map(|d| d.key()),
-                );
-            }
-            keys
-        }
-        Change::Deleted(set) => owner(&**set).into_iter().collect(),
-        Change::Resync => vec![],
-    }
+    claim::concerned(change, KIND, |set| {
+        let mut selecting = ctx.deployments.list_namespace(set.namespace());
+        selecting.retain(|deployment| selects(deployment, set));
+        selecting.iter().map(|deployment| deployment.key()).collect()
+    })
 }
 
 /// A Recreate rollout waits for the last old Pod to go.
@@ -118,17 +97,12 @@ fn pod_gone(ctx: &Ctx, change: &Change<Pod>) -> Vec<ObjectKey> {
     let Some(set) = ctx.sets.get(&ObjectKey::new(pod.namespace(), &reference.name)) else {
         return vec![];
     };
-    let deployment = owner(&*set).and_then(|key| ctx.deployments.get(&key));
+    let deployment = claim::owner_key(&*set, KIND).and_then(|key| ctx.deployments.get(&key));
     deployment
         .filter(|deployment| sets::recreates(deployment))
         .map(|deployment| deployment.key())
         .into_iter()
         .collect()
-}
-
-fn owner(set: &ReplicaSet) -> Option<ObjectKey> {
-    let reference = set.controller().filter(|reference| reference.kind == KIND)?;
-    Some(ObjectKey::new(set.namespace(), &reference.name))
 }
 
 fn selects(deployment: &Deployment, set: &ReplicaSet) -> bool {
@@ -193,21 +167,7 @@ async fn apply(ctx: &Ctx, deployment: &Deployment, step: Step, writes: &Writes) 
             }
             Ok(())
         }
-        Step::Delete(set) => {
-            match ctx
-                .api
-                .delete::<ReplicaSet>(&set.key(), &DeleteOptions::uid(set.uid()))
-                .await
-            {
-                Ok(written) => writes.wrote(&ctx.sets, written.revision),
-                Err(error) if error.is_not_found() || error.is_conflict() => {}
-                Err(source) => {
-                    let doing = format!("delete old ReplicaSet {}", set.key());
-                    return Err(SyncError::Api { doing, source });
-                }
-            }
-            Ok(())
-        }
+        Step::Delete(set) => apply::delete(&ctx.api, &ctx.sets, &set, None, writes).await,
         Step::SetRevision(revision) => {
             let patch = Patch::Merge(json!({ "metadata": {
                 "uid": deployment.uid(),

@@ -2,6 +2,8 @@
 //!
 //! Pure. Each function returns the sizes that change.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};

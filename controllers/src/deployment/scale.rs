@@ -3,6 +3,8 @@
 //! Pure. In the middle of a rollout every ReplicaSet gets its share (proportional scaling), so that the
 //! availability promised by surge and unavailable holds at any size.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::cmp::Reverse;
 use std::sync::Arc;
 

@@ -2,6 +2,8 @@
 //!
 //! Pure. Source of reasons and messages: the Deployment controller, Kubernetes 1.36.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::time::Duration;
 
 use corten_client::ObjectExt;

@@ -2,6 +2,8 @@
 //!
 //! Pure. The legacy Endpoints controller shares it.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -316,7 +318,7 @@ pub(crate) mod tests {
                 name: Some(name.into()),
                 namespace: Some("a".into()),
                 uid: Some(name.into()),
-                deletion_timestamp: text.contains('~').then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+                deletion_timestamp: text.contains('~').then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
                 ..Default::default()
             },
             spec: Some(PodSpec {

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use corten_api::selector::LabelSelector;
 use corten_client::{
-    ApiClient, Cache, Change, Controller, DeleteOptions, EventRecorder, EventType, ObjectExt, ObjectKey,
-    Requeue, Writes,
+    ApiClient, Cache, Change, Controller, EventRecorder, EventType, ObjectExt, ObjectKey, Requeue, Writes,
 };
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use crate::apply;
 use crate::context::{Context, Doing, SyncError};
 use endpoints::{Family, families, groups, has_endpoints};
 use pack::{MANAGED_BY, MANAGER, SERVICE_NAME, pack};
@@ -51,7 +51,7 @@ pub async fn run(context: Context) {
     let services = ctx.services.clone();
     Controller::new("endpointslice")
         .workers(WORKERS)
-        .watch(&ctx.services, service_changed)
+        .watch(&ctx.services, apply::own_key)
         .watch(&ctx.pods, move |change| services_of(&services, change))
         .watch(&ctx.slices, |change| match change {
             Change::Applied { new, .. } => key_of_service(new),
@@ -64,14 +64,6 @@ pub async fn run(context: Context) {
             async move { sync(&ctx, &key, &writes).await }
         })
         .await;
-}
-
-pub fn service_changed(change: &Change<Service>) -> Vec<ObjectKey> {
-    match change {
-        Change::Applied { new, .. } => vec![new.key()],
-        Change::Deleted(old) => vec![old.key()],
-        Change::Resync => vec![],
-    }
 }
 
 /// The Services whose endpoints a Pod's change may alter.
@@ -195,20 +187,7 @@ async fn apply(ctx: &Ctx, plan: pack::Plan, writes: &Writes) -> Result<(), SyncE
         writes.wrote(&ctx.slices, written.revision);
     }
     for slice in plan.delete {
-        match ctx
-            .api
-            .delete::<EndpointSlice>(&slice.key(), &DeleteOptions::uid(slice.uid()))
-            .await
-        {
-            Ok(written) => writes.wrote(&ctx.slices, written.revision),
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
-            Err(source) => {
-                return Err(SyncError::Api {
-                    doing: format!("delete EndpointSlice {}", slice.key()),
-                    source,
-                });
-            }
-        }
+        apply::delete(&ctx.api, &ctx.slices, &slice, None, writes).await?;
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! Pure. It holds what the watches have shown so far; whether an absent owner is really gone must be asked of the
 //! server before anything is deleted.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::collections::{BTreeSet, HashMap};
 
 use corten_client::{ObjectKey, PartialObject, Propagation, Target};
@@ -279,7 +281,7 @@ mod tests {
             metadata: ObjectMeta {
                 name: Some(name.into()),
                 uid: Some(name.into()),
-                deletion_timestamp: marks.contains('~').then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+                deletion_timestamp: marks.contains('~').then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
                 finalizers: Some(
                     finalizers
                         .iter()

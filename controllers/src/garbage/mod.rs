@@ -70,7 +70,7 @@ async fn sync(ctx: &Ctx, uid: &str) -> Result<Requeue, SyncError> {
         Call::Examine(place) => examine(ctx, &place).await?,
         Call::Orphan { place, dependents } => {
             for dependent in &dependents {
-                unlink(ctx, dependent, &[place.uid.clone()]).await?;
+                unlink(ctx, dependent, std::slice::from_ref(&place.uid)).await?;
             }
             drop_finalizer(ctx, &place, ORPHAN).await?;
         }

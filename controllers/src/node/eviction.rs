@@ -9,15 +9,16 @@ use std::sync::Arc;
 use corten_api::scheduling::{NO_EXECUTE, tolerates};
 use corten_client::cache::index;
 use corten_client::{
-    ApiClient, Cache, Change, Controller, DeleteOptions, EventRecorder, EventType, ObjectExt, ObjectKey,
-    Patch, QueueHandle, Requeue, Writes,
+    ApiClient, Cache, Change, Controller, EventRecorder, EventType, ObjectExt, ObjectKey, QueueHandle,
+    Requeue, Writes,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::context::{Context, SyncError};
+use crate::apply;
+use crate::context::{Context, SyncError, time};
 use crate::pod::node_name;
 
 /// Source: the taint eviction controller's `UpdateWorkerSize`.
@@ -149,33 +150,15 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
 }
 
 async fn evict(ctx: &Ctx, pod: &Pod, writes: &Writes) -> Result<(), SyncError> {
-    let failed = |source| SyncError::Api {
-        doing: format!("evict Pod {}", pod.key()),
-        source,
-    };
-    let patch = Patch::Strategic(json!({
-        "metadata": { "uid": pod.uid() },
-        "status": { "conditions": [{
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": crate::context::time(Timestamp::now()),
-        }]},
-    }));
-    match ctx.api.patch_status::<Pod>(&pod.key(), &patch).await {
-        Ok(written) => writes.wrote(&ctx.pods, written.revision),
-        Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    }
-    match ctx
-        .api
-        .delete::<Pod>(&pod.key(), &DeleteOptions::uid(pod.uid()))
-        .await
-    {
-        Ok(written) => writes.wrote(&ctx.pods, written.revision),
-        Err(error) if error.is_not_found() || error.is_conflict() => {}
-        Err(error) => return Err(failed(error)),
+    let status = json!({ "conditions": [{
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+        "lastTransitionTime": time(Timestamp::now()),
+    }]});
+    if apply::patch_pod_status(&ctx.api, &ctx.pods, pod, status, writes).await? {
+        apply::delete(&ctx.api, &ctx.pods, pod, None, writes).await?;
     }
     Ok(())
 }

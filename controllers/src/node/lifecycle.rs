@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::health::{self, Heartbeats, ready_status};
 use super::taints;
+use crate::apply;
 use crate::context::{Context, Doing, SyncError, time};
 
 const WORKERS: usize = 8;
@@ -201,24 +202,13 @@ fn plan(node: &Node, silence: Duration, grace_period: Duration, any_ready: bool,
 }
 
 async fn mark_not_ready(ctx: &Ctx, pod: &Pod, writes: &Writes) -> Result<(), SyncError> {
-    let patch = Patch::Strategic(json!({
-        "metadata": { "uid": pod.uid() },
-        "status": { "conditions": [
-            { "type": "Ready", "status": "False", "lastTransitionTime": time(Timestamp::now()) },
-        ]},
-    }));
-    match ctx.api.patch_status::<Pod>(&pod.key(), &patch).await {
-        Ok(written) => writes.wrote(&ctx.pods, written.revision),
-        Err(error) if error.is_not_found() || error.is_conflict() => return Ok(()),
-        Err(source) => {
-            return Err(SyncError::Api {
-                doing: format!("mark Pod {} as not ready", pod.key()),
-                source,
-            });
-        }
+    let status = json!({ "conditions": [
+        { "type": "Ready", "status": "False", "lastTransitionTime": time(Timestamp::now()) },
+    ]});
+    if apply::patch_pod_status(&ctx.api, &ctx.pods, pod, status, writes).await? {
+        ctx.recorder
+            .event(pod, EventType::Warning, NODE_NOT_READY, "Node is not ready");
     }
-    ctx.recorder
-        .event(pod, EventType::Warning, NODE_NOT_READY, "Node is not ready");
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Pure. Source: the node lifecycle controller, Kubernetes 1.36.
 
+#![deny(clippy::disallowed_methods)]
+
 use corten_api::scheduling::{NO_EXECUTE, NO_SCHEDULE};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};

@@ -22,6 +22,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::apply;
 use crate::batch;
 use crate::claim::{self, claim_all};
 use crate::context::{Context, Doing, SyncError};
@@ -61,11 +62,7 @@ pub async fn run(context: Context) {
     let sets = ctx.sets.clone();
     Controller::new("replicaset")
         .workers(WORKERS)
-        .watch(&ctx.sets, |change| match change {
-            Change::Applied { new, .. } => vec![new.key()],
-            Change::Deleted(old) => vec![old.key()],
-            Change::Resync => vec![],
-        })
+        .watch(&ctx.sets, apply::own_key)
         .watch(&ctx.pods, move |change| interested(&sets, change))
         .run(context.shutdown.clone(), move |key, writes| {
             let ctx = ctx.clone();
@@ -76,38 +73,11 @@ pub async fn run(context: Context) {
 
 /// The ReplicaSets a Pod's change concerns: its owner, its former owner, or whoever selects an orphan.
 fn interested(sets: &Cache<ReplicaSet>, change: &Change<Pod>) -> Vec<ObjectKey> {
-    match change {
-        Change::Applied { old, new } => {
-            let mut keys: Vec<ObjectKey> = owner(new).into_iter().collect();
-            if let Some(former) = old
-                .as_deref()
-                .and_then(owner)
-                .filter(|former| !keys.contains(former))
-            {
-                keys.push(former);
-            }
-            let relabelled = old
-                .as_ref()
-                .is_none_or(|old| old.metadata.labels != new.metadata.labels || old.controller().is_some());
-            if new.controller().is_none() && relabelled {
-                let selecting = sets.list_namespace(new.namespace());
-                keys.extend(
-                    selecting
-                        .iter()
-                        .filter(|set| selects(set, new))
-                        .map(|set| set.key()),
-                );
-            }
-            keys
-        }
-        Change::Deleted(pod) => owner(pod).into_iter().collect(),
-        Change::Resync => vec![],
-    }
-}
-
-fn owner(pod: &Pod) -> Option<ObjectKey> {
-    let reference = pod.controller().filter(|reference| reference.kind == KIND)?;
-    Some(ObjectKey::new(pod.namespace(), &reference.name))
+    claim::concerned(change, KIND, |pod| {
+        let mut selecting = sets.list_namespace(pod.namespace());
+        selecting.retain(|set| selects(set, pod));
+        selecting.iter().map(|set| set.key()).collect()
+    })
 }
 
 fn selects(set: &ReplicaSet, pod: &Pod) -> bool {
@@ -182,7 +152,7 @@ fn siblings(ctx: &Ctx, set: &ReplicaSet) -> Vec<Arc<Pod>> {
 /// Returns the first failure; what succeeded before it stays.
 async fn apply(ctx: &Ctx, set: &ReplicaSet, plan: &Plan, writes: &Writes) -> Option<ApiError> {
     if plan.create > 0 {
-        let Some(pod) = new_pod(set) else { return None };
+        let pod = new_pod(set)?;
         let create = |_| create_pod(ctx, set, &pod, writes);
         return batch::slow_start(plan.create, create)
             .await

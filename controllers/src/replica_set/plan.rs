@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::sync::Arc;
 
 use jiff::Timestamp;

@@ -2,6 +2,8 @@
 //!
 //! Pure. Source: the ReplicaSet controller's `ActivePodsWithRanks`.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;

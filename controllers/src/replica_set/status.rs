@@ -2,6 +2,8 @@
 //!
 //! Pure. Source: the ReplicaSet controller's `calculateStatus`.
 
+#![deny(clippy::disallowed_methods)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
