@@ -11,9 +11,6 @@ use crate::log::{Base, Identity, Log, LogState};
 use crate::model::Revision;
 use crate::tree::{Snapshot, Tree};
 
-/// Log entries read back at once when the store opens, in bytes; the image's interval keeps the whole below this.
-const MAX_REPLAY_BYTES: u64 = 1 << 30;
-
 /// A member that starts alone.
 pub(super) fn first_member(identity: Identity) -> (Identity, Base) {
     let conf_state = ConfState {
@@ -40,6 +37,8 @@ pub(super) struct Recovered {
     pub entries: Vec<Entry>,
 }
 
+/// Reads the whole log after the image: Raft needs it in memory, and the image's interval bounds it.
+///
 /// # Errors
 /// See [`OpenError`]. A damaged image is put aside and rebuilt when the log still starts at the beginning.
 pub(super) fn recover(log: &impl Log, image: &mut impl Image, path: &Path) -> Result<Recovered, OpenError> {
@@ -69,7 +68,7 @@ pub(super) fn recover(log: &impl Log, image: &mut impl Image, path: &Path) -> Re
     check_fit(&state, &meta).map_err(OpenError::Mismatch)?;
     let applied = meta.base.index;
     let read = |low, high| {
-        log.entries(low, high, MAX_REPLAY_BYTES)
+        log.entries(low, high, u64::MAX)
             .map_err(|source| OpenError::Log(source.into()))
     };
     if applied > state.base.index {
@@ -90,7 +89,7 @@ pub(super) fn recover(log: &impl Log, image: &mut impl Image, path: &Path) -> Re
     let held = entries.last().map_or(applied, |entry| entry.index);
     if held != state.last_index {
         return Err(OpenError::Mismatch(format!(
-            "the log after the image is too large: it was read up to {held}"
+            "the log has a hole: it was read up to {held}"
         )));
     }
     let state_now = Snapshot {
