@@ -24,6 +24,37 @@ pub struct At<'a> {
 #[derive(Clone)]
 pub struct Path(Option<Rc<Node>>);
 
+/// The path of a field of a place, not yet printed.
+#[derive(Clone, Copy)]
+pub struct FieldPath<'p> {
+    parent: &'p Path,
+    name: &'static str,
+}
+
+impl FieldPath<'_> {
+    pub fn field(&self, name: &'static str) -> Path {
+        self.parent.field(self.name).field(name)
+    }
+
+    pub fn index(&self, idx: usize) -> Path {
+        self.parent.field(self.name).index(idx)
+    }
+
+    pub fn key(&self, key: &str) -> Path {
+        self.parent.field(self.name).key(key)
+    }
+}
+
+impl fmt::Display for FieldPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parent.fmt(f)?;
+        if self.parent.0.is_some() {
+            f.write_str(".")?;
+        }
+        f.write_str(self.name)
+    }
+}
+
 struct Node {
     parent: Path,
     step: Step,
@@ -96,9 +127,12 @@ impl<'a> At<'a> {
         self.path.clone()
     }
 
-    /// The path of a field.
-    pub fn path(&self, name: &'static str) -> Path {
-        self.path.field(name)
+    /// The path of a field; costs nothing until it is printed.
+    pub fn path(&self, name: &'static str) -> FieldPath<'_> {
+        FieldPath {
+            parent: &self.path,
+            name,
+        }
     }
 
     fn raw(&self, name: &'static str) -> &'a Value {

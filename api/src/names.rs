@@ -107,25 +107,24 @@ fn is_qualified_part(text: &str) -> bool {
 /// A label, annotation or taint key: `name` or `prefix/name`.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
-    let name = match text.split('/').collect::<Vec<_>>()[..] {
-        [name] => name,
-        [prefix, name] => {
-            if prefix.is_empty() {
-                errors.push("prefix part must be non-empty".into());
-            } else {
-                errors.extend(
-                    dns_subdomain(prefix)
-                        .into_iter()
-                        .map(|e| format!("prefix part {e}")),
-                );
-            }
+    let name = match text.split_once('/') {
+        None => text,
+        Some((_, name)) if name.contains('/') => {
+            return vec![format!(
+                "a qualified name {QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
+        Some(("", name)) => {
+            errors.push("prefix part must be non-empty".into());
             name
         }
-        _ => {
-            return vec![format!(
-                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
-                QUALIFIED_TEXT
-            )];
+        Some((prefix, name)) => {
+            errors.extend(
+                dns_subdomain(prefix)
+                    .into_iter()
+                    .map(|e| format!("prefix part {e}")),
+            );
+            name
         }
     };
     if name.is_empty() {
