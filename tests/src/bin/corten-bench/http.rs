@@ -1,0 +1,115 @@
+//! One HTTP/1.1 client over TLS for both sides of a comparison, and the static peer: the same TLS stack
+//! (hyper on rustls), a body of the same size, nothing else.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+/// One kept-alive connection.
+pub struct Connection(SendRequest<Full<Bytes>>);
+
+/// What a client needs of a kubeconfig.
+#[derive(Clone)]
+pub struct Endpoint {
+    address: SocketAddr,
+    config: Arc<rustls::ClientConfig>,
+}
+
+impl Endpoint {
+    pub fn from_kubeconfig(path: &Path, port: u16) -> Result<Endpoint> {
+        let kubeconfig: serde_json::Value = serde_json::to_value(kube::config::Kubeconfig::read_from(path)?)?;
+        let field = |value: &serde_json::Value| -> Result<Vec<u8>> {
+            Ok(base64::engine::general_purpose::STANDARD.decode(value.as_str().context("a field of the kubeconfig")?)?)
+        };
+        let cluster = &kubeconfig["clusters"][0]["cluster"];
+        let ca = field(&cluster["certificate-authority-data"])?;
+        // kube keeps keys out of its serialised form, so the file itself is asked.
+        let text = std::fs::read_to_string(path)?;
+        let of = |name: &str| -> Result<Vec<u8>> {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(name)).context(name.to_string())?;
+            let line = line.trim().trim_start_matches(':').trim().trim_matches('"');
+            Ok(base64::engine::general_purpose::STANDARD.decode(line)?)
+        };
+        let (certificate, key) = (of("client-certificate-data")?, of("client-key-data")?);
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&ca) {
+            roots.add(certificate?)?;
+        }
+        let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>()?;
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key)?)?;
+        Ok(Endpoint { address: SocketAddr::from(([127, 0, 0, 1], port)), config: Arc::new(config) })
+    }
+
+    /// The same client against another port (the static peer uses the server's own certificate).
+    pub fn at(&self, port: u16) -> Endpoint {
+        Endpoint { address: SocketAddr::from(([127, 0, 0, 1], port)), config: self.config.clone() }
+    }
+
+    pub async fn connect(&self) -> Result<Connection> {
+        let tcp = tokio::net::TcpStream::connect(self.address).await?;
+        tcp.set_nodelay(true)?;
+        let connector = tokio_rustls::TlsConnector::from(self.config.clone());
+        let name = ServerName::try_from("127.0.0.1")?;
+        let tls = connector.connect(name, tcp).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+        tokio::spawn(connection);
+        Ok(Connection(sender))
+    }
+}
+
+impl Connection {
+    /// The answer's body in full; anything but 2xx is an error.
+    pub async fn request(&mut self, method: &str, path: &str, body: Bytes) -> Result<Bytes> {
+        self.0.ready().await?;
+        let request = ::http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "127.0.0.1")
+            .header("accept", "application/json")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let answer = self.0.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        anyhow::ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+}
+
+/// `static-server PKI_DIR`: answers `/SIZE` with that many bytes. Prints its port.
+pub async fn serve_static(arguments: &[String]) -> Result<()> {
+    let (certificate, key) = (arguments.first().context("certificate")?, arguments.get(1).context("key")?);
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?.port());
+    let largest = Bytes::from(vec![b'x'; 64 << 20]);
+    loop {
+        let (tcp, _) = listener.accept().await?;
+        tcp.set_nodelay(true)?;
+        let (acceptor, largest) = (acceptor.clone(), largest.clone());
+        tokio::spawn(async move {
+            let Ok(tls) = acceptor.accept(tcp).await else { return };
+            let service = hyper::service::service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
+                let size: usize = request.uri().path().trim_start_matches('/').parse().unwrap_or(0);
+                let body = Full::new(largest.slice(..size.min(largest.len())));
+                async move { Ok::<_, std::convert::Infallible>(::http::Response::new(body)) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+        });
+    }
+}
