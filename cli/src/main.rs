@@ -1,1 +1,50 @@
-fn main() {}
+//! The binary `corten`: server, agent, testbed clusters and, for containerd, the CNI plug-in.
+//!
+//! Parses flags, builds the parts, runs them. Decides nothing.
+
+mod agent;
+mod cluster;
+mod node_kubeconfig;
+mod process;
+mod server;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "corten", version, about = "A Kubernetes-compatible container orchestrator in one binary")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a server: API, store, controllers and scheduler
+    Server(server::Args),
+    /// Run a node: Pods through containerd, routes and Service NAT
+    Agent(agent::Args),
+    /// Create, list, load and delete clusters made of network namespaces on this machine
+    Cluster(cluster::Args),
+    /// Issue the kubeconfig an agent needs, with the cluster's CA (on the server's machine)
+    NodeKubeconfig(node_kubeconfig::Args),
+}
+
+fn main() {
+    // containerd runs this binary as its CNI plug-in; the environment says so, as the CNI specification asks.
+    if std::env::var_os("CNI_COMMAND").is_some() {
+        corten_netd::cni::main();
+        return;
+    }
+    let cli = Cli::parse();
+    process::init();
+    let result = match cli.command {
+        Command::Server(args) => process::block_on(server::run(args)),
+        Command::Agent(args) => process::block_on(agent::run(args)),
+        Command::Cluster(args) => process::block_on(cluster::run(args)),
+        Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
+    };
+    if let Err(error) = result {
+        eprintln!("error: {error:#}");
+        std::process::exit(1);
+    }
+}
