@@ -26,20 +26,16 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn from_kubeconfig(path: &Path, port: u16) -> Result<Endpoint> {
-        let kubeconfig: serde_json::Value = serde_json::to_value(kube::config::Kubeconfig::read_from(path)?)?;
-        let field = |value: &serde_json::Value| -> Result<Vec<u8>> {
-            Ok(base64::engine::general_purpose::STANDARD.decode(value.as_str().context("a field of the kubeconfig")?)?)
+        // `corten` writes kubeconfigs as JSON, which is YAML too.
+        let kubeconfig: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
+        let field = |pointer: &str| -> Result<Vec<u8>> {
+            let value = kubeconfig.pointer(pointer).and_then(|value| value.as_str());
+            let text = value.with_context(|| format!("the kubeconfig has {pointer}"))?;
+            Ok(base64::engine::general_purpose::STANDARD.decode(text)?)
         };
-        let cluster = &kubeconfig["clusters"][0]["cluster"];
-        let ca = field(&cluster["certificate-authority-data"])?;
-        // kube keeps keys out of its serialised form, so the file itself is asked.
-        let text = std::fs::read_to_string(path)?;
-        let of = |name: &str| -> Result<Vec<u8>> {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(name)).context(name.to_string())?;
-            let line = line.trim().trim_start_matches(':').trim().trim_matches('"');
-            Ok(base64::engine::general_purpose::STANDARD.decode(line)?)
-        };
-        let (certificate, key) = (of("client-certificate-data")?, of("client-key-data")?);
+        let ca = field("/clusters/0/cluster/certificate-authority-data")?;
+        let certificate = field("/users/0/user/client-certificate-data")?;
+        let key = field("/users/0/user/client-key-data")?;
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&ca) {
             roots.add(certificate?)?;
