@@ -8,6 +8,8 @@ mod node_kubeconfig;
 mod process;
 mod server;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -29,11 +31,10 @@ enum Command {
     NodeKubeconfig(node_kubeconfig::Args),
 }
 
-fn main() {
+fn main() -> ExitCode {
     // containerd runs this binary as its CNI plug-in; the environment says so, as the CNI specification asks.
-    if std::env::var_os("CNI_COMMAND").is_some() {
-        corten_netd::cni::main();
-        return;
+    if corten_netd::cni::is_invoked() {
+        return corten_netd::cni::main();
     }
     let cli = Cli::parse();
     process::init();
@@ -43,8 +44,11 @@ fn main() {
         Command::Cluster(args) => process::block_on(cluster::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
     };
-    if let Err(error) = result {
-        eprintln!("error: {error:#}");
-        std::process::exit(1);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
