@@ -45,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "corten-tests",
-        &["corten-api", "corten-client", "corten-store", "xtask"],
+        &["corten-api", "corten-client", "corten-proto", "corten-store", "xtask"],
     ),
     ("xtask", &[]),
 ];

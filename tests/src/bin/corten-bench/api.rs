@@ -24,17 +24,44 @@ pub async fn run() -> Result<()> {
     let fsyncs_before = fsyncs(&client).await?;
     let (rate, latency) = create(&endpoint).await?;
     let synced = fsyncs(&client).await? - fsyncs_before;
-    println!("{PODS} Pods created by {CLIENTS} clients (durable): {rate:.0} per second, {:.3} fsyncs a write", synced / PODS as f64);
+    println!(
+        "{PODS} Pods created by {CLIENTS} clients (durable): {rate:.0} per second, {:.3} fsyncs a write",
+        synced / PODS as f64
+    );
     figures::print("create", &latency);
 
     let peer = StaticPeer::start(&server)?;
     let still = endpoint.at(peer.port);
     let mut api = endpoint.connect().await?;
-    let one = api.request("GET", "/api/v1/namespaces/default/pods/p-0", Bytes::new()).await?.len();
-    let all = api.request("GET", "/api/v1/namespaces/default/pods", Bytes::new()).await?.len();
+    let one = api
+        .request("GET", "/api/v1/namespaces/default/pods/p-0", Bytes::new())
+        .await?
+        .len();
+    let all = api
+        .request("GET", "/api/v1/namespaces/default/pods", Bytes::new())
+        .await?
+        .len();
     println!("one Pod is {one} bytes, the list {:.1} MB", all as f64 / 1e6);
-    compare("GET one Pod", &endpoint, &still, "/api/v1/namespaces/default/pods/p-0", one, GETS, 16).await?;
-    compare("LIST 10,000 Pods", &endpoint, &still, "/api/v1/namespaces/default/pods", all, LISTS, 1).await
+    compare(
+        "GET one Pod",
+        &endpoint,
+        &still,
+        "/api/v1/namespaces/default/pods/p-0",
+        one,
+        GETS,
+        16,
+    )
+    .await?;
+    compare(
+        "LIST 10,000 Pods",
+        &endpoint,
+        &still,
+        "/api/v1/namespaces/default/pods",
+        all,
+        LISTS,
+        1,
+    )
+    .await
 }
 
 async fn create(endpoint: &Endpoint) -> Result<(f64, Samples)> {
@@ -46,7 +73,9 @@ async fn create(endpoint: &Endpoint) -> Result<(f64, Samples)> {
             let mut samples = Samples::default();
             for number in (client..PODS).step_by(CLIENTS) {
                 let begun = Instant::now();
-                connection.request("POST", "/api/v1/namespaces/default/pods", pod(number)).await?;
+                connection
+                    .request("POST", "/api/v1/namespaces/default/pods", pod(number))
+                    .await?;
                 samples.push(begun.elapsed());
             }
             anyhow::Ok(samples)
@@ -94,7 +123,11 @@ async fn compare(
     }
     shares.sort_by(f64::total_cmp);
     println!("{name:<44} {ours:>8.1} a second, static body {theirs:.1} a second");
-    figures::ratio(&format!("{name}: share of a static body, %"), shares[ROUNDS / 2], "at least 50");
+    figures::ratio(
+        &format!("{name}: share of a static body, %"),
+        shares[ROUNDS / 2],
+        "at least 50",
+    );
     Ok(())
 }
 
@@ -124,7 +157,9 @@ async fn rate(endpoint: &Endpoint, path: &str, requests: usize, clients: usize) 
 
 /// The store's fsync counter, from `/metrics`.
 async fn fsyncs(client: &kube::Client) -> Result<f64> {
-    let text = client.request_text(::http::Request::get("/metrics").body(Vec::new())?).await?;
+    let text = client
+        .request_text(::http::Request::get("/metrics").body(Vec::new())?)
+        .await?;
     text.lines()
         .find(|line| line.starts_with("corten_store_fsyncs_total"))
         .and_then(|line| line.rsplit(' ').next()?.parse().ok())
@@ -149,7 +184,10 @@ impl StaticPeer {
             .spawn()?;
         let mut line = String::new();
         std::io::BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
-        Ok(StaticPeer { child, port: line.trim().parse()? })
+        Ok(StaticPeer {
+            child,
+            port: line.trim().parse()?,
+        })
     }
 }
 

@@ -21,7 +21,11 @@ impl Samples {
         sorted.sort();
         let last = sorted.len().saturating_sub(1);
         // The product lies within the vector's length, so the cast loses nothing that matters.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let rank = (last as f64 * share).round() as usize;
         sorted.get(rank).copied().unwrap_or_default()
     }

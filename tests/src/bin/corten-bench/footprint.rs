@@ -47,8 +47,12 @@ pub async fn idle() -> Result<()> {
     let cluster = Cluster::create(1)?;
     let pods: Api<Pod> = Api::default_namespaced(cluster.client().await?);
     crate::pods::create_and_wait(&pods, "resident").await?;
-    let server = *processes::find("server", &cluster.name).first().context("the server runs")?;
-    let agent = *processes::find("agent", &cluster.name).first().context("the agent runs")?;
+    let server = *processes::find("server", &cluster.name)
+        .first()
+        .context("the server runs")?;
+    let agent = *processes::find("agent", &cluster.name)
+        .first()
+        .context("the agent runs")?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = (processes::cpu(server), processes::cpu(agent));
     tokio::time::sleep(IDLE).await;

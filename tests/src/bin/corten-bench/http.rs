@@ -44,12 +44,18 @@ impl Endpoint {
         let config = rustls::ClientConfig::builder()
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key)?)?;
-        Ok(Endpoint { address: SocketAddr::from(([127, 0, 0, 1], port)), config: Arc::new(config) })
+        Ok(Endpoint {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            config: Arc::new(config),
+        })
     }
 
     /// The same client against another port (the static peer uses the server's own certificate).
     pub fn at(&self, port: u16) -> Endpoint {
-        Endpoint { address: SocketAddr::from(([127, 0, 0, 1], port)), config: self.config.clone() }
+        Endpoint {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            config: self.config.clone(),
+        }
     }
 
     pub async fn connect(&self) -> Result<Connection> {
@@ -78,14 +84,21 @@ impl Connection {
         let answer = self.0.send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
-        anyhow::ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+        anyhow::ensure!(
+            status.is_success(),
+            "{method} {path}: {status} {}",
+            String::from_utf8_lossy(&body)
+        );
         Ok(body)
     }
 }
 
 /// `static-server PKI_DIR`: answers `/SIZE` with that many bytes. Prints its port.
 pub async fn serve_static(arguments: &[String]) -> Result<()> {
-    let (certificate, key) = (arguments.first().context("certificate")?, arguments.get(1).context("key")?);
+    let (certificate, key) = (
+        arguments.first().context("certificate")?,
+        arguments.get(1).context("key")?,
+    );
     let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
     let config = rustls::ServerConfig::builder()
         .with_no_client_auth()
@@ -99,13 +112,18 @@ pub async fn serve_static(arguments: &[String]) -> Result<()> {
         tcp.set_nodelay(true)?;
         let (acceptor, largest) = (acceptor.clone(), largest.clone());
         tokio::spawn(async move {
-            let Ok(tls) = acceptor.accept(tcp).await else { return };
-            let service = hyper::service::service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
-                let size: usize = request.uri().path().trim_start_matches('/').parse().unwrap_or(0);
-                let body = Full::new(largest.slice(..size.min(largest.len())));
-                async move { Ok::<_, std::convert::Infallible>(::http::Response::new(body)) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+            let Ok(tls) = acceptor.accept(tcp).await else {
+                return;
+            };
+            let service =
+                hyper::service::service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
+                    let size: usize = request.uri().path().trim_start_matches('/').parse().unwrap_or(0);
+                    let body = Full::new(largest.slice(..size.min(largest.len())));
+                    async move { Ok::<_, std::convert::Infallible>(::http::Response::new(body)) }
+                });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(tls), service)
+                .await;
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use corten_proto::cri::v1 as cri;
+use corten_proto::cri;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, PostParams, WatchEvent, WatchParams};
@@ -17,7 +17,9 @@ const ROUNDS: usize = 30;
 pub async fn run() -> Result<()> {
     let cluster = Cluster::create(1)?;
     let pods: Api<Pod> = Api::default_namespaced(cluster.client().await?);
-    let socket = cluster.host_directory("node-0").join("containerd/containerd.sock");
+    let socket = cluster
+        .host_directory("node-0")
+        .join("containerd/containerd.sock");
     let mut raw = RawCri::connect(&socket).await?;
     let (mut corten, mut bare) = (Samples::default(), Samples::default());
     // One uncounted round of each warms caches for both.
@@ -28,7 +30,11 @@ pub async fn run() -> Result<()> {
             corten.push(ours);
             bare.push(theirs);
         }
-        pods.delete(&format!("bench-{round}"), &DeleteParams::default().grace_period(0)).await?;
+        pods.delete(
+            &format!("bench-{round}"),
+            &DeleteParams::default().grace_period(0),
+        )
+        .await?;
         raw.remove().await?;
     }
     figures::print("Pod: create -> Running seen by a watcher", &corten);
@@ -49,7 +55,9 @@ pub async fn create_and_wait(pods: &Api<Pod>, name: &str) -> Result<Duration> {
     }))?;
     let list = pods.list_metadata(&Default::default()).await?;
     let version = list.metadata.resource_version.context("a list has a version")?;
-    let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(60);
+    let params = WatchParams::default()
+        .fields(&format!("metadata.name={name}"))
+        .timeout(60);
     let mut watch = std::pin::pin!(pods.watch(&params, &version).await?);
     let started = Instant::now();
     pods.create(&PostParams::default(), &pod).await?;
@@ -82,8 +90,13 @@ impl RawCri {
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
             }
         });
-        let channel = tonic::transport::Endpoint::from_static("http://containerd").connect_with_connector(connector).await?;
-        Ok(RawCri { client: cri::runtime_service_client::RuntimeServiceClient::new(channel), sandbox: String::new() })
+        let channel = tonic::transport::Endpoint::from_static("http://containerd")
+            .connect_with_connector(connector)
+            .await?;
+        Ok(RawCri {
+            client: cri::runtime_service_client::RuntimeServiceClient::new(channel),
+            sandbox: String::new(),
+        })
     }
 
     async fn start(&mut self, round: usize) -> Result<Duration> {
@@ -101,11 +114,25 @@ impl RawCri {
             ..Default::default()
         };
         let started = Instant::now();
-        let request = cri::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
-        self.sandbox = self.client.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+        let request = cri::RunPodSandboxRequest {
+            config: Some(config.clone()),
+            ..Default::default()
+        };
+        self.sandbox = self
+            .client
+            .run_pod_sandbox(request)
+            .await?
+            .into_inner()
+            .pod_sandbox_id;
         let container = cri::ContainerConfig {
-            metadata: Some(cri::ContainerMetadata { name: "main".into(), attempt: 0 }),
-            image: Some(cri::ImageSpec { image: IMAGE.into(), ..Default::default() }),
+            metadata: Some(cri::ContainerMetadata {
+                name: "main".into(),
+                attempt: 0,
+            }),
+            image: Some(cri::ImageSpec {
+                image: IMAGE.into(),
+                ..Default::default()
+            }),
             command: vec!["/bin/sleep".into(), "3600".into()],
             linux: Some(cri::LinuxContainerConfig::default()),
             ..Default::default()
@@ -115,15 +142,28 @@ impl RawCri {
             config: Some(container),
             sandbox_config: Some(config),
         };
-        let container_id = self.client.create_container(request).await?.into_inner().container_id;
-        self.client.start_container(cri::StartContainerRequest { container_id }).await?;
+        let container_id = self
+            .client
+            .create_container(request)
+            .await?
+            .into_inner()
+            .container_id;
+        self.client
+            .start_container(cri::StartContainerRequest { container_id })
+            .await?;
         Ok(started.elapsed())
     }
 
     async fn remove(&mut self) -> Result<()> {
         let pod_sandbox_id = std::mem::take(&mut self.sandbox);
-        self.client.stop_pod_sandbox(cri::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() }).await?;
-        self.client.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id }).await?;
+        self.client
+            .stop_pod_sandbox(cri::StopPodSandboxRequest {
+                pod_sandbox_id: pod_sandbox_id.clone(),
+            })
+            .await?;
+        self.client
+            .remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id })
+            .await?;
         Ok(())
     }
 }

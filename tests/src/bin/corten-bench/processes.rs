@@ -16,17 +16,27 @@ pub struct Server {
 
 /// The release build under test.
 pub fn corten() -> Result<PathBuf> {
-    Ok(PathBuf::from(std::env::var("CORTEN_BIN").context("CORTEN_BIN is not set: use `cargo xtask bench`")?))
+    Ok(PathBuf::from(
+        std::env::var("CORTEN_BIN").context("CORTEN_BIN is not set: use `cargo xtask bench`")?,
+    ))
 }
 
 impl Server {
     pub fn start() -> Result<Server> {
-        let directory = tempfile::Builder::new().prefix("corten-bench-").tempdir_in("/var/tmp")?;
+        let directory = tempfile::Builder::new()
+            .prefix("corten-bench-")
+            .tempdir_in("/var/tmp")?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = std::fs::File::create(directory.path().join("server.log"))?;
         let started = Instant::now();
         let child = Command::new(corten()?)
-            .args(["server", "--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"])
+            .args([
+                "server",
+                "--bind-address",
+                "127.0.0.1",
+                "--advertise-address",
+                "127.0.0.1",
+            ])
             .arg("--port")
             .arg(port.to_string())
             .arg("--data-dir")
@@ -35,7 +45,12 @@ impl Server {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok(Server { child, started, directory, port })
+        Ok(Server {
+            child,
+            started,
+            directory,
+            port,
+        })
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -54,7 +69,8 @@ impl Server {
                 }
             }
             if Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default();
                 bail!("the server is not ready after 20 s:\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -76,18 +92,24 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn create(nodes: u32) -> Result<Cluster> {
-        let cluster = Cluster { name: format!("bench{}", std::process::id()) };
+        let cluster = Cluster {
+            name: format!("bench{}", std::process::id()),
+        };
         run(Command::new(corten()?)
             .args(["cluster", "create", &cluster.name, "--servers", "1", "--nodes"])
             .arg(nodes.to_string()))?;
         let tar = tempfile::NamedTempFile::new()?;
         std::fs::write(tar.path(), xtask::image::busybox(IMAGE)?)?;
-        run(Command::new(corten()?).args(["cluster", "load", &cluster.name]).arg(tar.path()))?;
+        run(Command::new(corten()?)
+            .args(["cluster", "load", &cluster.name])
+            .arg(tar.path()))?;
         Ok(cluster)
     }
 
     pub async fn client(&self) -> Result<kube::Client> {
-        let output = Command::new(corten()?).args(["cluster", "kubeconfig", &self.name]).output()?;
+        let output = Command::new(corten()?)
+            .args(["cluster", "kubeconfig", &self.name])
+            .output()?;
         client(Path::new(String::from_utf8(output.stdout)?.trim())).await
     }
 
@@ -99,7 +121,9 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Ok(corten) = corten() {
-            let _ = Command::new(corten).args(["cluster", "delete", &self.name]).status();
+            let _ = Command::new(corten)
+                .args(["cluster", "delete", &self.name])
+                .status();
         }
     }
 }
@@ -123,7 +147,9 @@ fn run(command: &mut Command) -> Result<()> {
 
 /// Processes whose command line starts with `corten VERB` and holds `needle`.
 pub fn find(verb: &str, needle: &str) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
@@ -152,6 +178,11 @@ pub fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The command's name stands in parentheses and may hold spaces; fields 14 and 15 follow it.
     let after = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks: u64 = after.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = after
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }

@@ -17,7 +17,9 @@ const CONCURRENT: usize = 100_000;
 const WRITERS: &[usize] = &[64, 256];
 
 pub async fn run() -> Result<()> {
-    let directory = tempfile::Builder::new().prefix("corten-bench-").tempdir_in("/var/tmp")?;
+    let directory = tempfile::Builder::new()
+        .prefix("corten-bench-")
+        .tempdir_in("/var/tmp")?;
     let raw = fdatasync(&directory.path().join("raw"))?;
     figures::print("raw write + fdatasync of 512 bytes", &raw);
     let store = Store::open(Config::new(directory.path().join("store"))).await?;
@@ -54,7 +56,10 @@ pub async fn run() -> Result<()> {
         }
         let rate = CONCURRENT as f64 / begun.elapsed().as_secs_f64();
         let fsyncs = (store.status().fsyncs - before) as f64;
-        println!("{writers} writers: {rate:.0} durable puts a second, {:.1} writes a fsync", CONCURRENT as f64 / fsyncs);
+        println!(
+            "{writers} writers: {rate:.0} durable puts a second, {:.1} writes a fsync",
+            CONCURRENT as f64 / fsyncs
+        );
     }
     store.close().await;
     Ok(())
@@ -62,7 +67,13 @@ pub async fn run() -> Result<()> {
 
 fn put(number: usize) -> Txn {
     let key = Bytes::from(format!("/core/pods/default/p-{:06}", number % 50_000));
-    Txn { preconditions: Vec::new(), ops: vec![Op::Put { key, value: Bytes::from(vec![b'x'; VALUE]) }] }
+    Txn {
+        preconditions: Vec::new(),
+        ops: vec![Op::Put {
+            key,
+            value: Bytes::from(vec![b'x'; VALUE]),
+        }],
+    }
 }
 
 fn fdatasync(path: &std::path::Path) -> Result<Samples> {
