@@ -48,12 +48,11 @@ pub async fn run(args: Args) -> Result<()> {
         },
         shutdown.clone(),
     ));
-    let agent = corten_nodeagent::shell::run(
+    let agent = corten_nodeagent::shell::agent::run(
         AgentConfig {
             node_name: args.node_name,
             node_ips: args.node_ip,
             client,
-            kubeconfig: args.kubeconfig,
             data_dir,
             cgroup_root: args.cgroup_root,
             labels: BTreeMap::from_iter(args.node_labels),
@@ -61,7 +60,9 @@ pub async fn run(args: Args) -> Result<()> {
             capacity: Default::default(),
             reserved: Default::default(),
             dns: Default::default(),
-            containerd: args.container_runtime_endpoint.map_or(ContainerdMode::Managed, ContainerdMode::Endpoint),
+            containerd: args
+                .container_runtime_endpoint
+                .map_or(ContainerdMode::Managed, ContainerdMode::Endpoint),
         },
         shutdown.clone(),
     );
@@ -74,6 +75,8 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not key=value"))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not key=value"))?;
     Ok((key.to_string(), value.to_string()))
 }

@@ -23,14 +23,22 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let directory = args.data_dir.join("pki");
-    anyhow::ensure!(directory.join("ca.key").exists(), "no CA in {}", directory.display());
+    anyhow::ensure!(
+        directory.join("ca.key").exists(),
+        "no CA in {}",
+        directory.display()
+    );
     let ca = Ca::open(&directory, time::OffsetDateTime::now_utc()).context("open the CA")?;
     write(&ca, &args.node_name, &args.server, &args.out)
 }
 
 /// A kubeconfig for `system:node:NAME`. Until roles exist a node is a member of `system:masters` too.
 pub fn write(ca: &Ca, node: &str, server: &str, out: &std::path::Path) -> Result<()> {
-    let issued = pki::issue_client(ca, &format!("system:node:{node}"), &["system:nodes", "system:masters"])?;
+    let issued = pki::issue_client(
+        ca,
+        &format!("system:node:{node}"),
+        &["system:nodes", "system:masters"],
+    )?;
     pki::write_kubeconfig(out, node, server, ca.cert_pem(), &issued)
         .with_context(|| format!("write {}", out.display()))
 }

@@ -52,12 +52,16 @@ pub async fn run(args: Args) -> Result<()> {
     .context("open the certificates")?;
     config.ca_pem = pki.ca.cert_pem().to_string();
 
-    let store = Store::open(corten_store::Config::new(args.data_dir.join("store"))).await.context("open the store")?;
+    let store = Store::open(corten_store::Config::new(args.data_dir.join("store")))
+        .await
+        .context("open the store")?;
     let api = ApiServer::new(store.clone(), config);
     api.bootstrap().await.context("write the bootstrap objects")?;
 
     let address = SocketAddr::new(args.bind_address, args.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))?;
     let kubeconfig = args.data_dir.join(ADMIN_KUBECONFIG);
     let server_url = format!("https://{}", SocketAddr::new(advertise, args.port));
     pki::write_kubeconfig(&kubeconfig, "corten", &server_url, pki.ca.cert_pem(), &pki.admin)
@@ -68,12 +72,7 @@ pub async fn run(args: Args) -> Result<()> {
     let client = |name: &str| kube::Client::new(api.in_process(User::component(name)), "default");
     let controllers = tokio::spawn(corten_controllers::run(
         client("system:kube-controller-manager"),
-        corten_controllers::Config {
-            cluster_cidr: args.cluster_cidr.into(),
-            node_cidr_mask: 24,
-            root_ca: pki.ca.cert_pem().to_string(),
-            ..Default::default()
-        },
+        corten_controllers::Config::new(args.cluster_cidr.into(), pki.ca.cert_pem().to_string()),
         shutdown.clone(),
     ));
     let scheduler = tokio::spawn(corten_scheduler::run(
@@ -81,7 +80,9 @@ pub async fn run(args: Args) -> Result<()> {
         corten_scheduler::Config::default(),
         shutdown.clone(),
     ));
-    api.serve(listener, pki.server_tls()?, shutdown.clone()).await.context("serve")?;
+    api.serve(listener, pki.server_tls()?, shutdown.clone())
+        .await
+        .context("serve")?;
     shutdown.cancel();
     let _ = tokio::join!(controllers, scheduler);
     store.close().await;
@@ -94,6 +95,9 @@ fn advertise_address(args: &Args) -> Result<IpAddr> {
     match args.advertise_address {
         Some(address) => Ok(address),
         None if !args.bind_address.is_unspecified() => Ok(args.bind_address),
-        None => anyhow::bail!("--bind-address {} is a wildcard: pass --advertise-address", args.bind_address),
+        None => anyhow::bail!(
+            "--bind-address {} is a wildcard: pass --advertise-address",
+            args.bind_address
+        ),
     }
 }
