@@ -156,7 +156,7 @@ pub fn resources(group: &str, version: &str) -> Answer {
             own["categories"] = json!(ty.categories);
         }
         if ty.supports("watch") {
-            own["storageVersionHash"] = hash(&[ty.group, ty.version, ty.kind].join("/"))[..11].into();
+            own["storageVersionHash"] = hash([ty.group, ty.version, ty.kind].join("/"))[..11].into();
         }
         resources.push(own);
         for sub in ty.subresources {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! 0x01 | varint head length | head | {"metadata":{ ...rest of the object
-//! head: varint n, n x (key, value) labels; varint m, m x (key, value) selectable fields; uid
+//! head: varint n, n x (key, value) labels; varint m, m x (key, value) selectable fields
 //! ```
 //! Strings carry a varint length. The JSON has no `apiVersion`, `kind` and `metadata.resourceVersion`, and always
 //! starts with `{"metadata":{` and at least one field (the name): they are spliced in on the way out, so a read parses
@@ -69,10 +69,6 @@ pub fn encode<K: AsRef<str>, V: AsRef<str>>(object: &Value, fields: &[(K, V)]) -
         put_text(&mut head, key.as_ref());
         put_text(&mut head, value.as_ref());
     }
-    put_text(
-        &mut head,
-        metadata.get("uid").and_then(Value::as_str).unwrap_or_default(),
-    );
 
     let mut out = Vec::with_capacity(head.len() + 1024);
     out.push(FORMAT);
@@ -145,7 +141,7 @@ impl<'a> Stored<'a> {
         Ok(Stored { head, json })
     }
 
-    /// Labels, selectable fields and uid.
+    /// Labels and selectable fields.
     ///
     /// # Errors
     /// Bytes that [`encode`] did not write.
@@ -153,8 +149,7 @@ impl<'a> Stored<'a> {
         let mut rest = self.head;
         let labels = take_pairs(&mut rest)?;
         let fields = take_pairs(&mut rest)?;
-        let uid = take_text(&mut rest)?;
-        Ok(Head { labels, fields, uid })
+        Ok(Head { labels, fields })
     }
 
     /// Appends the whole object as a client sees it.
@@ -215,7 +210,7 @@ impl<'a> Stored<'a> {
         out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
         out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
         out.extend_from_slice(b"\",");
-        out.extend_from_slice(only.metadata.get()[1..].as_bytes());
+        out.extend_from_slice(&only.metadata.get().as_bytes()[1..]);
         out.push(b'}');
         Ok(())
     }
@@ -225,7 +220,6 @@ impl<'a> Stored<'a> {
 pub struct Head<'a> {
     labels: Vec<(&'a str, &'a str)>,
     fields: Vec<(&'a str, &'a str)>,
-    pub uid: &'a str,
 }
 
 impl<'a> Head<'a> {

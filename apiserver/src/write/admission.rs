@@ -27,6 +27,7 @@ const SERVICE_ACCOUNTS: Keys<'static> = Keys {
 pub const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// ConfigMap with the cluster's CA in every namespace. Source: Kubernetes root-ca-cert-publisher.
 pub const ROOT_CA_CONFIG_MAP: &str = "kube-root-ca.crt";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Seconds a Pod stays on a node that is not ready or unreachable. Source: DefaultTolerationSeconds admission.
 const DEFAULT_TOLERATION_SECONDS: i64 = 300;
 /// Priorities of the two built-in classes. Source: Kubernetes `scheduling` API.
@@ -45,6 +46,26 @@ pub fn mutate_create(subject: Subject<'_>, object: &mut Value) {
         mutate_namespace(object);
     } else if is(subject.ty, "pods") {
         mutate_pod(object);
+    } else if is(subject.ty, "nodes") {
+        mutate_node(object);
+    }
+}
+
+/// A new node takes no Pods until it is known to be ready. Source: Kubernetes TaintNodesByCondition admission.
+fn mutate_node(object: &mut Value) {
+    if object["spec"].is_null() {
+        object["spec"] = json!({});
+    }
+    let Some(spec) = object["spec"].as_object_mut() else {
+        return;
+    };
+    let taints = spec.entry("taints").or_insert_with(|| json!([]));
+    if let Some(list) = taints.as_array_mut()
+        && !list
+            .iter()
+            .any(|t| t["key"] == NOT_READY && t["effect"] == "NoSchedule")
+    {
+        list.push(json!({ "key": NOT_READY, "effect": "NoSchedule" }));
     }
 }
 
@@ -103,7 +124,7 @@ fn mutate_pod(object: &mut Value) {
     let Some(list) = tolerations.as_array_mut() else {
         return;
     };
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    for key in [NOT_READY, "node.kubernetes.io/unreachable"] {
         let tolerated = list.iter().any(|t| {
             let effect = t["effect"].as_str().unwrap_or_default();
             let any_key = t["key"].as_str().unwrap_or_default().is_empty() && t["operator"] == "Exists";

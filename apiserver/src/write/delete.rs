@@ -135,6 +135,7 @@ fn mark(subject: Subject<'_>, object: &Value, options: &DeleteOptions, now: Time
         meta::set(&mut object, "generation", next.into());
     }
     if core(subject, "namespaces") {
+        meta::set(&mut object, "deletionGracePeriodSeconds", Value::Null);
         object["status"]["phase"] = "Terminating".into();
     }
     object
@@ -306,6 +307,6 @@ mod tests {
             "0,x/y+foregroundDeletion",
         );
         let namespace = json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}});
-        check("namespaces", namespace, &DeleteOptions::default(), "0,");
+        check("namespaces", namespace, &DeleteOptions::default(), "-1,");
     }
 }

@@ -1,0 +1,162 @@
+//! The front door: certificates, protocols, limits.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corten_apiserver::pki::{self, Ca, Issued, ServerNames};
+use corten_apiserver::{ApiServer, Config};
+use corten_store::Store;
+use http::{Request, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use time::OffsetDateTime;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+struct World {
+    ca: Ca,
+    port: u16,
+    _shutdown: tokio_util::sync::DropGuard,
+}
+
+async fn world() -> World {
+    let now = OffsetDateTime::now_utc();
+    let ca = Ca::generate(now).expect("ca");
+    let names = ServerNames::new("cluster.local", IpAddr::from([10, 96, 0, 1]), []);
+    let server = pki::issue_server(&ca, &names, now).expect("server certificate");
+    let store = Store::open(corten_store::Config::in_memory())
+        .await
+        .expect("store");
+    let api = ApiServer::new(store, Config::new(IpAddr::from([192, 0, 2, 1]), ca.cert_pem()));
+    api.bootstrap().await.expect("bootstrap");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listener");
+    let port = listener.local_addr().expect("address").port();
+    let tls = pki::server_tls(&ca, &server).expect("tls");
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move { api.serve(listener, tls, stop).await });
+    World {
+        ca,
+        port,
+        _shutdown: shutdown.drop_guard(),
+    }
+}
+
+impl World {
+    /// `CODE` and body, or `refused`.
+    async fn ask(
+        &self,
+        client: Option<&Issued>,
+        protocol: &str,
+        path: &str,
+        body: Bytes,
+    ) -> (String, String) {
+        let refused = |_| ("refused".to_owned(), String::new());
+        match self.try_ask(client, protocol, path, body).await {
+            Ok(answer) => answer,
+            Err(error) => refused(error),
+        }
+    }
+
+    async fn try_ask(
+        &self,
+        client: Option<&Issued>,
+        protocol: &str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(String, String), Box<dyn std::error::Error>> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.cert_pem().as_bytes())?)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match client {
+            None => builder.with_no_client_auth(),
+            Some(issued) => builder.with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(issued.cert_pem.as_bytes())?],
+                PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?,
+            )?,
+        };
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let tcp = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let name = ServerName::try_from("kubernetes.default.svc")?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        let method = if body.is_empty() { "GET" } else { "POST" };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://kubernetes.default.svc{path}"))
+            .header("host", "kubernetes.default.svc")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let response = if protocol == "h2" {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await?
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await?
+        };
+        let expected = if protocol == "h2" {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        };
+        assert_eq!(response.version(), expected);
+        let code = response.status().as_u16().to_string();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+#[tokio::test]
+async fn certificates_decide_who_comes_in() {
+    let w = world().await;
+    let admin = pki::issue_client(&w.ca, "admin", &["system:masters"]).expect("client");
+    let node =
+        pki::issue_client(&w.ca, "system:node:n", &["system:nodes", "system:masters"]).expect("client");
+    let jane = pki::issue_client(&w.ca, "jane", &["dev"]).expect("client");
+    let other = Ca::generate(OffsetDateTime::now_utc()).expect("ca");
+    let stranger = pki::issue_client(&other, "admin", &["system:masters"]).expect("client");
+    for protocol in ["h2", "http/1.1"] {
+        for (who, path, want) in [
+            (None, "/livez", "200"),
+            (None, "/api/v1/nodes", "401"),
+            (Some(&admin), "/api/v1/nodes", "200"),
+            (Some(&node), "/api/v1/nodes", "200"),
+            (Some(&jane), "/api/v1/nodes", "403"),
+            (Some(&jane), "/apis", "200"),
+            (Some(&stranger), "/livez", "refused"),
+        ] {
+            let (code, body) = w.ask(who, protocol, path, Bytes::new()).await;
+            assert_eq!(code, want, "{protocol} {path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_gets_its_answer() {
+    let w = world().await;
+    let admin = pki::issue_client(&w.ca, "admin", &["system:masters"]).expect("client");
+    for protocol in ["h2", "http/1.1"] {
+        let body = Bytes::from(vec![b'x'; 10 << 20]);
+        let (code, text) = w
+            .ask(
+                Some(&admin),
+                protocol,
+                "/api/v1/namespaces/default/configmaps",
+                body,
+            )
+            .await;
+        assert_eq!(code, "413", "{protocol}");
+        assert!(text.contains("RequestEntityTooLarge"), "{text}");
+        let (code, _) = w.ask(Some(&admin), protocol, "/livez", Bytes::new()).await;
+        assert_eq!(code, "200", "the server lives");
+    }
+}
