@@ -42,6 +42,8 @@ pub enum Action {
         container: String,
         id: String,
     },
+    /// The Pod is being deleted: wait until no Service sends it traffic any more.
+    Drain,
     /// Runs the preStop hook and stops the container within `grace`.
     StopContainer {
         container: String,
@@ -80,6 +82,7 @@ pub enum Key {
     Image(String),
     Start(String),
     PostStart(String),
+    Drain,
     Stop(String),
     Remove(String),
     Probe(String, ProbeKind),
@@ -100,6 +103,7 @@ impl Action {
             Action::EnsureImage { container } => Key::Image(container.clone()),
             Action::StartContainer { container, .. } => Key::Start(container.clone()),
             Action::PostStart { id, .. } => Key::PostStart(id.clone()),
+            Action::Drain => Key::Drain,
             Action::StopContainer { id, .. } => Key::Stop(id.clone()),
             Action::RemoveContainer { id } => Key::Remove(id.clone()),
             Action::Probe { id, kind, .. } => Key::Probe(id.clone(), *kind),

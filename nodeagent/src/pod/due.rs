@@ -335,7 +335,12 @@ impl PodMachine {
     /// The Pod is to end here: stop containers, then the sandbox, then give everything back.
     fn stop_due(&mut self, terminating: bool, due: &mut Due, out: &mut Vec<Action>) {
         let observed = self.observed.take().expect("checked by due");
-        self.stop_containers(&observed, due, out);
+        let serves = terminating && !self.gone && observed.running().next().is_some();
+        if serves && !self.drained {
+            due.push(Action::Drain);
+        } else {
+            self.stop_containers(&observed, due, out);
+        }
         let starting = self.in_flight.keys().any(|key| matches!(key, Key::StartSandbox | Key::Start(_)));
         if observed.running().next().is_none() && !starting {
             self.clean_up(&observed, terminating, due);

@@ -81,6 +81,7 @@ pub struct PodMachine {
     adopted_ready: BTreeSet<String>,
     pub(super) memory: Memory,
     remembered: Memory,
+    pub(super) drained: bool,
     pub(super) torn_down: bool,
     pub(super) object_deleted: bool,
     pub(super) data_removed: bool,
@@ -106,6 +107,7 @@ impl PodMachine {
             adopted_ready: BTreeSet::new(),
             remembered: memory.clone(),
             memory,
+            drained: false,
             torn_down: false,
             object_deleted: false,
             data_removed: false,
@@ -303,6 +305,7 @@ impl PodMachine {
             Action::PostStart { id, .. } => {
                 self.hook_pending.remove(id);
             }
+            Action::Drain => self.drained = true,
             Action::TearDown => {
                 self.torn_down = true;
                 self.volumes = Volumes::Absent;

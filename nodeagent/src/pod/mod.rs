@@ -10,5 +10,7 @@ pub mod conditions;
 pub mod containers;
 pub mod due;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 pub mod restart;
 pub mod status;

@@ -34,6 +34,7 @@ use crate::runtime::containerd::{Containerd, Layout, StartError};
 use crate::runtime::cri::CriRuntime;
 use crate::runtime::{Runtime, RuntimeError, RuntimeEvent, Sandbox};
 use crate::spec::sandbox::Place;
+use crate::tunnel;
 
 /// As the `source.component` of its events.
 const COMPONENT: &str = "kubelet";
@@ -46,6 +47,8 @@ pub enum AgentError {
     Containerd(#[from] StartError),
     #[error("reach the container runtime")]
     Runtime(#[from] RuntimeError),
+    #[error("find the API server")]
+    Connect(#[from] corten_client::connect::ConnectError),
     #[error("prepare {path}")]
     Directory { path: String, source: io::Error },
     #[error("find the cgroups of this host")]
@@ -136,7 +139,7 @@ impl Running {
 /// # Errors
 /// What keeps it from starting. Later trouble is retried for as long as it runs.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let (runtime, endpoint): (Arc<dyn Runtime>, _) = match &config.containerd {
+    let (runtime, containerd): (Arc<dyn Runtime>, _) = match &config.containerd {
         ContainerdMode::Managed => {
             let layout = Layout {
                 dir: config.data_dir.join("containerd"),
@@ -150,9 +153,13 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
             (Arc::new(CriRuntime::connect(socket, crate::runtime::import::PAUSE_IMAGE)?), None)
         }
     };
-    let running = start(config, runtime, shutdown).await?;
+    let endpoint = corten_client::connect::endpoint(&config.kubeconfig).await?;
+    let node_name = config.node_name.clone();
+    let running = start(config, runtime.clone(), shutdown.clone()).await?;
+    let handlers = running.handlers.clone();
+    tokio::spawn(async move { tunnel::run(&node_name, endpoint, handlers, runtime, shutdown).await });
     running.wait().await;
-    drop(endpoint);
+    drop(containerd);
     Ok(())
 }
 

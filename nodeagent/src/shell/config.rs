@@ -26,6 +26,8 @@ pub struct AgentConfig {
     /// The node's own addresses, primary first; at least one.
     pub node_ips: Vec<IpAddr>,
     pub client: Client,
+    /// Where the tunnel dials, with the node's own certificate.
+    pub kubeconfig: PathBuf,
     /// Absolute. Everything the agent keeps lives below it.
     pub data_dir: PathBuf,
     /// Cgroup below which all Pods live, from the hierarchy's root: `/corten/node-0`. Empty: the runtime makes no real

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Shared, hooks, pull, start};
+use super::{Shared, drain, hooks, pull, start};
 use crate::events;
 use crate::pod::action::{Action, After, Failure, Observed, Outcome, PodEvent};
 use crate::pod::containers::{find, spec};
@@ -90,6 +90,10 @@ pub async fn perform(context: Context, action: Action) -> (Action, Outcome, Afte
             start::container(&context, container, *attempt, sandbox_id, image).await
         }
         Action::PostStart { container, id } => hooks::post_start(&context, container, id).await,
+        Action::Drain => {
+            drain::wait(&context).await;
+            Ok(())
+        }
         Action::StopContainer { container, id, grace } => stop_container(&context, container, id, *grace).await,
         Action::Probe { container, id, kind } => {
             let result = match find(&context.pod, container).and_then(|(spec, _)| Some((spec, kind.spec(spec)?))) {
@@ -115,6 +119,7 @@ pub async fn perform(context: Context, action: Action) -> (Action, Outcome, Afte
         Action::MountVolumes
         | Action::RefreshVolumes
         | Action::PostStart { .. }
+        | Action::Drain
         | Action::TearDown
         | Action::RemoveData => After::NotNeeded,
         _ => read(&context.shared, &context.pod).await,

@@ -2,7 +2,7 @@
 //!
 //! - [`agent`]: which Pods there are, one worker each; runtime events to workers; orphans.
 //! - [`worker`]: one Pod: machine, actions under way, status.
-//! - [`io`], [`start`], [`hooks`]: the actions.
+//! - [`io`], [`mod@start`], [`hooks`], [`pull`], [`drain`]: the actions.
 //! - [`objects`]: ConfigMaps and Secrets that Pods use, each under its own watch.
 //! - [`patch`]: which part of a status has to be sent (pure).
 //! - [`state`]: what outlives the process.
@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod drain;
 pub mod handlers;
 pub mod hooks;
 pub mod io;
@@ -20,6 +21,8 @@ pub mod pull;
 pub mod start;
 pub mod state;
 pub mod worker;
+
+pub use agent::{AgentError, Running, run, start};
 
 use std::net::IpAddr;
 use std::path::PathBuf;

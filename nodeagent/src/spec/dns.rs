@@ -12,12 +12,18 @@ const SERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 
 /// What the node knows about DNS.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ClusterDns {
     /// Addresses of the cluster's DNS; empty: there is none, and `ClusterFirst` means `Default`.
     pub servers: Vec<String>,
     /// Default `cluster.local`.
     pub domain: String,
+}
+
+impl Default for ClusterDns {
+    fn default() -> ClusterDns {
+        ClusterDns { servers: Vec::new(), domain: "cluster.local".to_owned() }
+    }
 }
 
 pub fn hostname(pod: &Pod) -> String {
