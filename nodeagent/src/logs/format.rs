@@ -24,7 +24,12 @@ pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
         _ => return None,
     };
     let partial = parts.next()?.split(|byte| *byte == b':').next()? == b"P";
-    Some(Entry { time, stderr, partial, text: parts.next().unwrap_or_default() })
+    Some(Entry {
+        time,
+        stderr,
+        partial,
+        text: parts.next().unwrap_or_default(),
+    })
 }
 
 /// Turns entries into what the client sees, within its options.
@@ -38,7 +43,11 @@ pub struct Formatter {
 impl Formatter {
     pub fn new(options: LogOptions) -> Formatter {
         let left = options.limit_bytes;
-        Formatter { options, fresh: (true, true), left }
+        Formatter {
+            options,
+            fresh: (true, true),
+            left,
+        }
     }
 
     /// Appends to `out`; `false` once the byte limit is reached.
@@ -49,7 +58,11 @@ impl Formatter {
             LogStream::Stdout => !entry.stderr,
             LogStream::Stderr => entry.stderr,
         };
-        let fresh = if entry.stderr { &mut self.fresh.1 } else { &mut self.fresh.0 };
+        let fresh = if entry.stderr {
+            &mut self.fresh.1
+        } else {
+            &mut self.fresh.0
+        };
         let begins = std::mem::replace(fresh, !entry.partial);
         if !wanted || self.is_too_old(entry.time) {
             return true;
@@ -107,10 +120,29 @@ mod tests {
     #[test]
     fn options() {
         check(LogOptions::default(), "one\ntwo\nthree\n\n");
-        check(LogOptions { stream: LogStream::Stderr, ..LogOptions::default() }, "two\n");
-        check(LogOptions { limit_bytes: Some(6), ..LogOptions::default() }, "one\ntw");
+        check(
+            LogOptions {
+                stream: LogStream::Stderr,
+                ..LogOptions::default()
+            },
+            "two\n",
+        );
+        check(
+            LogOptions {
+                limit_bytes: Some(6),
+                ..LogOptions::default()
+            },
+            "one\ntw",
+        );
         let since = "2026-11-21T03:00:02Z".parse().ok();
         let wanted = "2026-11-21T03:00:02.000000003Z three\n2026-11-21T03:00:03.000000005Z \n";
-        check(LogOptions { since, timestamps: true, ..LogOptions::default() }, wanted);
+        check(
+            LogOptions {
+                since,
+                timestamps: true,
+                ..LogOptions::default()
+            },
+            wanted,
+        );
     }
 }

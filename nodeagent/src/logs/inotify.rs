@@ -40,7 +40,11 @@ impl Inotify {
         let path = CString::new(path.as_os_str().as_encoded_bytes())?;
         // SAFETY: the descriptor is open and `path` is a valid C string for the length of the call.
         let watch = unsafe { libc::inotify_add_watch(self.fd.as_raw_fd(), path.as_ptr(), mask) };
-        if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(watch) }
+        if watch < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(watch)
+        }
     }
 
     /// Waits for events and returns the numbers of the watches they belong to. May be dropped at any time.
@@ -54,7 +58,11 @@ impl Inotify {
             let read = guard.try_io(|fd| {
                 // SAFETY: the buffer is writable and as long as stated.
                 let read = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-                if read < 0 { Err(io::Error::last_os_error()) } else { Ok(read as usize) }
+                if read < 0 {
+                    Err(io::Error::last_os_error())
+                } else {
+                    Ok(read as usize)
+                }
             });
             if let Ok(read) = read {
                 return Ok(watches(&buffer[..read?]));

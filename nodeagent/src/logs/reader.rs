@@ -23,7 +23,11 @@ const BLOCKS_AHEAD: usize = 4;
 const LINE_LIMIT: usize = 1 << 20;
 
 /// `ended` turns true when the container has stopped writing. Errors come as the first item.
-pub fn read(path: PathBuf, options: LogOptions, ended: watch::Receiver<bool>) -> BoxStream<'static, io::Result<Bytes>> {
+pub fn read(
+    path: PathBuf,
+    options: LogOptions,
+    ended: watch::Receiver<bool>,
+) -> BoxStream<'static, io::Result<Bytes>> {
     let (send, receive) = mpsc::channel(BLOCKS_AHEAD);
     tokio::spawn(async move {
         let result = tokio::select! {
@@ -40,7 +44,12 @@ pub fn read(path: PathBuf, options: LogOptions, ended: watch::Receiver<bool>) ->
 
 type Sender = mpsc::Sender<io::Result<Bytes>>;
 
-async fn pump(path: &Path, options: LogOptions, mut ended: watch::Receiver<bool>, send: &Sender) -> io::Result<()> {
+async fn pump(
+    path: &Path,
+    options: LogOptions,
+    mut ended: watch::Receiver<bool>,
+    send: &Sender,
+) -> io::Result<()> {
     let mut file = File::open(path).await?;
     if let Some(lines) = options.tail_lines {
         let start = tail_offset(&mut file, lines).await?;
@@ -97,7 +106,12 @@ impl Watch {
 }
 
 /// Sends everything up to the file's end; `false` once the client's limit is reached or it has gone.
-async fn drain(file: &mut File, carry: &mut Vec<u8>, formatter: &mut Formatter, send: &Sender) -> io::Result<bool> {
+async fn drain(
+    file: &mut File,
+    carry: &mut Vec<u8>,
+    formatter: &mut Formatter,
+    send: &Sender,
+) -> io::Result<bool> {
     let mut block = vec![0; BLOCK];
     loop {
         let read = file.read(&mut block).await?;
@@ -184,11 +198,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("0.log");
         std::fs::write(&path, (0..lines).map(line).collect::<String>()).expect("written");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (_keep, ended) = watch::channel(false);
-        let options = LogOptions { tail_lines: tail, ..LogOptions::default() };
+        let options = LogOptions {
+            tail_lines: tail,
+            ..LogOptions::default()
+        };
         let parts: Vec<_> = runtime.block_on(async { read(path, options, ended).collect().await });
-        let text: Vec<u8> = parts.into_iter().flat_map(|part| part.expect("read").to_vec()).collect();
+        let text: Vec<u8> = parts
+            .into_iter()
+            .flat_map(|part| part.expect("read").to_vec())
+            .collect();
         let wanted: String = wanted.iter().map(|number| format!("line {number}\n")).collect();
         assert_eq!(String::from_utf8_lossy(&text), wanted);
     }
@@ -208,15 +231,23 @@ mod tests {
         let path = directory.path().join("0.log");
         std::fs::write(&path, line(0)).expect("written");
         let (end, ended) = watch::channel(false);
-        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let options = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
         let mut stream = read(path.clone(), options, ended);
         let next = async |stream: &mut BoxStream<'static, io::Result<Bytes>>| {
-            let item = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("in time");
+            let item = tokio::time::timeout(Duration::from_secs(10), stream.next())
+                .await
+                .expect("in time");
             item.map(|part| String::from_utf8_lossy(&part.expect("read")).into_owned())
         };
         assert_eq!(next(&mut stream).await.as_deref(), Some("line 0\n"));
         use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("opened");
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("opened");
         file.write_all(line(1).as_bytes()).expect("written");
         assert_eq!(next(&mut stream).await.as_deref(), Some("line 1\n"));
         std::fs::rename(&path, directory.path().join("0.log.old")).expect("renamed");

@@ -61,12 +61,19 @@ impl Rotator {
 
     fn send(&self, container_id: &str, path: Option<PathBuf>) {
         if self.commands.try_send((container_id.to_owned(), path)).is_err() {
-            tracing::warn!(container_id, "log rotation is overloaded; this log is not watched");
+            tracing::warn!(
+                container_id,
+                "log rotation is overloaded; this log is not watched"
+            );
         }
     }
 }
 
-async fn watch(inotify: Inotify, mut commands: mpsc::Receiver<(String, Option<PathBuf>)>, runtime: Arc<dyn Runtime>) {
+async fn watch(
+    inotify: Inotify,
+    mut commands: mpsc::Receiver<(String, Option<PathBuf>)>,
+    runtime: Arc<dyn Runtime>,
+) {
     let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut watched: BTreeMap<i32, String> = BTreeMap::new();
     let mut pauses: BTreeMap<String, Instant> = BTreeMap::new();
@@ -130,15 +137,26 @@ async fn check(path: &Path, container_id: &str, runtime: &dyn Runtime) -> io::Re
         return Err(io::Error::other(error));
     }
     let path = path.to_owned();
-    tokio::task::spawn_blocking(move || prune(&path)).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(move || prune(&path))
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// Removes the oldest rotated files of one log. Names sort by time.
 fn prune(path: &Path) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let mut rotated: Vec<PathBuf> = fs::read_dir(path.parent().unwrap_or(path))?
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}.")))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(&format!("{name}."))
+        })
         .map(|entry| entry.path())
         .collect();
     rotated.sort();
@@ -170,7 +188,9 @@ mod tests {
     fn the_oldest_go_first() {
         check(&["0.log", "0.log.1", "0.log.2"], &["0.log", "0.log.1", "0.log.2"]);
         check(
-            &["0.log", "0.log.1", "0.log.2", "0.log.3", "0.log.4", "0.log.5", "1.log"],
+            &[
+                "0.log", "0.log.1", "0.log.2", "0.log.3", "0.log.4", "0.log.5", "1.log",
+            ],
             &["0.log", "0.log.2", "0.log.3", "0.log.4", "0.log.5", "1.log"],
         );
     }

@@ -80,17 +80,30 @@ mod tests {
         let made = lease("n", "u", old, now);
         assert_eq!(made.metadata.resource_version.as_deref(), wanted_version);
         let owner = &made.metadata.owner_references.expect("set")[0];
-        assert_eq!((owner.api_version.as_str(), owner.kind.as_str(), owner.uid.as_str()), ("v1", "Node", "u"));
+        assert_eq!(
+            (
+                owner.api_version.as_str(),
+                owner.kind.as_str(),
+                owner.uid.as_str()
+            ),
+            ("v1", "Node", "u")
+        );
         assert_eq!((owner.controller, owner.block_owner_deletion), (None, None));
         let spec = made.spec.expect("set");
-        assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some("n"), Some(40)));
+        assert_eq!(
+            (spec.holder_identity.as_deref(), spec.lease_duration_seconds),
+            (Some("n"), Some(40))
+        );
         assert_eq!(spec.renew_time, Some(MicroTime(now)));
     }
 
     #[test]
     fn made_and_renewed() {
         check(None, None);
-        let metadata = ObjectMeta { resource_version: Some("7".into()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            resource_version: Some("7".into()),
+            ..ObjectMeta::default()
+        };
         check(Some(Lease { metadata, spec: None }), Some("7"));
     }
 }

@@ -52,7 +52,9 @@ impl Machine {
             .to_owned();
         let disk = disk(data_dir)?;
         Ok(Machine {
-            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+                .trim()
+                .to_owned(),
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
             machine_id,
             kernel_version: text("/proc/sys/kernel/osrelease"),
@@ -63,15 +65,19 @@ impl Machine {
                 other => other,
             },
             cpus: std::thread::available_parallelism()?.get() as i64,
-            memory_bytes: meminfo(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default() as i64,
+            memory_bytes: meminfo(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default()
+                as i64,
             disk_bytes: disk.total as i64,
             data_dir: data_dir.to_owned(),
         })
     }
 
     pub fn pressure(&self) -> Pressure {
-        let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text, "MemAvailable"));
-        let low = |free: u64, total: u64, percent: u64| total > 0 && free.saturating_mul(100) < total * percent;
+        let memory = fs::read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| meminfo(&text, "MemAvailable"));
+        let low =
+            |free: u64, total: u64, percent: u64| total > 0 && free.saturating_mul(100) < total * percent;
         Pressure {
             memory: memory.is_some_and(|available| available < MEMORY_FLOOR_BYTES),
             disk: disk(&self.data_dir).is_ok_and(|disk| {
@@ -101,8 +107,14 @@ fn disk(path: &Path) -> io::Result<Disk> {
 
 /// Bytes of one line of `/proc/meminfo`, which counts in KiB. Pure.
 fn meminfo(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib << 10)
 }
 
 #[derive(Debug, Clone, Default)]
@@ -133,7 +145,10 @@ pub fn resources(machine: &Machine, overrides: &ResourceList, reserved: &Resourc
             }
         }
     }
-    Resources { capacity, allocatable }
+    Resources {
+        capacity,
+        allocatable,
+    }
 }
 
 #[cfg(test)]
@@ -142,12 +157,21 @@ mod tests {
 
     #[track_caller]
     fn check(overrides: &[(&str, i64)], reserved: &[(&str, i64)], name: &str, wanted: (i64, i64)) {
-        let machine = Machine { cpus: 2, memory_bytes: 1 << 30, ..Machine::default() };
+        let machine = Machine {
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            ..Machine::default()
+        };
         let list = |list: &[(&str, i64)]| {
-            list.iter().map(|(name, amount)| ((*name).to_owned(), Quantity::units(*amount))).collect()
+            list.iter()
+                .map(|(name, amount)| ((*name).to_owned(), Quantity::units(*amount)))
+                .collect()
         };
         let made = resources(&machine, &list(overrides), &list(reserved));
-        assert_eq!((made.capacity[name].value(), made.allocatable[name].value()), wanted);
+        assert_eq!(
+            (made.capacity[name].value(), made.allocatable[name].value()),
+            wanted
+        );
     }
 
     #[test]
@@ -160,6 +184,9 @@ mod tests {
 
     #[test]
     fn meminfo_counts_in_kib() {
-        assert_eq!(meminfo("MemTotal:  2 kB\nMemAvailable: 1 kB\n", "MemAvailable"), Some(1024));
+        assert_eq!(
+            meminfo("MemTotal:  2 kB\nMemAvailable: 1 kB\n", "MemAvailable"),
+            Some(1024)
+        );
     }
 }

@@ -49,7 +49,13 @@ pub fn start(
 ) {
     let own = informers.informer::<Node>(Selection::fields(format!("metadata.name={}", identity.name)));
     let name = identity.name.clone();
-    let keeper = Keeper { identity, machine, shared: shared.clone(), own: own.clone(), ready: None };
+    let keeper = Keeper {
+        identity,
+        machine,
+        shared: shared.clone(),
+        own: own.clone(),
+        ready: None,
+    };
     let status_stop = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -165,11 +171,20 @@ impl Keeper {
             None => self.shared.runtime.list_images().await.unwrap_or_default(),
         };
         let pressure = self.machine.pressure();
-        Health { pressure, runtime, images }
+        Health {
+            pressure,
+            runtime,
+            images,
+        }
     }
 
     /// Makes the API's Node what it should be. Returns whether a status was written.
-    async fn write(&mut self, health: &Health, heartbeat: bool, labelled: &mut bool) -> Result<bool, ApiError> {
+    async fn write(
+        &mut self,
+        health: &Health,
+        heartbeat: bool,
+        labelled: &mut bool,
+    ) -> Result<bool, ApiError> {
         let key = ObjectKey::cluster(&self.identity.name);
         let now = Timestamp::now();
         let Some(node) = self.own.get(&key) else {
@@ -192,13 +207,22 @@ impl Keeper {
             });
             if missing {
                 let labels = json!({"metadata": {"labels": self.identity.labels}});
-                self.shared.api.patch::<Node>(&key, &Patch::Merge(labels)).await.inspect_err(|_| *labelled = false)?;
+                self.shared
+                    .api
+                    .patch::<Node>(&key, &Patch::Merge(labels))
+                    .await
+                    .inspect_err(|_| *labelled = false)?;
             }
         }
         let old = node.status.clone().unwrap_or_default();
         let new = self.identity.status(health, Some(&old), now);
-        let Some(change) = status::patch(&old, &new, heartbeat) else { return Ok(false) };
-        self.shared.api.patch_status::<Node>(&key, &Patch::Strategic(change)).await?;
+        let Some(change) = status::patch(&old, &new, heartbeat) else {
+            return Ok(false);
+        };
+        self.shared
+            .api
+            .patch_status::<Node>(&key, &Patch::Strategic(change))
+            .await?;
         self.tell(health);
         Ok(true)
     }
@@ -208,7 +232,11 @@ impl Keeper {
         if self.ready.replace(ready) == Some(ready) {
             return;
         }
-        let reason = if ready { events::NODE_READY } else { events::NODE_NOT_READY };
+        let reason = if ready {
+            events::NODE_READY
+        } else {
+            events::NODE_NOT_READY
+        };
         let message = format!("Node {} status is now: {reason}", self.identity.name);
         self.record(EventType::Normal, reason, &message);
     }

@@ -33,7 +33,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn new(config: &AgentConfig, machine: &Machine, resources: &Resources, version: &Version) -> Identity {
+    pub fn new(
+        config: &AgentConfig,
+        machine: &Machine,
+        resources: &Resources,
+        version: &Version,
+    ) -> Identity {
         let arch = machine.architecture.to_owned();
         let mut labels: BTreeMap<String, String> = [
             ("kubernetes.io/hostname", config.node_name.clone()),
@@ -45,9 +50,15 @@ impl Identity {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         labels.extend(config.labels.clone());
-        let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
-        let mut addresses: Vec<_> =
-            config.node_ips.iter().map(|ip| address("InternalIP", ip.to_string())).collect();
+        let address = |kind: &str, address: String| NodeAddress {
+            type_: kind.to_owned(),
+            address,
+        };
+        let mut addresses: Vec<_> = config
+            .node_ips
+            .iter()
+            .map(|ip| address("InternalIP", ip.to_string()))
+            .collect();
         addresses.push(address("Hostname", config.node_name.clone()));
         let status = NodeStatus {
             addresses: Some(addresses),
@@ -68,7 +79,12 @@ impl Identity {
             }),
             ..NodeStatus::default()
         };
-        Identity { name: config.node_name.clone(), labels, taints: config.taints.clone(), status }
+        Identity {
+            name: config.node_name.clone(),
+            labels,
+            taints: config.taints.clone(),
+            status,
+        }
     }
 
     /// The Node as it is registered, without conditions.
@@ -98,7 +114,9 @@ impl Identity {
 }
 
 fn quantities(list: &ResourceList) -> BTreeMap<String, ApiQuantity> {
-    list.iter().map(|(name, amount)| (name.clone(), amount.to_api())).collect()
+    list.iter()
+        .map(|(name, amount)| (name.clone(), amount.to_api()))
+        .collect()
 }
 
 /// How node and runtime are.
@@ -114,14 +132,27 @@ impl Health {
     /// # Errors
     /// Why the node is not ready, worded as the kubelet words it.
     pub fn ready(&self) -> Result<(), String> {
-        let Some(runtime) = &self.runtime else { return Err("container runtime is down".to_owned()) };
+        let Some(runtime) = &self.runtime else {
+            return Err("container runtime is down".to_owned());
+        };
         let mut troubles = Vec::new();
         for (what, kind, condition) in [
-            ("container runtime not ready", "RuntimeReady", &runtime.runtime_ready),
-            ("container runtime network not ready", "NetworkReady", &runtime.network_ready),
+            (
+                "container runtime not ready",
+                "RuntimeReady",
+                &runtime.runtime_ready,
+            ),
+            (
+                "container runtime network not ready",
+                "NetworkReady",
+                &runtime.network_ready,
+            ),
         ] {
             if !condition.ready {
-                troubles.push(format!("{what}: {kind}=false reason:{} message:{}", condition.reason, condition.message));
+                troubles.push(format!(
+                    "{what}: {kind}=false reason:{} message:{}",
+                    condition.reason, condition.message
+                ));
             }
         }
         match troubles.len() {
@@ -146,8 +177,14 @@ fn conditions(health: &Health, old: Option<&NodeStatus>, now: Timestamp) -> Vec<
             "MemoryPressure",
             pressure(
                 health.pressure.memory,
-                ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
-                ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                (
+                    "KubeletHasInsufficientMemory",
+                    "kubelet has insufficient memory available",
+                ),
+                (
+                    "KubeletHasSufficientMemory",
+                    "kubelet has sufficient memory available",
+                ),
             ),
         ),
         (
@@ -158,15 +195,23 @@ fn conditions(health: &Health, old: Option<&NodeStatus>, now: Timestamp) -> Vec<
                 ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             ),
         ),
-        ("PIDPressure", (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available".to_owned())),
+        (
+            "PIDPressure",
+            (
+                false,
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available".to_owned(),
+            ),
+        ),
         ("Ready", (ready, reason, message)),
     ];
     let now = Time(whole_second(now));
     let of = |(kind, (on, reason, message)): (&str, (bool, &str, String))| {
         let status = if on { "True" } else { "False" };
-        let before = old
-            .and_then(|old| old.conditions.as_ref())
-            .and_then(|list| list.iter().find(|condition| condition.type_ == kind && condition.status == status));
+        let before = old.and_then(|old| old.conditions.as_ref()).and_then(|list| {
+            list.iter()
+                .find(|condition| condition.type_ == kind && condition.status == status)
+        });
         NodeCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),
@@ -185,7 +230,15 @@ fn images(images: &[Image]) -> Vec<ContainerImage> {
     let mut images: Vec<&Image> = images.iter().collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
     let of = |image: &Image| ContainerImage {
-        names: Some(image.repo_digests.iter().chain(&image.repo_tags).take(MAX_NAMES).cloned().collect()),
+        names: Some(
+            image
+                .repo_digests
+                .iter()
+                .chain(&image.repo_tags)
+                .take(MAX_NAMES)
+                .cloned()
+                .collect(),
+        ),
         size_bytes: Some(image.size_bytes as i64),
     };
     images.into_iter().take(MAX_IMAGES).map(of).collect()
@@ -207,10 +260,16 @@ pub fn patch(old: &NodeStatus, new: &NodeStatus, heartbeat: bool) -> Option<Valu
             }
             condition
         };
-        list.and_then(Value::as_array).into_iter().flatten().map(strip).collect()
+        list.and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(strip)
+            .collect()
     };
     let before = said(old.get("conditions"));
-    let same = said(new.get("conditions")).iter().all(|condition| before.contains(condition));
+    let same = said(new.get("conditions"))
+        .iter()
+        .all(|condition| before.contains(condition));
     if same && !heartbeat {
         new.remove("conditions");
     }
@@ -227,9 +286,18 @@ mod tests {
     use crate::runtime::Condition;
 
     fn healthy() -> Health {
-        let good = Condition { ready: true, ..Condition::default() };
-        let runtime = RuntimeStatus { runtime_ready: good.clone(), network_ready: good };
-        Health { runtime: Some(runtime), ..Health::default() }
+        let good = Condition {
+            ready: true,
+            ..Condition::default()
+        };
+        let runtime = RuntimeStatus {
+            runtime_ready: good.clone(),
+            network_ready: good,
+        };
+        Health {
+            runtime: Some(runtime),
+            ..Health::default()
+        }
     }
 
     /// The conditions that are said, as `Type=Status`.
@@ -242,24 +310,49 @@ mod tests {
         };
         let old = old.map(|health| status(health, None, 100)).unwrap_or_default();
         let new = status(new, Some(&old), 200);
-        let said = patch(&old, &new, false).map_or(Value::Null, |patch| patch["status"]["conditions"].clone());
-        let show = |condition: &Value| format!("{}={}", condition["type"], condition["status"]).replace('"', "");
+        let said =
+            patch(&old, &new, false).map_or(Value::Null, |patch| patch["status"]["conditions"].clone());
+        let show =
+            |condition: &Value| format!("{}={}", condition["type"], condition["status"]).replace('"', "");
         let seen: Vec<String> = said.as_array().into_iter().flatten().map(show).collect();
         assert_eq!(seen, wanted);
     }
 
     #[test]
     fn says_something_only_when_it_changed() {
-        let all = ["MemoryPressure=False", "DiskPressure=False", "PIDPressure=False", "Ready=True"];
+        let all = [
+            "MemoryPressure=False",
+            "DiskPressure=False",
+            "PIDPressure=False",
+            "Ready=True",
+        ];
         check(None, &healthy(), &all);
         check(Some(&healthy()), &healthy(), &[]);
-        let low = Health { pressure: Pressure { memory: true, disk: false }, ..healthy() };
-        check(Some(&healthy()), &low, &["MemoryPressure=True", "DiskPressure=False", "PIDPressure=False", "Ready=True"]);
+        let low = Health {
+            pressure: Pressure {
+                memory: true,
+                disk: false,
+            },
+            ..healthy()
+        };
+        check(
+            Some(&healthy()),
+            &low,
+            &[
+                "MemoryPressure=True",
+                "DiskPressure=False",
+                "PIDPressure=False",
+                "Ready=True",
+            ],
+        );
     }
 
     #[test]
     fn why_it_is_not_ready() {
-        assert_eq!(Health::default().ready(), Err("container runtime is down".to_owned()));
+        assert_eq!(
+            Health::default().ready(),
+            Err("container runtime is down".to_owned())
+        );
         let mut health = healthy();
         health.runtime.as_mut().expect("set").network_ready = Condition {
             ready: false,

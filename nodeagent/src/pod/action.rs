@@ -125,7 +125,11 @@ pub enum Event {
     /// A reading of the runtime; an older one than the newest is ignored.
     Observed(Observed),
     /// An action ended.
-    Finished { action: Action, outcome: Outcome, after: After },
+    Finished {
+        action: Action,
+        outcome: Outcome,
+        after: After,
+    },
     /// A ConfigMap, Secret or Service that this Pod uses changed.
     ResourcesChanged,
     /// Images were added or removed: an image that was missing may be there.
@@ -167,7 +171,10 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(reason: &str, message: impl Into<String>) -> Failure {
-        Failure { reason: reason.to_owned(), message: message.into() }
+        Failure {
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -208,11 +215,19 @@ pub struct PodEvent {
 
 impl PodEvent {
     pub fn normal(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> PodEvent {
-        PodEvent { warning: false, reason: reason.into(), message: message.into(), container: None }
+        PodEvent {
+            warning: false,
+            reason: reason.into(),
+            message: message.into(),
+            container: None,
+        }
     }
 
     pub fn warning(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> PodEvent {
-        PodEvent { warning: true, ..PodEvent::normal(reason, message) }
+        PodEvent {
+            warning: true,
+            ..PodEvent::normal(reason, message)
+        }
     }
 
     pub fn of(mut self, container: &str) -> PodEvent {
@@ -230,6 +245,8 @@ pub struct Memory {
     pub attempts: BTreeMap<String, u32>,
     /// Restart back-off of each container.
     pub restarts: BTreeMap<String, super::backoff::Backoff>,
+    /// Id of the ended container whose back-off has been served, by container name: its restart is free to go.
+    pub served: BTreeMap<String, String>,
     pub verdict: Option<Verdict>,
     /// The node took this Pod: it is not judged again after a restart of the agent.
     pub admitted: bool,

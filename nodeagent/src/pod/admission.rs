@@ -18,11 +18,20 @@ use super::containers::spec;
 pub fn admit(pod: &Pod, others: &[&Pod], allocatable: &ResourceList, node: &Node) -> Result<(), Verdict> {
     let others: Vec<&&Pod> = others.iter().filter(|other| !is_terminal(other)).collect();
     if !node_matches(spec(pod), node) {
-        return Err(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
+        return Err(predicate(
+            "NodeAffinity",
+            "node(s) didn't match Pod's node affinity/selector",
+        ));
     }
     let taken: Vec<HostPort> = others.iter().flat_map(|other| host_ports(spec(other))).collect();
-    if host_ports(spec(pod)).iter().any(|port| taken.iter().any(|taken| port.conflicts(taken))) {
-        return Err(predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
+    if host_ports(spec(pod))
+        .iter()
+        .any(|port| taken.iter().any(|taken| port.conflicts(taken)))
+    {
+        return Err(predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
+        ));
     }
     let mut used = ResourceList::new();
     for other in &others {
@@ -48,7 +57,13 @@ fn wanted(pod: &Pod) -> ResourceList {
 
 fn out_of(name: &str, wanted: &Quantity, used: &Quantity, has: &Quantity) -> Verdict {
     // CPU is counted in thousandths in the message, everything else in whole units.
-    let show = |amount: &Quantity| if name == "cpu" { amount.milli_value() } else { amount.value() };
+    let show = |amount: &Quantity| {
+        if name == "cpu" {
+            amount.milli_value()
+        } else {
+            amount.value()
+        }
+    };
     Verdict {
         reason: format!("OutOf{name}"),
         message: format!(
@@ -61,7 +76,10 @@ fn out_of(name: &str, wanted: &Quantity, used: &Quantity, has: &Quantity) -> Ver
 }
 
 fn predicate(name: &str, message: &str) -> Verdict {
-    Verdict { reason: name.to_owned(), message: format!("Predicate {name} failed: {message}") }
+    Verdict {
+        reason: name.to_owned(),
+        message: format!("Predicate {name} failed: {message}"),
+    }
 }
 
 #[cfg(test)]
@@ -76,13 +94,17 @@ mod tests {
     #[track_caller]
     fn check(new: Value, others: &[Value], wanted: Result<(), (&str, &str)>) {
         let node: Node =
-            serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}})).expect("a Node");
+            serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}}))
+                .expect("a Node");
         let others: Vec<Pod> = others.iter().cloned().map(pod).collect();
         let allocatable = [("cpu", 2), ("memory", 1_000), ("pods", 3)]
             .map(|(name, value)| (name.to_owned(), Quantity::units(value)))
             .into();
         let verdict = admit(&pod(new), &others.iter().collect::<Vec<_>>(), &allocatable, &node);
-        let wanted = wanted.map_err(|(reason, message)| Verdict { reason: reason.into(), message: message.into() });
+        let wanted = wanted.map_err(|(reason, message)| Verdict {
+            reason: reason.into(),
+            message: message.into(),
+        });
         assert_eq!(verdict, wanted);
     }
 
@@ -96,19 +118,30 @@ mod tests {
         let message = "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000";
         check(cpu("1"), &[cpu("1500m")], Err(("OutOfcpu", message)));
         let message = "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3";
-        check(cpu("0"), &[cpu("0"), cpu("0"), cpu("0")], Err(("OutOfpods", message)));
+        check(
+            cpu("0"),
+            &[cpu("0"), cpu("0"), cpu("0")],
+            Err(("OutOfpods", message)),
+        );
     }
 
     #[test]
     fn ports_and_labels_must_fit() {
-        let port = |ip: &str| {
-            json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "hostIP": ip}]}]})
-        };
-        let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        let port = |ip: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "hostIP": ip}]}]});
+        let message =
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         check(port(""), &[port("10.0.0.1")], Err(("NodePorts", message)));
         check(port("10.0.0.2"), &[port("10.0.0.1")], Ok(()));
         let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
-        check(json!({"containers": [], "nodeSelector": {"disk": "hdd"}}), &[], Err(("NodeAffinity", message)));
-        check(json!({"containers": [], "nodeSelector": {"disk": "ssd"}}), &[], Ok(()));
+        check(
+            json!({"containers": [], "nodeSelector": {"disk": "hdd"}}),
+            &[],
+            Err(("NodeAffinity", message)),
+        );
+        check(
+            json!({"containers": [], "nodeSelector": {"disk": "ssd"}}),
+            &[],
+            Ok(()),
+        );
     }
 }

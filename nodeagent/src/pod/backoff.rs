@@ -28,8 +28,14 @@ impl Backoff {
     /// The entry after one more try at `now` of what ended at `since`.
     pub fn next(entry: Option<Backoff>, since: Timestamp, now: Timestamp) -> Backoff {
         match entry.filter(|entry| !entry.expired(since)) {
-            Some(entry) => Backoff { delay: (entry.delay * 2).min(RESTART_LIMIT), updated: now },
-            None => Backoff { delay: RESTART_FIRST, updated: now },
+            Some(entry) => Backoff {
+                delay: (entry.delay * 2).min(RESTART_LIMIT),
+                updated: now,
+            },
+            None => Backoff {
+                delay: RESTART_FIRST,
+                updated: now,
+            },
         }
     }
 

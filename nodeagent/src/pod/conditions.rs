@@ -10,7 +10,13 @@ use super::containers::{self, Kind, spec};
 use super::status::whole_second;
 
 /// Condition types this agent owns.
-pub const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
 
 /// What cannot be read off the container statuses.
 pub struct Readiness {
@@ -26,11 +32,19 @@ struct Answer {
 
 impl Answer {
     fn yes() -> Answer {
-        Answer { status: true, reason: None, message: None }
+        Answer {
+            status: true,
+            reason: None,
+            message: None,
+        }
     }
 
     fn no(reason: &'static str, message: Option<String>) -> Answer {
-        Answer { status: false, reason: Some(reason), message }
+        Answer {
+            status: false,
+            reason: Some(reason),
+            message,
+        }
     }
 }
 
@@ -38,7 +52,11 @@ impl Answer {
 pub fn conditions(pod: &Pod, status: &PodStatus, readiness: &Readiness, now: Timestamp) -> Vec<PodCondition> {
     let containers_ready = containers_ready(pod, status);
     let ready = ready(pod, &containers_ready);
-    let ready_to_start = Answer { status: readiness.sandbox_ready, reason: None, message: None };
+    let ready_to_start = Answer {
+        status: readiness.sandbox_ready,
+        reason: None,
+        message: None,
+    };
     let answers = [
         ("PodReadyToStartContainers", ready_to_start),
         ("Initialized", initialized(pod, status)),
@@ -46,7 +64,10 @@ pub fn conditions(pod: &Pod, status: &PodStatus, readiness: &Readiness, now: Tim
         ("ContainersReady", containers_ready),
         ("PodScheduled", Answer::yes()),
     ];
-    answers.into_iter().map(|(kind, answer)| condition(pod, kind, answer, now)).collect()
+    answers
+        .into_iter()
+        .map(|(kind, answer)| condition(pod, kind, answer, now))
+        .collect()
 }
 
 fn condition(pod: &Pod, kind: &str, answer: Answer, now: Timestamp) -> PodCondition {
@@ -80,7 +101,11 @@ fn entry<'a>(list: &'a Option<Vec<ContainerStatus>>, name: &str) -> Option<&'a C
 
 fn initialized(pod: &Pod, status: &PodStatus) -> Answer {
     if status.phase.as_deref() == Some("Succeeded") {
-        return Answer { status: true, reason: Some("PodCompleted"), message: None };
+        return Answer {
+            status: true,
+            reason: Some("PodCompleted"),
+            message: None,
+        };
     }
     let begun = status.container_statuses.iter().flatten().any(|entry| {
         let state = entry.state.as_ref();
@@ -130,12 +155,20 @@ fn containers_ready(pod: &Pod, status: &PodStatus) -> Answer {
     if !unready.is_empty() {
         texts.push(format!("containers with unready status: {}", listed(&unready)));
     }
-    if texts.is_empty() { Answer::yes() } else { Answer::no("ContainersNotReady", Some(texts.join(", "))) }
+    if texts.is_empty() {
+        Answer::yes()
+    } else {
+        Answer::no("ContainersNotReady", Some(texts.join(", ")))
+    }
 }
 
 fn ready(pod: &Pod, containers: &Answer) -> Answer {
     if !containers.status {
-        return Answer { status: false, reason: containers.reason, message: containers.message.clone() };
+        return Answer {
+            status: false,
+            reason: containers.reason,
+            message: containers.message.clone(),
+        };
     }
     let missing: Vec<String> = spec(pod)
         .readiness_gates
@@ -153,5 +186,9 @@ fn ready(pod: &Pod, containers: &Answer) -> Answer {
             Some(_) => None,
         })
         .collect();
-    if missing.is_empty() { Answer::yes() } else { Answer::no("ReadinessGatesNotReady", Some(missing.join(", "))) }
+    if missing.is_empty() {
+        Answer::yes()
+    } else {
+        Answer::no("ReadinessGatesNotReady", Some(missing.join(", ")))
+    }
 }

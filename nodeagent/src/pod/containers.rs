@@ -20,11 +20,17 @@ pub enum Kind {
 
 pub fn spec(pod: &Pod) -> &PodSpec {
     static EMPTY: std::sync::OnceLock<PodSpec> = std::sync::OnceLock::new();
-    pod.spec.as_ref().unwrap_or_else(|| EMPTY.get_or_init(PodSpec::default))
+    pod.spec
+        .as_ref()
+        .unwrap_or_else(|| EMPTY.get_or_init(PodSpec::default))
 }
 
 pub fn init(pod: &Pod) -> impl DoubleEndedIterator<Item = (&Container, Kind)> {
-    spec(pod).init_containers.iter().flatten().map(|container| (container, init_kind(container)))
+    spec(pod)
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| (container, init_kind(container)))
 }
 
 pub fn mains(pod: &Pod) -> impl DoubleEndedIterator<Item = &Container> {
@@ -41,7 +47,11 @@ pub fn find<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Kind)> {
 }
 
 fn init_kind(container: &Container) -> Kind {
-    if container.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init }
+    if container.restart_policy.as_deref() == Some("Always") {
+        Kind::Sidecar
+    } else {
+        Kind::Init
+    }
 }
 
 /// Digest of name and image, as the kubelet compares them: other fields of a container cannot change in place.
@@ -50,7 +60,10 @@ pub fn hash(container: &Container) -> String {
     digest.update(container.name.as_bytes());
     digest.update([0]);
     digest.update(container.image.as_deref().unwrap_or_default().as_bytes());
-    digest.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.finalize()[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Observed {
@@ -63,16 +76,22 @@ impl Observed {
     }
 
     pub fn ready(&self) -> Option<&Sandbox> {
-        self.current().filter(|sandbox| sandbox.state == SandboxState::Ready)
+        self.current()
+            .filter(|sandbox| sandbox.state == SandboxState::Ready)
     }
 
     pub fn containers(&self) -> impl Iterator<Item = &runtime::Container> {
-        self.sandboxes.iter().flat_map(|sandbox| sandbox.containers.iter())
+        self.sandboxes
+            .iter()
+            .flat_map(|sandbox| sandbox.containers.iter())
     }
 
     /// All attempts of one container, newest first.
     pub fn attempts(&self, name: &str) -> Vec<&runtime::Container> {
-        let mut attempts: Vec<_> = self.containers().filter(|container| container.name == name).collect();
+        let mut attempts: Vec<_> = self
+            .containers()
+            .filter(|container| container.name == name)
+            .collect();
         attempts.sort_by(|a, b| b.attempt.cmp(&a.attempt).then(b.created_at.cmp(&a.created_at)));
         attempts
     }
@@ -104,5 +123,8 @@ pub fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
 }
 
 pub fn is_terminal_phase(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+    matches!(
+        pod.status.as_ref().and_then(|status| status.phase.as_deref()),
+        Some("Succeeded" | "Failed")
+    )
 }

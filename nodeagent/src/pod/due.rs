@@ -56,8 +56,14 @@ impl PodMachine {
 
     /// `activeDeadlineSeconds` counts from the Pod's start time.
     fn judge_deadline(&mut self, now: Timestamp, due: &mut Due) {
-        let started = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-        let (Some(seconds), Some(started)) = (spec(&self.pod).active_deadline_seconds, started) else { return };
+        let started = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.start_time.as_ref());
+        let (Some(seconds), Some(started)) = (spec(&self.pod).active_deadline_seconds, started) else {
+            return;
+        };
         let deadline = started.0 + Duration::from_secs(seconds.max(0) as u64);
         if self.memory.verdict.is_some() || containers::is_terminal_phase(&self.pod) {
             return;
@@ -66,8 +72,14 @@ impl PodMachine {
             return due.wake_at(deadline);
         }
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
-        due.push(Action::Record(PodEvent::normal(events::DEADLINE_EXCEEDED, message.clone())));
-        self.memory.verdict = Some(Verdict { reason: events::DEADLINE_EXCEEDED.to_owned(), message });
+        due.push(Action::Record(PodEvent::normal(
+            events::DEADLINE_EXCEEDED,
+            message.clone(),
+        )));
+        self.memory.verdict = Some(Verdict {
+            reason: events::DEADLINE_EXCEEDED.to_owned(),
+            message,
+        });
     }
 
     /// The Pod has run its course: no container of it will start again.
@@ -75,7 +87,9 @@ impl PodMachine {
         if self.memory.verdict.is_some() || containers::is_terminal_phase(&self.pod) {
             return true;
         }
-        let Some(observed) = &self.observed else { return false };
+        let Some(observed) = &self.observed else {
+            return false;
+        };
         let failed_init = init(&self.pod).any(|(container, kind)| {
             self.ended(observed, container).is_some_and(|code| {
                 kind == Kind::Init && code != 0 && !should_restart(&self.pod, container, kind, code)
@@ -101,7 +115,11 @@ impl PodMachine {
             None => {
                 let entry = containers::reported(&self.pod, &container.name)?;
                 entry.container_id.as_ref()?;
-                let code = entry.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|end| end.exit_code);
+                let code = entry
+                    .state
+                    .as_ref()
+                    .and_then(|state| state.terminated.as_ref())
+                    .map(|end| end.exit_code);
                 Some(code.unwrap_or(LOST_EXIT_CODE))
             }
         }
@@ -111,7 +129,8 @@ impl PodMachine {
         let observed = self.observed.take().expect("checked by due");
         let sandbox = observed.ready();
         for other in &observed.sandboxes {
-            let surplus = other.state == SandboxState::Ready && sandbox.is_some_and(|sandbox| sandbox.id != other.id);
+            let surplus =
+                other.state == SandboxState::Ready && sandbox.is_some_and(|sandbox| sandbox.id != other.id);
             // A sandbox whose own process died leaves containers behind without a network.
             let broken = other.state == SandboxState::NotReady && other.containers.iter().any(is_running);
             if broken && !self.in_flight.contains_key(&Key::StopSandbox(other.id.clone())) {
@@ -134,11 +153,14 @@ impl PodMachine {
             .any(|container| sandbox.is_none_or(|sandbox| sandbox.id != container.sandbox_id));
         match sandbox {
             None if !starts.is_empty() && !leftovers => {
-                due.push(Action::StartSandbox { attempt: self.memory.sandbox_attempt });
+                due.push(Action::StartSandbox {
+                    attempt: self.memory.sandbox_attempt,
+                });
             }
             Some(sandbox) if !leftovers => {
                 for (name, attempt) in &starts {
-                    let ready = self.volumes != Volumes::Absent && !self.in_flight.contains_key(&Key::Volumes);
+                    let ready =
+                        self.volumes != Volumes::Absent && !self.in_flight.contains_key(&Key::Volumes);
                     if let (true, Some(image)) = (ready, self.images.get(name)) {
                         due.push(Action::StartContainer {
                             container: name.clone(),
@@ -165,7 +187,9 @@ impl PodMachine {
     ) -> Vec<(String, u32)> {
         let pod = self.pod.clone();
         let here = |name: &str| {
-            observed.ready().is_some_and(|sandbox| sandbox.containers.iter().any(|found| found.name == name))
+            observed
+                .ready()
+                .is_some_and(|sandbox| sandbox.containers.iter().any(|found| found.name == name))
         };
         // Once a main container was made in this sandbox, init containers are done for good; sidecars are kept alive.
         let initialized = mains(&pod).any(|container| here(&container.name));
@@ -191,9 +215,13 @@ impl PodMachine {
                 starts.push((container.name.clone(), attempt));
             }
             // A postStart hook holds back the containers after it, as in Kubernetes.
-            let hooked = container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+            let hooked = container
+                .lifecycle
+                .as_ref()
+                .is_some_and(|lifecycle| lifecycle.post_start.is_some());
             let newest = observed.newest(&container.name);
-            let passed = newest.is_some_and(|newest| !is_running(newest) || !self.hook_pending.contains(&newest.id));
+            let passed =
+                newest.is_some_and(|newest| !is_running(newest) || !self.hook_pending.contains(&newest.id));
             if hooked && !passed {
                 break;
             }
@@ -205,7 +233,9 @@ impl PodMachine {
         for (name, _) in &starts {
             let starting = self.in_flight.contains_key(&Key::Start(name.clone()));
             if !starting && !self.images.contains_key(name) {
-                due.push(Action::EnsureImage { container: name.clone() });
+                due.push(Action::EnsureImage {
+                    container: name.clone(),
+                });
             }
         }
         starts
@@ -227,7 +257,9 @@ impl PodMachine {
             if lost.is_some_and(|code| !should_restart(&self.pod, container, kind, code)) {
                 return Step::Done;
             }
-            return Step::Start { attempt: self.next_attempt(name, lost.is_some()) };
+            return Step::Start {
+                attempt: self.next_attempt(name, lost.is_some()),
+            };
         };
         let elsewhere = current != Some(newest.sandbox_id.as_str());
         match &newest.state {
@@ -247,7 +279,10 @@ impl PodMachine {
                     return Step::Wait;
                 }
                 if self.hook_pending.contains(&newest.id) {
-                    due.push(Action::PostStart { container: name.clone(), id: newest.id.clone() });
+                    due.push(Action::PostStart {
+                        container: name.clone(),
+                        id: newest.id.clone(),
+                    });
                     return Step::Wait;
                 }
                 match kind {
@@ -259,7 +294,9 @@ impl PodMachine {
             // Made by an agent that was killed before it could start it.
             ContainerState::Created => {
                 if !self.in_flight.contains_key(&Key::Start(name.clone())) {
-                    due.push(Action::RemoveContainer { id: newest.id.clone() });
+                    due.push(Action::RemoveContainer {
+                        id: newest.id.clone(),
+                    });
                 }
                 Step::Wait
             }
@@ -274,9 +311,11 @@ impl PodMachine {
                     return Step::Done;
                 }
                 if again && code == 0 {
-                    return Step::Start { attempt: self.next_attempt(name, true) };
+                    return Step::Start {
+                        attempt: self.next_attempt(name, true),
+                    };
                 }
-                self.restart(name, ended, now, due, out)
+                self.restart(newest, ended, now, due, out)
             }
         }
     }
@@ -284,26 +323,31 @@ impl PodMachine {
     /// Restarts a container that ended at `ended`, after its back-off.
     fn restart(
         &mut self,
-        name: &str,
+        newest: &runtime::Container,
         ended: Timestamp,
         now: Timestamp,
         due: &mut Due,
         out: &mut Vec<Action>,
     ) -> Step {
+        let name = newest.name.as_str();
         if self.in_flight.contains_key(&Key::Start(name.to_owned())) {
             return Step::Wait;
         }
         let entry = self.memory.restarts.get(name).copied();
-        let settled = entry.is_some_and(|entry| entry.updated >= ended);
-        if !settled {
+        if self.memory.served.get(name) != Some(&newest.id) {
             if let Some(until) = Backoff::until(entry, ended, now) {
                 due.wake_at(until);
                 self.note_crash_loop(name, entry.map_or(Duration::ZERO, |entry| entry.delay), out);
                 return Step::Wait;
             }
-            self.memory.restarts.insert(name.to_owned(), Backoff::next(entry, ended, now));
+            self.memory
+                .restarts
+                .insert(name.to_owned(), Backoff::next(entry, ended, now));
+            self.memory.served.insert(name.to_owned(), newest.id.clone());
         }
-        Step::Start { attempt: self.next_attempt(name, true) }
+        Step::Start {
+            attempt: self.next_attempt(name, true),
+        }
     }
 
     fn note_crash_loop(&mut self, name: &str, delay: Duration, out: &mut Vec<Action>) {
@@ -314,22 +358,34 @@ impl PodMachine {
             meta.namespace.as_deref().unwrap_or_default(),
             meta.uid.as_deref().unwrap_or_default()
         );
-        let message =
-            format!("back-off {} restarting failed container={name} pod={pod}", go_duration(delay));
-        let waiting = Waiting { reason: events::CRASH_LOOP_BACK_OFF.to_owned(), message };
+        let message = format!(
+            "back-off {} restarting failed container={name} pod={pod}",
+            go_duration(delay)
+        );
+        let waiting = Waiting {
+            reason: events::CRASH_LOOP_BACK_OFF.to_owned(),
+            message,
+        };
         if self.waiting.get(name) != Some(&waiting) {
             let message = format!("Back-off restarting failed container {name} in pod {pod}");
-            out.push(Action::Record(PodEvent::warning(events::BACK_OFF, message).of(name)));
+            out.push(Action::Record(
+                PodEvent::warning(events::BACK_OFF, message).of(name),
+            ));
             self.waiting.insert(name.to_owned(), waiting);
         }
     }
 
     /// Attempts count from 0; `again`: there was one before.
     fn next_attempt(&self, name: &str, again: bool) -> u32 {
-        let reported =
-            containers::reported(&self.pod, name).filter(|entry| entry.container_id.is_some()).map(|entry| entry.restart_count.max(0) as u32);
+        let reported = containers::reported(&self.pod, name)
+            .filter(|entry| entry.container_id.is_some())
+            .map(|entry| entry.restart_count.max(0) as u32);
         let seen = self.memory.attempts.get(name).copied();
-        if again { seen.max(reported).map_or(0, |attempt| attempt + 1) } else { seen.map_or(0, |attempt| attempt + 1) }
+        if again {
+            seen.max(reported).map_or(0, |attempt| attempt + 1)
+        } else {
+            seen.map_or(0, |attempt| attempt + 1)
+        }
     }
 
     /// The Pod is to end here: stop containers, then the sandbox, then give everything back.
@@ -341,7 +397,10 @@ impl PodMachine {
         } else {
             self.stop_containers(&observed, due, out);
         }
-        let starting = self.in_flight.keys().any(|key| matches!(key, Key::StartSandbox | Key::Start(_)));
+        let starting = self
+            .in_flight
+            .keys()
+            .any(|key| matches!(key, Key::StartSandbox | Key::Start(_)));
         if observed.running().next().is_none() && !starting {
             self.clean_up(&observed, terminating, due);
         }
@@ -349,9 +408,17 @@ impl PodMachine {
     }
 
     fn clean_up(&mut self, observed: &Observed, terminating: bool, due: &mut Due) {
-        let ready: Vec<_> = observed.sandboxes.iter().filter(|sandbox| sandbox.state == SandboxState::Ready).collect();
+        let ready: Vec<_> = observed
+            .sandboxes
+            .iter()
+            .filter(|sandbox| sandbox.state == SandboxState::Ready)
+            .collect();
         if !ready.is_empty() {
-            return due.actions.extend(ready.iter().map(|sandbox| Action::StopSandbox { id: sandbox.id.clone() }));
+            return due
+                .actions
+                .extend(ready.iter().map(|sandbox| Action::StopSandbox {
+                    id: sandbox.id.clone(),
+                }));
         }
         let busy = self.in_flight.contains_key(&Key::Volumes);
         if !self.torn_down {
@@ -360,7 +427,9 @@ impl PodMachine {
             }
         } else if self.gone {
             if !observed.sandboxes.is_empty() {
-                let ids = observed.sandboxes.iter().map(|sandbox| Action::RemoveSandbox { id: sandbox.id.clone() });
+                let ids = observed.sandboxes.iter().map(|sandbox| Action::RemoveSandbox {
+                    id: sandbox.id.clone(),
+                });
                 due.actions.extend(ids);
             } else if !self.data_removed {
                 due.push(Action::RemoveData);
@@ -384,7 +453,9 @@ impl PodMachine {
         }
         if first.is_empty() {
             let pod = self.pod.clone();
-            let next = init(&pod).rev().find_map(|(spec, _)| last.iter().find(|found| found.name == spec.name));
+            let next = init(&pod)
+                .rev()
+                .find_map(|(spec, _)| last.iter().find(|found| found.name == spec.name));
             if let Some(container) = next {
                 self.stop(container, grace, &message(&container.name), due, out);
             }
@@ -401,7 +472,9 @@ impl PodMachine {
     ) {
         let key = Key::Stop(container.id.clone());
         if !self.in_flight.contains_key(&key) && !self.holds.contains_key(&key) {
-            out.push(Action::Record(PodEvent::normal(events::KILLING, message).of(&container.name)));
+            out.push(Action::Record(
+                PodEvent::normal(events::KILLING, message).of(&container.name),
+            ));
         }
         due.push(Action::StopContainer {
             container: container.name.clone(),
@@ -426,8 +499,15 @@ impl PodMachine {
         }
         for sandbox in &observed.sandboxes {
             let dead = sandbox.state == SandboxState::NotReady && Some(sandbox.id.as_str()) != current;
-            if dead && !sandbox.containers.iter().any(|container| kept.contains(container.id.as_str())) {
-                due.push(Action::RemoveSandbox { id: sandbox.id.clone() });
+            if dead
+                && !sandbox
+                    .containers
+                    .iter()
+                    .any(|container| kept.contains(container.id.as_str()))
+            {
+                due.push(Action::RemoveSandbox {
+                    id: sandbox.id.clone(),
+                });
             }
         }
     }
@@ -439,19 +519,27 @@ impl PodMachine {
             let started = self.is_started(&container.name, &container.id);
             for kind in ProbeKind::ALL {
                 let wanted = match kind {
-                    ProbeKind::Startup => !started && !terminating && !self.hook_pending.contains(&container.id),
+                    ProbeKind::Startup => {
+                        !started && !terminating && !self.hook_pending.contains(&container.id)
+                    }
                     ProbeKind::Liveness => started && !terminating,
                     ProbeKind::Readiness => started,
                 };
                 let key = (container.id.clone(), kind);
-                let Some(next) = self.probes.get(&key).and_then(|probe| probe.next) else { continue };
+                let Some(next) = self.probes.get(&key).and_then(|probe| probe.next) else {
+                    continue;
+                };
                 if !wanted || self.in_flight.contains_key(&Key::Probe(key.0.clone(), kind)) {
                     continue;
                 }
                 if next > now {
                     due.wake_at(next);
                 } else {
-                    due.push(Action::Probe { container: container.name.clone(), id: container.id.clone(), kind });
+                    due.push(Action::Probe {
+                        container: container.name.clone(),
+                        id: container.id.clone(),
+                        kind,
+                    });
                 }
             }
         }

@@ -16,7 +16,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::action::{Action, After, Event, Failure, ImageReady, Key, Memory, Observed, Outcome, PodEvent, Verdict};
+use super::action::{
+    Action, After, Event, Failure, ImageReady, Key, Memory, Observed, Outcome, PodEvent, Verdict,
+};
 use super::backoff::{Pace, RESTART_FIRST, RESTART_LIMIT};
 use super::containers::{find, spec};
 use crate::events;
@@ -122,18 +124,24 @@ impl PodMachine {
             Event::Desired(pod) => self.pod = pod,
             Event::Gone => self.gone = true,
             Event::Observed(observed) => self.see(observed, now),
-            Event::Finished { action, outcome, after } => self.finish(now, action, outcome, after, &mut actions),
+            Event::Finished {
+                action,
+                outcome,
+                after,
+            } => self.finish(now, action, outcome, after, &mut actions),
             Event::ResourcesChanged => {
                 if self.volumes == Volumes::Mounted {
                     self.volumes = Volumes::Stale;
                 }
-                self.holds.retain(|key, _| !matches!(key, Key::Volumes | Key::Start(_)));
+                self.holds
+                    .retain(|key, _| !matches!(key, Key::Volumes | Key::Start(_)));
             }
             Event::ImagesChanged => self.holds.retain(|key, hold| {
                 !(matches!(key, Key::Image(_)) && hold.failure.reason == events::ERR_IMAGE_NEVER_PULL)
             }),
             Event::RuntimeBack => {
-                self.holds.retain(|key, _| matches!(key, Key::Image(_) | Key::Start(_)));
+                self.holds
+                    .retain(|key, _| matches!(key, Key::Image(_) | Key::Start(_)));
                 self.blind = Some(self.observed.as_ref().map_or(0, |observed| observed.reading));
             }
             Event::Rejected(verdict) => self.memory.verdict = Some(verdict),
@@ -206,7 +214,11 @@ impl PodMachine {
     }
 
     fn see(&mut self, observed: Observed, now: Timestamp) {
-        if self.observed.as_ref().is_some_and(|newest| newest.reading >= observed.reading) {
+        if self
+            .observed
+            .as_ref()
+            .is_some_and(|newest| newest.reading >= observed.reading)
+        {
             return;
         }
         let first = self.observed.is_none();
@@ -237,9 +249,13 @@ impl PodMachine {
         self.hook_pending.retain(|id| running.contains_key(id.as_str()));
         self.adopted_ready.retain(|id| running.contains_key(id.as_str()));
         for (id, (name, started)) in &running {
-            let Some((container, _)) = find(&self.pod, name) else { continue };
+            let Some((container, _)) = find(&self.pod, name) else {
+                continue;
+            };
             for kind in ProbeKind::ALL {
-                let Some(probe) = kind.spec(container) else { continue };
+                let Some(probe) = kind.spec(container) else {
+                    continue;
+                };
                 self.probes
                     .entry(((*id).to_owned(), kind))
                     .or_insert_with(|| ProbeState::new(kind, probe, *started, now));
@@ -297,7 +313,10 @@ impl PodMachine {
                 let hook = find(&self.pod, container)
                     .and_then(|(container, _)| container.lifecycle.as_ref()?.post_start.as_ref())
                     .is_some();
-                let started = self.observed.as_ref().and_then(|observed| observed.newest(container));
+                let started = self
+                    .observed
+                    .as_ref()
+                    .and_then(|observed| observed.newest(container));
                 if let (true, Some(started)) = (hook, started) {
                     self.hook_pending.insert(started.id.clone());
                 }
@@ -330,14 +349,19 @@ impl PodMachine {
                 if failure.reason != events::CREATE_CONTAINER_CONFIG_ERROR {
                     self.images.remove(container);
                 }
-                let waiting = Waiting { reason: failure.reason.clone(), message: failure.message.clone() };
+                let waiting = Waiting {
+                    reason: failure.reason.clone(),
+                    message: failure.message.clone(),
+                };
                 self.waiting.insert(container.clone(), waiting);
             }
             Action::PostStart { id, .. } => {
                 self.hook_pending.remove(id);
-                self.condemned.insert(id.clone(), ("FailedPostStartHook".to_owned(), None));
+                self.condemned
+                    .insert(id.clone(), ("FailedPostStartHook".to_owned(), None));
                 actions.push(Action::Record(
-                    PodEvent::warning(events::FAILED_POST_START_HOOK, failure.message).of(&container_of(action)),
+                    PodEvent::warning(events::FAILED_POST_START_HOOK, failure.message)
+                        .of(&container_of(action)),
                 ));
                 return;
             }
@@ -345,7 +369,13 @@ impl PodMachine {
             _ => {}
         }
         let delay = pace(&key).after(self.holds.get(&key).map(|hold| hold.delay));
-        let hold = Hold { until: now + delay, delay, failed: now, failure, announced: false };
+        let hold = Hold {
+            until: now + delay,
+            delay,
+            failed: now,
+            failure,
+            announced: false,
+        };
         self.holds.insert(key, hold);
     }
 
@@ -360,9 +390,13 @@ impl PodMachine {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let Some((container, _)) = find(&self.pod, name) else { return };
+        let Some((container, _)) = find(&self.pod, name) else {
+            return;
+        };
         let Some(probe) = kind.spec(container) else { return };
-        let Some(state) = self.probes.get_mut(&(id.to_owned(), kind)) else { return };
+        let Some(state) = self.probes.get_mut(&(id.to_owned(), kind)) else {
+            return;
+        };
         let decided = state.finish(kind, probe, result, begun, now);
         if kind == ProbeKind::Readiness && decided {
             self.adopted_ready.remove(id);
@@ -401,7 +435,9 @@ impl PodMachine {
             if hold.failure.reason != events::ERR_IMAGE_PULL {
                 continue;
             }
-            let image = find(&self.pod, name).and_then(|(container, _)| container.image.as_deref()).unwrap_or_default();
+            let image = find(&self.pod, name)
+                .and_then(|(container, _)| container.image.as_deref())
+                .unwrap_or_default();
             let message = format!(
                 "Back-off pulling image \"{image}\": {}: {}",
                 hold.failure.reason, hold.failure.message
@@ -410,7 +446,10 @@ impl PodMachine {
             actions.push(Action::Record(event.of(name)));
             let failed = PodEvent::warning(events::FAILED, format!("Error: {}", events::IMAGE_PULL_BACK_OFF));
             actions.push(Action::Record(failed.of(name)));
-            let waiting = Waiting { reason: events::IMAGE_PULL_BACK_OFF.to_owned(), message };
+            let waiting = Waiting {
+                reason: events::IMAGE_PULL_BACK_OFF.to_owned(),
+                message,
+            };
             self.waiting.insert(name.clone(), waiting);
         }
     }
@@ -435,8 +474,9 @@ impl PodMachine {
             };
             match self.in_flight.get(&key) {
                 // A shorter grace period than the one under way is obeyed.
-                Some(Flight { deadline: Some(old), .. })
-                    if deadline.is_some_and(|new| new + STOP_MINIMUM < *old) => {}
+                Some(Flight {
+                    deadline: Some(old), ..
+                }) if deadline.is_some_and(|new| new + STOP_MINIMUM < *old) => {}
                 Some(_) => continue,
                 None => {}
             }
@@ -466,7 +506,11 @@ impl PodMachine {
     pub(super) fn grace(&self) -> Duration {
         let spec_seconds = spec(&self.pod).termination_grace_period_seconds.unwrap_or(30);
         let seconds = match self.pod.metadata.deletion_timestamp {
-            Some(_) => self.pod.metadata.deletion_grace_period_seconds.unwrap_or(spec_seconds),
+            Some(_) => self
+                .pod
+                .metadata
+                .deletion_grace_period_seconds
+                .unwrap_or(spec_seconds),
             None => spec_seconds,
         };
         Duration::from_secs(seconds.max(0) as u64).max(STOP_MINIMUM)
@@ -503,14 +547,21 @@ fn container_of(action: &Action) -> String {
 
 fn reported_ready(pod: &Pod, name: &str, id: &str) -> bool {
     super::containers::reported(pod, name).is_some_and(|entry| {
-        entry.ready && entry.container_id.as_deref().is_some_and(|reported| reported.ends_with(id))
+        entry.ready
+            && entry
+                .container_id
+                .as_deref()
+                .is_some_and(|reported| reported.ends_with(id))
     })
 }
 
 /// How fast each kind of action is tried again.
 fn pace(key: &Key) -> Pace {
     match key {
-        Key::Image(_) => Pace { first: RESTART_FIRST, limit: RESTART_LIMIT },
+        Key::Image(_) => Pace {
+            first: RESTART_FIRST,
+            limit: RESTART_LIMIT,
+        },
         Key::Start(_) => Pace::new(2_000, 60_000),
         Key::StartSandbox => Pace::new(500, 30_000),
         Key::Volumes => Pace::new(500, 122_000),

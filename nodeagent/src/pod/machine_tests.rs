@@ -77,7 +77,11 @@ impl World {
         self.reading += 1;
         let mut sandboxes = self.sandboxes.clone();
         sandboxes.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.attempt));
-        Observed { reading: self.reading, sandboxes, ..Observed::default() }
+        Observed {
+            reading: self.reading,
+            sandboxes,
+            ..Observed::default()
+        }
     }
 
     fn feed(&mut self, event: Event) {
@@ -94,8 +98,16 @@ impl World {
                     Action::Forget => self.over = true,
                     action => {
                         let (outcome, reads) = self.perform(&action);
-                        let after = if reads { After::Read(self.observed()) } else { After::NotNeeded };
-                        events.push_back(Event::Finished { action, outcome, after });
+                        let after = if reads {
+                            After::Read(self.observed())
+                        } else {
+                            After::NotNeeded
+                        };
+                        events.push_back(Event::Finished {
+                            action,
+                            outcome,
+                            after,
+                        });
                     }
                 }
             }
@@ -111,10 +123,14 @@ impl World {
             Action::MountVolumes => ("mount".into(), false),
             Action::RefreshVolumes => ("refresh".into(), false),
             Action::EnsureImage { container } => (format!("image {container}"), false),
-            Action::StartContainer { container, attempt, .. } => (format!("start {container}/{attempt}"), true),
+            Action::StartContainer {
+                container, attempt, ..
+            } => (format!("start {container}/{attempt}"), true),
             Action::PostStart { container, .. } => (format!("hook {container}"), false),
             Action::Drain => ("drain".into(), false),
-            Action::StopContainer { container, grace, .. } => (format!("stop {container} {}", grace.as_secs()), true),
+            Action::StopContainer { container, grace, .. } => {
+                (format!("stop {container} {}", grace.as_secs()), true)
+            }
             Action::RemoveContainer { id } => (format!("remove {id}"), true),
             Action::Probe { kind, .. } => {
                 let result = self.probes.get(kind).cloned().unwrap_or(ProbeResult::Success);
@@ -135,7 +151,12 @@ impl World {
             Action::StartSandbox { attempt } => self.add_sandbox(*attempt),
             Action::StopSandbox { id } => self.each_container(|sandbox, _| sandbox == *id, 137),
             Action::RemoveSandbox { id } => self.sandboxes.retain(|sandbox| sandbox.id != *id),
-            Action::StartContainer { container, attempt, sandbox_id, .. } => {
+            Action::StartContainer {
+                container,
+                attempt,
+                sandbox_id,
+                ..
+            } => {
                 self.add_container(container, *attempt, sandbox_id);
             }
             Action::StopContainer { id, .. } => {
@@ -155,7 +176,13 @@ impl World {
             }
         }
         match action {
-            Action::EnsureImage { .. } => (Outcome::Image(ImageReady { id: "i".into(), ..ImageReady::default() }), reads),
+            Action::EnsureImage { .. } => (
+                Outcome::Image(ImageReady {
+                    id: "i".into(),
+                    ..ImageReady::default()
+                }),
+                reads,
+            ),
             _ => (Outcome::Done, reads),
         }
     }
@@ -163,7 +190,11 @@ impl World {
     fn add_sandbox(&mut self, attempt: u32) {
         self.sandboxes.push(Sandbox {
             id: format!("s{attempt}"),
-            pod: PodRef { uid: "u".into(), name: "p".into(), namespace: "ns".into() },
+            pod: PodRef {
+                uid: "u".into(),
+                name: "p".into(),
+                namespace: "ns".into(),
+            },
             attempt,
             state: SandboxState::Ready,
             created_at: self.now,
@@ -177,7 +208,12 @@ impl World {
 
     fn add_container(&mut self, name: &str, attempt: u32, sandbox_id: &str) {
         self.ids += 1;
-        let twice = self.machine.observed().into_iter().flat_map(Observed::running).any(|found| found.name == name);
+        let twice = self
+            .machine
+            .observed()
+            .into_iter()
+            .flat_map(Observed::running)
+            .any(|found| found.name == name);
         assert!(!twice, "{name} runs twice");
         let container = Container {
             id: format!("{name}-{attempt}"),
@@ -192,7 +228,11 @@ impl World {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         };
-        let sandbox = self.sandboxes.iter_mut().find(|sandbox| sandbox.id == sandbox_id).expect("its sandbox");
+        let sandbox = self
+            .sandboxes
+            .iter_mut()
+            .find(|sandbox| sandbox.id == sandbox_id)
+            .expect("its sandbox");
         sandbox.containers.push(container);
     }
 
@@ -206,7 +246,11 @@ impl World {
                         exit_code: code,
                         started_at: Some(started_at),
                         finished_at: self.now,
-                        reason: if code == 0 { "Completed".into() } else { "Error".into() },
+                        reason: if code == 0 {
+                            "Completed".into()
+                        } else {
+                            "Error".into()
+                        },
                         message: String::new(),
                     });
                 }
@@ -225,7 +269,11 @@ impl World {
                 .filter_map(|container| match container.state {
                     ContainerState::Running { started_at } => {
                         let (life, code) = self.lives.get(&container.name)?;
-                        Some((started_at + Duration::from_secs(*life as u64), container.id.clone(), *code))
+                        Some((
+                            started_at + Duration::from_secs(*life as u64),
+                            container.id.clone(),
+                            *code,
+                        ))
                     }
                     _ => None,
                 })
@@ -281,20 +329,37 @@ impl World {
     /// Phase, then per container `name:state(reason)` with `!` for not ready and the restart count.
     #[track_caller]
     fn shows(self, wanted: &str) -> World {
-        let facts = NodeFacts { host_ips: vec![[192, 0, 2, 1].into()], runtime_name: "containerd".into() };
+        let facts = NodeFacts {
+            host_ips: vec![[192, 0, 2, 1].into()],
+            runtime_name: "containerd".into(),
+        };
         let status = self.machine.status(&facts, self.now).expect("observed");
         let mut text = status.phase.clone().unwrap_or_default();
-        for entry in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
+        for entry in status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+        {
             let state = entry.state.clone().unwrap_or_default();
             let shown = if state.running.is_some() {
                 "running".to_owned()
             } else if let Some(end) = state.terminated {
                 format!("ended({})", end.reason.unwrap_or_default())
             } else {
-                format!("waiting({})", state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default())
+                format!(
+                    "waiting({})",
+                    state
+                        .waiting
+                        .and_then(|waiting| waiting.reason)
+                        .unwrap_or_default()
+                )
             };
             let unready = if entry.ready { "" } else { "!" };
-            text.push_str(&format!(" {}:{shown}{unready}{}", entry.name, entry.restart_count));
+            text.push_str(&format!(
+                " {}:{shown}{unready}{}",
+                entry.name, entry.restart_count
+            ));
         }
         assert_eq!(text, wanted);
         self
@@ -302,7 +367,11 @@ impl World {
 
     #[track_caller]
     fn told(self, wanted: &str) -> World {
-        assert!(self.events.iter().any(|event| event.contains(wanted)), "{wanted:?} not in {:#?}", self.events);
+        assert!(
+            self.events.iter().any(|event| event.contains(wanted)),
+            "{wanted:?} not in {:#?}",
+            self.events
+        );
         self
     }
 }
@@ -313,7 +382,11 @@ fn one() -> Value {
 
 #[test]
 fn a_pod_starts_with_nothing_waiting_for_anything_else() {
-    World::new(one()).did(&["mount", "image c", "sandbox 0", "start c/0"]).shows("Running c:running0").run(3600).did(&[]);
+    World::new(one())
+        .did(&["mount", "image c", "sandbox 0", "start c/0"])
+        .shows("Running c:running0")
+        .run(3600)
+        .did(&[]);
 }
 
 #[test]
@@ -337,7 +410,14 @@ fn a_crashing_container_backs_off() {
     World::new(one())
         .lives("c", 1, 1)
         .run(2)
-        .did(&["mount", "image c", "sandbox 0", "start c/0", "image c", "start c/1"])
+        .did(&[
+            "mount",
+            "image c",
+            "sandbox 0",
+            "start c/0",
+            "image c",
+            "start c/1",
+        ])
         .shows("Running c:waiting(CrashLoopBackOff)!1")
         .told("BackOff Back-off restarting failed container c in pod p_ns(u)")
         .run(9)
@@ -354,11 +434,25 @@ fn restart_policy_never_and_on_failure() {
     World::new(spec("Never"))
         .lives("c", 5, 1)
         .run(60)
-        .did(&["mount", "image c", "sandbox 0", "start c/0", "stop-sandbox s0", "tear-down"])
+        .did(&[
+            "mount",
+            "image c",
+            "sandbox 0",
+            "start c/0",
+            "stop-sandbox s0",
+            "tear-down",
+        ])
         .shows("Failed c:ended(Error)!0");
-    World::new(spec("OnFailure")).lives("c", 5, 0).run(60).shows("Succeeded c:ended(Completed)!0");
-    let init = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "c"}]});
-    World::new(init).lives("i", 1, 3).run(60).shows("Failed i:ended(Error)!0 c:waiting(PodInitializing)!0");
+    World::new(spec("OnFailure"))
+        .lives("c", 5, 0)
+        .run(60)
+        .shows("Succeeded c:ended(Completed)!0");
+    let init =
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "c"}]});
+    World::new(init)
+        .lives("i", 1, 3)
+        .run(60)
+        .shows("Failed i:ended(Error)!0 c:waiting(PodInitializing)!0");
 }
 
 #[test]
@@ -366,7 +460,13 @@ fn deletion_stops_and_cleans_up_in_order() {
     let world = World::new(one())
         .did(&["mount", "image c", "sandbox 0", "start c/0"])
         .delete(7)
-        .did(&["drain", "stop c 7", "stop-sandbox s0", "tear-down", "delete-object"])
+        .did(&[
+            "drain",
+            "stop c 7",
+            "stop-sandbox s0",
+            "tear-down",
+            "delete-object",
+        ])
         .shows("Failed c:ended(Error)!0")
         .told("Killing Stopping container c")
         .send(Event::Gone)
@@ -381,8 +481,15 @@ fn forced_deletion_uses_the_pods_own_grace_and_sidecars_go_last() {
     let mut world = World::new(spec);
     world.log.clear();
     let world = world.send(Event::Gone);
-    let wanted =
-        ["stop c 3", "stop t 3", "stop s 3", "stop-sandbox s0", "tear-down", "remove-sandbox s0", "remove-data"];
+    let wanted = [
+        "stop c 3",
+        "stop t 3",
+        "stop s 3",
+        "stop-sandbox s0",
+        "tear-down",
+        "remove-sandbox s0",
+        "remove-data",
+    ];
     assert!(world.did(&wanted).over);
 }
 
@@ -403,8 +510,14 @@ fn a_dead_sandbox_is_replaced() {
 fn an_old_reading_is_ignored() {
     let mut world = World::new(one());
     world.log.clear();
-    let stale = Observed { reading: 1, ..Observed::default() };
-    world.send(Event::Observed(stale)).did(&[]).shows("Running c:running0");
+    let stale = Observed {
+        reading: 1,
+        ..Observed::default()
+    };
+    world
+        .send(Event::Observed(stale))
+        .did(&[])
+        .shows("Running c:running0");
 }
 
 #[test]
@@ -413,18 +526,38 @@ fn nothing_starts_on_a_failed_reading() {
     let actions = machine.step(at(0), Event::Woke);
     assert_eq!(actions, [Action::Observe]);
     let failed = Outcome::Failed(Failure::new("x", "y"));
-    let event = Event::Finished { action: Action::Observe, outcome: failed, after: After::Unread { reading: 1 } };
+    let event = Event::Finished {
+        action: Action::Observe,
+        outcome: failed,
+        after: After::Unread { reading: 1 },
+    };
     let actions = machine.step(at(0), event);
     assert_eq!(actions, [Action::WakeAt(at(0) + Duration::from_millis(500))]);
-    let read = |reading| Event::Observed(Observed { reading, ..Observed::default() });
-    assert!(machine.step(at(0), read(1)).iter().all(|action| !matches!(action, Action::StartSandbox { .. })));
-    assert!(machine.step(at(0), read(2)).contains(&Action::StartSandbox { attempt: 0 }));
+    let read = |reading| {
+        Event::Observed(Observed {
+            reading,
+            ..Observed::default()
+        })
+    };
+    assert!(
+        machine
+            .step(at(0), read(1))
+            .iter()
+            .all(|action| !matches!(action, Action::StartSandbox { .. }))
+    );
+    assert!(
+        machine
+            .step(at(0), read(2))
+            .contains(&Action::StartSandbox { attempt: 0 })
+    );
 }
 
 #[test]
 fn failed_pulls_turn_into_back_off_and_a_loaded_image_ends_the_wait() {
     let mut world = World::new(json!({"containers": []}));
-    world.failing.insert("image".into(), ("ErrImagePull".into(), "no such host".into()));
+    world
+        .failing
+        .insert("image".into(), ("ErrImagePull".into(), "no such host".into()));
     let world = world
         .change(|changed| *changed = pod(one()))
         .shows("Pending c:waiting(ErrImagePull)!0")
@@ -435,8 +568,12 @@ fn failed_pulls_turn_into_back_off_and_a_loaded_image_ends_the_wait() {
     let tries = world.log.iter().filter(|word| *word == "image c").count();
     assert_eq!(tries, 2);
     let mut world = World::new(json!({"containers": []}));
-    world.failing.insert("image".into(), ("ErrImageNeverPull".into(), "not present".into()));
-    let mut world = world.change(|changed| *changed = pod(one())).shows("Pending c:waiting(ErrImageNeverPull)!0");
+    world
+        .failing
+        .insert("image".into(), ("ErrImageNeverPull".into(), "not present".into()));
+    let mut world = world
+        .change(|changed| *changed = pod(one()))
+        .shows("Pending c:waiting(ErrImageNeverPull)!0");
     world.failing.clear();
     world.send(Event::ImagesChanged).shows("Running c:running0");
 }
@@ -444,10 +581,15 @@ fn failed_pulls_turn_into_back_off_and_a_loaded_image_ends_the_wait() {
 #[test]
 fn a_missing_config_map_holds_the_container_until_it_comes() {
     let mut world = World::new(json!({"containers": []}));
-    let wanted = ("CreateContainerConfigError".to_owned(), "configmap \"m\" not found".to_owned());
+    let wanted = (
+        "CreateContainerConfigError".to_owned(),
+        "configmap \"m\" not found".to_owned(),
+    );
     world.failing.insert("start".into(), wanted);
-    let mut world =
-        world.change(|changed| *changed = pod(one())).run(30).shows("Pending c:waiting(CreateContainerConfigError)!0");
+    let mut world = world
+        .change(|changed| *changed = pod(one()))
+        .run(30)
+        .shows("Pending c:waiting(CreateContainerConfigError)!0");
     world.failing.clear();
     world.send(Event::ResourcesChanged).shows("Running c:running0");
 }
@@ -458,9 +600,16 @@ fn probes_decide_readiness_and_restarts() {
     let spec = json!({"containers": [{"name": "c", "readinessProbe": probe(1), "livenessProbe": probe(2)}]});
     let mut world = World::new(spec).shows("Running c:running0");
     world.log.clear();
-    world.probes.insert(ProbeKind::Readiness, ProbeResult::Failure("no".into()));
-    let mut world = world.run(6).shows("Running c:running!0").told("Unhealthy Readiness probe failed: no");
-    world.probes.insert(ProbeKind::Liveness, ProbeResult::Failure("dead".into()));
+    world
+        .probes
+        .insert(ProbeKind::Readiness, ProbeResult::Failure("no".into()));
+    let mut world = world
+        .run(6)
+        .shows("Running c:running!0")
+        .told("Unhealthy Readiness probe failed: no");
+    world
+        .probes
+        .insert(ProbeKind::Liveness, ProbeResult::Failure("dead".into()));
     world
         .run(11)
         .told("Killing Container c failed liveness probe, will be restarted")
@@ -472,8 +621,13 @@ fn a_startup_probe_holds_back_the_others() {
     let probe = json!({"exec": {"command": ["x"]}, "periodSeconds": 1, "failureThreshold": 3});
     let spec = json!({"containers": [{"name": "c", "startupProbe": probe, "readinessProbe": probe}]});
     let mut world = World::new(json!({"containers": []}));
-    world.probes.insert(ProbeKind::Startup, ProbeResult::Failure("not yet".into()));
-    let mut world = world.change(|changed| *changed = pod(spec)).run(1).shows("Running c:running!0");
+    world
+        .probes
+        .insert(ProbeKind::Startup, ProbeResult::Failure("not yet".into()));
+    let mut world = world
+        .change(|changed| *changed = pod(spec))
+        .run(1)
+        .shows("Running c:running!0");
     world.probes.clear();
     world.run(2).shows("Running c:running0");
 }
@@ -482,9 +636,20 @@ fn a_startup_probe_holds_back_the_others() {
 fn a_failed_post_start_hook_kills_the_container() {
     let spec = json!({"containers": [
         {"name": "c", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}, {"name": "d"}]});
-    World::new(spec.clone()).did(&["mount", "image c", "sandbox 0", "start c/0", "hook c", "image d", "start d/0"]);
+    World::new(spec.clone()).did(&[
+        "mount",
+        "image c",
+        "sandbox 0",
+        "start c/0",
+        "hook c",
+        "image d",
+        "start d/0",
+    ]);
     let mut world = World::new(json!({"containers": []}));
-    world.failing.insert("hook".into(), ("FailedPostStartHook".into(), "PostStartHook failed".into()));
+    world.failing.insert(
+        "hook".into(),
+        ("FailedPostStartHook".into(), "PostStartHook failed".into()),
+    );
     world
         .change(|changed| *changed = pod(spec))
         .told("FailedPostStartHook PostStartHook failed")
@@ -498,7 +663,11 @@ fn a_restarted_agent_adopts_what_runs() {
     after.sandboxes = before.sandboxes.clone();
     after.machine = PodMachine::new(Arc::new(pod(one())), before.machine.memory().clone());
     after.log.clear();
-    after.send(Event::Woke).run(600).did(&["mount"]).shows("Running c:running0");
+    after
+        .send(Event::Woke)
+        .run(600)
+        .did(&["mount"])
+        .shows("Running c:running0");
 }
 
 #[test]
@@ -506,7 +675,9 @@ fn a_changed_image_restarts_the_container() {
     let mut world = World::new(one());
     world.log.clear();
     let hash = super::containers::HASH_ANNOTATION.to_owned();
-    world.sandboxes[0].containers[0].annotations.insert(hash, "old".into());
+    world.sandboxes[0].containers[0]
+        .annotations
+        .insert(hash, "old".into());
     let observed = world.observed();
     world
         .send(Event::Observed(observed))
@@ -516,10 +687,17 @@ fn a_changed_image_restarts_the_container() {
 
 #[test]
 fn rejected_and_overdue_pods_fail() {
-    let verdict = Verdict { reason: "OutOfcpu".into(), message: "no".into() };
+    let verdict = Verdict {
+        reason: "OutOfcpu".into(),
+        message: "no".into(),
+    };
     let mut world = World::new(json!({"containers": []}));
     world.log.clear();
-    world.send(Event::Rejected(verdict)).change(|changed| *changed = pod(one())).did(&["tear-down"]).shows("Failed");
+    world
+        .send(Event::Rejected(verdict))
+        .change(|changed| *changed = pod(one()))
+        .did(&["tear-down"])
+        .shows("Failed");
     let spec = json!({"activeDeadlineSeconds": 60, "containers": [{"name": "c"}]});
     World::new(spec)
         .change(|pod| {

@@ -13,7 +13,11 @@ pub fn should_restart(pod: &Pod, container: &Container, kind: Kind, exit_code: i
     let by_rule = container.restart_policy_rules.iter().flatten().find_map(|rule| {
         let codes = rule.exit_codes.as_ref()?;
         let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
-        let matches = if codes.operator == "NotIn" { !listed } else { listed };
+        let matches = if codes.operator == "NotIn" {
+            !listed
+        } else {
+            listed
+        };
         matches.then(|| rule.action == "Restart")
     });
     if let Some(restart) = by_rule {
@@ -47,7 +51,11 @@ mod tests {
             container[key] = value.clone();
         }
         let container: Container = serde_json::from_value(container).expect("a container");
-        assert_eq!(should_restart(&pod, &container, kind, exit_code), wanted, "{pod_policy} {kind:?} {exit_code}");
+        assert_eq!(
+            should_restart(&pod, &container, kind, exit_code),
+            wanted,
+            "{pod_policy} {kind:?} {exit_code}"
+        );
     }
 
     #[test]
@@ -62,7 +70,13 @@ mod tests {
     fn init_containers_end_when_they_succeed_and_sidecars_never_end() {
         check("Always", Kind::Init, json!({}), 0, false);
         check("Always", Kind::Init, json!({}), 1, true);
-        check("Never", Kind::Sidecar, json!({"restartPolicy": "Always"}), 0, true);
+        check(
+            "Never",
+            Kind::Sidecar,
+            json!({"restartPolicy": "Always"}),
+            0,
+            true,
+        );
     }
 
     #[test]

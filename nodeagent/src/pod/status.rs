@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -69,24 +69,36 @@ impl PodMachine {
 pub fn pod_status(view: &View<'_>, node: &NodeFacts, now: Timestamp) -> PodStatus {
     let pod = view.pod;
     let previous = pod.status.clone().unwrap_or_default();
-    let rejected = view.verdict.is_some() && view.observed.sandboxes.is_empty() && previous.start_time.is_none();
+    let rejected =
+        view.verdict.is_some() && view.observed.sandboxes.is_empty() && previous.start_time.is_none();
     let mut status = PodStatus {
         observed_generation: pod.metadata.generation,
-        qos_class: previous.qos_class.clone().or_else(|| {
-            Some(corten_api::pod::qos_class(spec(pod)).as_str().to_owned())
-        }),
+        qos_class: previous
+            .qos_class
+            .clone()
+            .or_else(|| Some(corten_api::pod::qos_class(spec(pod)).as_str().to_owned())),
         start_time: previous.start_time.clone().or(Some(Time(whole_second(now)))),
         ..PodStatus::default()
     };
     let host_network = spec(pod).host_network == Some(true);
     status.host_ip = node.host_ips.first().map(ToString::to_string);
-    status.host_ips = Some(node.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
+    status.host_ips = Some(
+        node.host_ips
+            .iter()
+            .map(|ip| HostIP { ip: ip.to_string() })
+            .collect(),
+    );
     let sandbox = view.observed.ready();
     let ips: Vec<String> = match sandbox {
         _ if host_network => node.host_ips.iter().map(ToString::to_string).collect(),
         Some(sandbox) => sandbox.ips.iter().map(ToString::to_string).collect(),
         // The address is kept once the sandbox is gone, as long as the Pod is not given another.
-        None => previous.pod_ips.iter().flatten().map(|entry| entry.ip.clone()).collect(),
+        None => previous
+            .pod_ips
+            .iter()
+            .flatten()
+            .map(|entry| entry.ip.clone())
+            .collect(),
     };
     if !ips.is_empty() && !rejected {
         status.pod_ip = ips.first().cloned();
@@ -116,7 +128,9 @@ pub fn pod_status(view: &View<'_>, node: &NodeFacts, now: Timestamp) -> PodStatu
         }
     }
     let has_address = host_network || sandbox.is_some_and(|sandbox| !sandbox.ips.is_empty());
-    let readiness = Readiness { sandbox_ready: sandbox.is_some() && has_address };
+    let readiness = Readiness {
+        sandbox_ready: sandbox.is_some() && has_address,
+    };
     status.conditions = Some(conditions::conditions(pod, &status, &readiness, now));
     status
 }
@@ -135,7 +149,10 @@ fn phase<'a>(view: &View<'_>, status: &PodStatus, previous: Option<&'a str>) -> 
     };
     let ended = |entry: &ContainerStatus| -> Option<i32> {
         let now = entry.state.as_ref().and_then(|state| state.terminated.as_ref());
-        let last = entry.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let last = entry
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
         let waits = entry.state.as_ref().is_some_and(|state| state.waiting.is_some());
         now.or(last.filter(|_| waits)).map(|end| end.exit_code)
     };
@@ -145,10 +162,13 @@ fn phase<'a>(view: &View<'_>, status: &PodStatus, previous: Option<&'a str>) -> 
             .is_some_and(|entry| is_up(&entry) || ended(&entry).is_some())
     });
     for (container, kind) in containers::init(pod) {
-        let Some(entry) = by_name(&container.name, &status.init_container_statuses) else { continue };
+        let Some(entry) = by_name(&container.name, &status.init_container_statuses) else {
+            continue;
+        };
         let code = ended(&entry);
         let failed = kind == Kind::Init
-            && code.is_some_and(|code| code != 0 && (view.over || !should_restart(pod, container, kind, code)));
+            && code
+                .is_some_and(|code| code != 0 && (view.over || !should_restart(pod, container, kind, code)));
         if failed && !mains_begun {
             return "Failed";
         }
@@ -175,7 +195,11 @@ fn phase<'a>(view: &View<'_>, status: &PodStatus, previous: Option<&'a str>) -> 
         }
     }
     if view.over && up == 0 && stopped > 0 {
-        return if waiting == 0 && stopped == succeeded { "Succeeded" } else { "Failed" };
+        return if waiting == 0 && stopped == succeeded {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
     }
     if waiting > 0 {
         return "Pending";
@@ -191,15 +215,23 @@ fn container_status(view: &View<'_>, container: &Container, kind: Kind, node: &N
         name: name.clone(),
         image: container.image.clone().unwrap_or_default(),
         started: Some(false),
-        resources: container.resources.clone().filter(|resources| {
-            resources.requests.is_some() || resources.limits.is_some()
-        }),
-        allocated_resources: container.resources.as_ref().and_then(|resources| resources.requests.clone()),
+        resources: container
+            .resources
+            .clone()
+            .filter(|resources| resources.requests.is_some() || resources.limits.is_some()),
+        allocated_resources: container
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.clone()),
         volume_mounts: mounts(container),
         ..ContainerStatus::default()
     };
     let waiting = view.waiting.get(name).filter(|_| !view.over);
-    let Some(newest) = attempts.iter().copied().find(|found| found.state != ContainerState::Created) else {
+    let Some(newest) = attempts
+        .iter()
+        .copied()
+        .find(|found| found.state != ContainerState::Created)
+    else {
         lost_or_new(view, &mut status, previous, waiting);
         return status;
     };
@@ -219,12 +251,20 @@ fn container_status(view: &View<'_>, container: &Container, kind: Kind, node: &N
             let (started, ready) = view.running.get(&newest.id).copied().unwrap_or_default();
             status.started = Some(started);
             status.ready = ready && kind != Kind::Init;
-            let running = ContainerStateRunning { started_at: Some(Time(*started_at)) };
-            status.state = Some(ApiState { running: Some(running), ..ApiState::default() });
+            let running = ContainerStateRunning {
+                started_at: Some(Time(*started_at)),
+            };
+            status.state = Some(ApiState {
+                running: Some(running),
+                ..ApiState::default()
+            });
         }
         _ => {
             let end = terminated(view, newest, id(newest));
-            let succeeded = end.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|end| end.exit_code == 0);
+            let succeeded = end
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref())
+                .is_some_and(|end| end.exit_code == 0);
             status.ready = kind == Kind::Init && succeeded;
             match waiting {
                 Some(waiting) => {
@@ -253,14 +293,20 @@ fn lost_or_new(
                 terminated: Some(ContainerStateTerminated {
                     exit_code: LOST_EXIT_CODE,
                     reason: Some(events::CONTAINER_STATUS_UNKNOWN.to_owned()),
-                    message: Some(format!("The container could not be located when the pod was {gone}")),
+                    message: Some(format!(
+                        "The container could not be located when the pod was {gone}"
+                    )),
                     container_id: known.container_id.clone(),
                     ..ContainerStateTerminated::default()
                 }),
                 ..ApiState::default()
             };
         }
-        *status = ContainerStatus { ready: false, started: Some(false), ..known.clone() };
+        *status = ContainerStatus {
+            ready: false,
+            started: Some(false),
+            ..known.clone()
+        };
         match waiting {
             Some(waiting) => {
                 status.last_state = Some(end);
@@ -271,7 +317,11 @@ fn lost_or_new(
         return;
     }
     let initializing = containers::init(view.pod).next().is_some();
-    let default = if initializing { events::POD_INITIALIZING } else { events::CONTAINER_CREATING };
+    let default = if initializing {
+        events::POD_INITIALIZING
+    } else {
+        events::CONTAINER_CREATING
+    };
     status.state = Some(match waiting {
         Some(waiting) => waiting_state(&waiting.reason, &waiting.message),
         None => waiting_state(default, ""),
@@ -282,7 +332,11 @@ fn lost_or_new(
 fn previous_end(previous: Option<&ContainerStatus>, newest_id: &str) -> Option<ApiState> {
     let previous = previous?;
     let state = previous.state.clone().filter(|state| state.terminated.is_some());
-    if previous.container_id.as_deref() == Some(newest_id) { previous.last_state.clone() } else { state }
+    if previous.container_id.as_deref() == Some(newest_id) {
+        previous.last_state.clone()
+    } else {
+        state
+    }
 }
 
 fn waiting_state(reason: &str, message: &str) -> ApiState {
@@ -290,7 +344,10 @@ fn waiting_state(reason: &str, message: &str) -> ApiState {
         reason: Some(reason.to_owned()),
         message: (!message.is_empty()).then(|| message.to_owned()),
     };
-    ApiState { waiting: Some(waiting), ..ApiState::default() }
+    ApiState {
+        waiting: Some(waiting),
+        ..ApiState::default()
+    }
 }
 
 fn terminated(view: &View<'_>, found: &runtime::Container, id: String) -> Option<ApiState> {
@@ -322,7 +379,10 @@ fn terminated(view: &View<'_>, found: &runtime::Container, id: String) -> Option
         finished_at: Some(Time(exit.finished_at)),
         signal: None,
     };
-    Some(ApiState { terminated: Some(end), ..ApiState::default() })
+    Some(ApiState {
+        terminated: Some(end),
+        ..ApiState::default()
+    })
 }
 
 fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {

@@ -82,9 +82,17 @@ impl ProbeState {
             ProbeResult::Failure(_) => false,
             ProbeResult::Error(_) => return false,
         };
-        self.streak = if self.last == Some(good) { self.streak.saturating_add(1) } else { 1 };
+        self.streak = if self.last == Some(good) {
+            self.streak.saturating_add(1)
+        } else {
+            1
+        };
         self.last = Some(good);
-        let threshold = if good { probe.success_threshold } else { probe.failure_threshold };
+        let threshold = if good {
+            probe.success_threshold
+        } else {
+            probe.failure_threshold
+        };
         if self.streak < threshold.unwrap_or(if good { 1 } else { 3 }) {
             return false;
         }

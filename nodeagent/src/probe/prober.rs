@@ -53,7 +53,10 @@ pub async fn probe(runtime: &Arc<dyn Runtime>, target: &Target<'_>, probe: &Prob
     if probe.grpc.is_some() {
         return ProbeResult::Error("grpc probes are not supported by this node".to_owned());
     }
-    ProbeResult::Error(format!("missing probe handler for container {}", target.container.name))
+    ProbeResult::Error(format!(
+        "missing probe handler for container {}",
+        target.container.name
+    ))
 }
 
 async fn exec(
@@ -91,24 +94,42 @@ pub enum HttpError {
 ///
 /// # Errors
 /// See [`HttpError`]; texts are those of Go's client.
-pub async fn http_get(target: &Target<'_>, action: &HTTPGetAction, timeout: Duration) -> Result<u16, HttpError> {
+pub async fn http_get(
+    target: &Target<'_>,
+    action: &HTTPGetAction,
+    timeout: Duration,
+) -> Result<u16, HttpError> {
     let address = address(target, &action.port).map_err(HttpError::Impossible)?;
-    let tls = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    let tls = action
+        .scheme
+        .as_deref()
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
     let scheme = if tls { "https" } else { "http" };
-    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let path = action
+        .path
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/");
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
     let url = format!("{scheme}://{address}{path}");
     let failed = |text: String| HttpError::Failed(format!("Get \"{url}\": {text}"));
-    let too_late = || {
-        failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned())
-    };
-    let request = request(action, address, &path).map_err(|error| HttpError::Impossible(error.to_string()))?;
+    let too_late =
+        || failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned());
+    let request =
+        request(action, address, &path).map_err(|error| HttpError::Impossible(error.to_string()))?;
     let exchange = async {
         let stream = dial(address, timeout).await.map_err(failed)?;
         if tls {
             let connector = tokio_rustls::TlsConnector::from(crate::probe::prober::tls::any_certificate());
             let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
-            let stream = connector.connect(name, stream).await.map_err(|error| failed(error.to_string()))?;
+            let stream = connector
+                .connect(name, stream)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
             send(TokioIo::new(stream), request).await.map_err(failed)
         } else {
             send(TokioIo::new(stream), request).await.map_err(failed)
@@ -120,7 +141,11 @@ pub async fn http_get(target: &Target<'_>, action: &HTTPGetAction, timeout: Dura
     }
 }
 
-fn request(action: &HTTPGetAction, address: SocketAddr, path: &str) -> Result<http::Request<Empty<Bytes>>, http::Error> {
+fn request(
+    action: &HTTPGetAction,
+    address: SocketAddr,
+    path: &str,
+) -> Result<http::Request<Empty<Bytes>>, http::Error> {
     let mut headers: BTreeMap<String, String> = action
         .http_headers
         .iter()
@@ -131,9 +156,15 @@ fn request(action: &HTTPGetAction, address: SocketAddr, path: &str) -> Result<ht
         .remove("host")
         .or_else(|| action.host.clone().filter(|host| !host.is_empty()))
         .unwrap_or_else(|| address.to_string());
-    headers.entry("user-agent".to_owned()).or_insert_with(|| USER_AGENT.to_owned());
-    headers.entry("accept".to_owned()).or_insert_with(|| "*/*".to_owned());
-    let mut builder = http::Request::get(path).header("host", host).header("connection", "close");
+    headers
+        .entry("user-agent".to_owned())
+        .or_insert_with(|| USER_AGENT.to_owned());
+    headers
+        .entry("accept".to_owned())
+        .or_insert_with(|| "*/*".to_owned());
+    let mut builder = http::Request::get(path)
+        .header("host", host)
+        .header("connection", "close");
     for (name, value) in headers {
         builder = builder.header(name, value);
     }
@@ -144,8 +175,9 @@ async fn send<I>(io: I, request: http::Request<Empty<Bytes>>) -> Result<u16, Str
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(io).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+        .await
+        .map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await;
     let result = match answer {
@@ -174,11 +206,15 @@ fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 fn address(target: &Target<'_>, port: &IntOrString) -> Result<SocketAddr, String> {
-    let ip = target.pod_ip.ok_or_else(|| "the Pod has no address yet".to_owned())?;
+    let ip = target
+        .pod_ip
+        .ok_or_else(|| "the Pod has no address yet".to_owned())?;
     Ok(SocketAddr::new(ip, port_number(target.container, port)?))
 }
 
@@ -189,13 +225,21 @@ fn port_number(container: &Container, port: &IntOrString) -> Result<u16, String>
         IntOrString::String(text) => match text.parse() {
             Ok(number) => number,
             Err(_) => {
-                let named =
-                    container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(text.as_str()));
-                named.map(|port| port.container_port).ok_or_else(|| format!("couldn't find port: {text}"))?
+                let named = container
+                    .ports
+                    .iter()
+                    .flatten()
+                    .find(|port| port.name.as_deref() == Some(text.as_str()));
+                named
+                    .map(|port| port.container_port)
+                    .ok_or_else(|| format!("couldn't find port: {text}"))?
             }
         },
     };
-    u16::try_from(number).ok().filter(|number| *number > 0).ok_or_else(|| format!("invalid port number: {number}"))
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("invalid port number: {number}"))
 }
 
 /// TLS that accepts every certificate: a probe asks whether the server answers, not who it is.
@@ -307,7 +351,11 @@ mod tests {
         let container: Container =
             serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 1}]}))
                 .expect("a container");
-        let target = Target { container: &container, container_id: "id", pod_ip: Some([127, 0, 0, 1].into()) };
+        let target = Target {
+            container: &container,
+            container_id: "id",
+            pod_ip: Some([127, 0, 0, 1].into()),
+        };
         let spec: Probe = serde_json::from_value(spec).expect("a probe");
         probe(&runtime, &target, &spec).await
     }
@@ -317,10 +365,22 @@ mod tests {
         let good = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
         let bad = server("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await;
         check(run(json!({"httpGet": {"port": good}})).await, Ok(()));
-        check(run(json!({"httpGet": {"port": bad}})).await, Err("HTTP probe failed with statuscode: 500"));
+        check(
+            run(json!({"httpGet": {"port": bad}})).await,
+            Err("HTTP probe failed with statuscode: 500"),
+        );
         check(run(json!({"tcpSocket": {"port": good}})).await, Ok(()));
-        check(run(json!({"tcpSocket": {"port": "web"}})).await, Err("dial tcp 127.0.0.1:1: connect: connection refused"));
-        check(run(json!({"httpGet": {"port": "none"}})).await, Err("couldn't find port: none"));
-        check(run(json!({"grpc": {"port": 1}})).await, Err("grpc probes are not supported"));
+        check(
+            run(json!({"tcpSocket": {"port": "web"}})).await,
+            Err("dial tcp 127.0.0.1:1: connect: connection refused"),
+        );
+        check(
+            run(json!({"httpGet": {"port": "none"}})).await,
+            Err("couldn't find port: none"),
+        );
+        check(
+            run(json!({"grpc": {"port": 1}})).await,
+            Err("grpc probes are not supported"),
+        );
     }
 }

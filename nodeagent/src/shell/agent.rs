@@ -8,8 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use corten_client::{ApiClient, Change, EventRecorder, Informers, Selection};
 use corten_client::object::ObjectKey;
+use corten_client::{ApiClient, Change, EventRecorder, Informers, Selection};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use parking_lot::Mutex;
@@ -149,9 +149,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
             let containerd = Containerd::start(layout, shutdown.clone()).await?;
             (containerd.runtime(), Some(containerd))
         }
-        ContainerdMode::Endpoint(socket) => {
-            (Arc::new(CriRuntime::connect(socket, crate::runtime::import::PAUSE_IMAGE)?), None)
-        }
+        ContainerdMode::Endpoint(socket) => (
+            Arc::new(CriRuntime::connect(socket, crate::runtime::import::PAUSE_IMAGE)?),
+            None,
+        ),
     };
     let endpoint = corten_client::connect::endpoint(&config.kubeconfig).await?;
     let node_name = config.node_name.clone();
@@ -173,7 +174,10 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> Result<Running, AgentError> {
     let made = |path: &Path| -> Result<(), AgentError> {
-        let failed = |source| AgentError::Directory { path: path.display().to_string(), source };
+        let failed = |source| AgentError::Directory {
+            path: path.display().to_string(),
+            source,
+        };
         fs::create_dir_all(path).map_err(failed)
     };
     let pods = config.data_dir.join("pods");
@@ -181,9 +185,11 @@ pub async fn start(
     let machine = node::machine::Machine::read(&config.data_dir).map_err(AgentError::Machine)?;
     let resources = node::machine::resources(&machine, &config.capacity, &config.reserved);
     let state_directory = config.data_dir.join("state");
-    let (state, memories) = State::open(&state_directory, &machine.boot_id).map_err(|source| {
-        AgentError::Directory { path: state_directory.display().to_string(), source }
-    })?;
+    let (state, memories) =
+        State::open(&state_directory, &machine.boot_id).map_err(|source| AgentError::Directory {
+            path: state_directory.display().to_string(),
+            source,
+        })?;
     let version = runtime.version().await?;
     let client = config.client.clone();
     let informers = Informers::new(client.clone(), shutdown.clone());
@@ -214,10 +220,16 @@ pub async fn start(
             dns: config.dns.clone(),
             resolv_conf: fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         },
-        facts: NodeFacts { host_ips: config.node_ips.clone(), runtime_name: version.runtime_name.clone() },
+        facts: NodeFacts {
+            host_ips: config.node_ips.clone(),
+            runtime_name: version.runtime_name.clone(),
+        },
         node_ips: config.node_ips.clone(),
         allocatable: resources.allocatable.clone(),
-        node_memory: resources.capacity.get("memory").map_or(0, |memory| memory.value()),
+        node_memory: resources
+            .capacity
+            .get("memory")
+            .map_or(0, |memory| memory.value()),
         hosts: fs::read_to_string("/etc/hosts").unwrap_or_default(),
         pods,
         starts: Semaphore::new(PARALLEL_STARTS),
@@ -246,7 +258,11 @@ pub async fn start(
             () = shutdown.cancelled() => {}
         }
     });
-    Ok(Running { handlers: Arc::new(Handlers::new(directory)), runtime, task })
+    Ok(Running {
+        handlers: Arc::new(Handlers::new(directory)),
+        runtime,
+        task,
+    })
 }
 
 impl Agent {
@@ -289,16 +305,31 @@ impl Agent {
     async fn resync(&mut self, bound: &corten_client::Cache<Pod>) {
         let mut pods = bound.list();
         let is_known = |pod: &Pod, memories: &BTreeMap<String, Memory>| {
-            pod.metadata.uid.as_ref().and_then(|uid| memories.get(uid)).is_some_and(|memory| memory.admitted)
+            pod.metadata
+                .uid
+                .as_ref()
+                .and_then(|uid| memories.get(uid))
+                .is_some_and(|memory| memory.admitted)
         };
-        pods.sort_by_key(|pod| (!is_known(pod, &self.memories), pod.metadata.creation_timestamp.clone()));
+        pods.sort_by_key(|pod| {
+            (
+                !is_known(pod, &self.memories),
+                pod.metadata.creation_timestamp.clone(),
+            )
+        });
         let present: std::collections::BTreeSet<String> =
             pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
-        let missing: Vec<String> = self.entries.keys().filter(|uid| !present.contains(*uid)).cloned().collect();
+        let missing: Vec<String> = self
+            .entries
+            .keys()
+            .filter(|uid| !present.contains(*uid))
+            .cloned()
+            .collect();
         for uid in missing {
             self.gone(&uid).await;
         }
-        self.parked.retain(|_, pod| pod.metadata.uid.as_ref().is_some_and(|uid| present.contains(uid)));
+        self.parked
+            .retain(|_, pod| pod.metadata.uid.as_ref().is_some_and(|uid| present.contains(uid)));
         for pod in pods {
             self.desired(pod).await;
         }
@@ -330,13 +361,27 @@ impl Agent {
         }
         let admitted = verdict.is_ok() && machine.verdict().is_none();
         let (inbox, receive) = mpsc::channel(INBOX);
-        let (snapshot, seen) =
-            watch::channel(Snapshot { pod: pod.clone(), status: pod.status.clone().unwrap_or_default(), ..Snapshot::default() });
+        let (snapshot, seen) = watch::channel(Snapshot {
+            pod: pod.clone(),
+            status: pod.status.clone().unwrap_or_default(),
+            ..Snapshot::default()
+        });
         self.directory.lock().insert(uid.clone(), seen);
         self.names.insert(key.clone(), uid.clone());
-        self.entries.insert(uid.clone(), Entry { key, pod: pod.clone(), inbox, admitted });
+        self.entries.insert(
+            uid.clone(),
+            Entry {
+                key,
+                pod: pod.clone(),
+                inbox,
+                admitted,
+            },
+        );
         if let Err(verdict) = verdict {
-            self.shared.record(&pod, &PodEvent::warning(verdict.reason.clone(), verdict.message.clone()));
+            self.shared.record(
+                &pod,
+                &PodEvent::warning(verdict.reason.clone(), verdict.message.clone()),
+            );
             self.tell(&uid, Message::Event(Event::Rejected(verdict))).await;
         }
         let (shared, commands) = (self.shared.clone(), self.commands.clone());
@@ -348,19 +393,26 @@ impl Agent {
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), crate::pod::action::Verdict> {
-        let others: Vec<&Pod> =
-            self.entries.values().filter(|entry| entry.admitted).map(|entry| &*entry.pod).collect();
+        let others: Vec<&Pod> = self
+            .entries
+            .values()
+            .filter(|entry| entry.admitted)
+            .map(|entry| &*entry.pod)
+            .collect();
         admit(pod, &others, &self.shared.allocatable, &self.node)
     }
 
     async fn gone(&mut self, uid: &str) {
-        self.parked.retain(|_, pod| pod.metadata.uid.as_deref() != Some(uid));
+        self.parked
+            .retain(|_, pod| pod.metadata.uid.as_deref() != Some(uid));
         self.tell(uid, Message::Event(Event::Gone)).await;
     }
 
     async fn forgotten(&mut self, uid: &str) {
         self.directory.lock().remove(uid);
-        let Some(entry) = self.entries.remove(uid) else { return };
+        let Some(entry) = self.entries.remove(uid) else {
+            return;
+        };
         self.names.remove(&entry.key);
         if let Some(next) = self.parked.remove(&entry.key) {
             self.begin(next, entry.key).await;
@@ -377,9 +429,14 @@ impl Agent {
     async fn runtime_event(&mut self, event: RuntimeEvent) {
         let id = match event {
             RuntimeEvent::Reconnected => return self.tell_all(|| Message::Event(Event::RuntimeBack)).await,
-            RuntimeEvent::ImageChanged { .. } => return self.tell_all(|| Message::Event(Event::ImagesChanged)).await,
-            RuntimeEvent::Disconnected | RuntimeEvent::SandboxReady { .. } | RuntimeEvent::ContainerStarted { .. } => return,
-            RuntimeEvent::ContainerExited { container_id, .. } | RuntimeEvent::ContainerOom { container_id, .. } => container_id,
+            RuntimeEvent::ImageChanged { .. } => {
+                return self.tell_all(|| Message::Event(Event::ImagesChanged)).await;
+            }
+            RuntimeEvent::Disconnected
+            | RuntimeEvent::SandboxReady { .. }
+            | RuntimeEvent::ContainerStarted { .. } => return,
+            RuntimeEvent::ContainerExited { container_id, .. }
+            | RuntimeEvent::ContainerOom { container_id, .. } => container_id,
             RuntimeEvent::SandboxExited { sandbox_id } => sandbox_id,
             RuntimeEvent::Removed { id } => id,
         };

@@ -22,13 +22,18 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub async fn wait(context: &Context) {
     let namespace = context.pod.metadata.namespace.as_deref().unwrap_or_default();
     let services = context.shared.services.list_namespace(namespace);
-    if spec(&context.pod).host_network == Some(true) || !services.iter().any(|service| selects(service, &context.pod)) {
+    if spec(&context.pod).host_network == Some(true)
+        || !services.iter().any(|service| selects(service, &context.pod))
+    {
         return;
     }
     let drained = tokio::time::timeout(LIMIT, left_all_slices(context, namespace)).await;
     match drained {
         Ok(()) => tokio::time::sleep(SETTLE).await,
-        Err(_) => tracing::debug!(uid = context.uid(), "endpoints still name the Pod; it is stopped all the same"),
+        Err(_) => tracing::debug!(
+            uid = context.uid(),
+            "endpoints still name the Pod; it is stopped all the same"
+        ),
     }
 }
 
@@ -41,7 +46,15 @@ async fn left_all_slices(context: &Context, namespace: &str) {
     let api = context.shared.api.clone();
     let selection = Selection::namespace(namespace);
     tokio::spawn(async move {
-        reflect(api, EndpointSlice::target(), selection, Form::Full, &mut feed, stop).await;
+        reflect(
+            api,
+            EndpointSlice::target(),
+            selection,
+            Form::Full,
+            &mut feed,
+            stop,
+        )
+        .await;
     });
     slices.wait_synced().await;
     while slices.list().iter().any(|slice| serves(slice, context.uid())) {
@@ -56,15 +69,23 @@ fn selects(service: &Service, pod: &Pod) -> bool {
     let labels = pod.metadata.labels.as_ref();
     selector.is_some_and(|selector| {
         !selector.is_empty()
-            && selector.iter().all(|(name, value)| labels.and_then(|labels| labels.get(name)) == Some(value))
+            && selector
+                .iter()
+                .all(|(name, value)| labels.and_then(|labels| labels.get(name)) == Some(value))
     })
 }
 
 /// A condition that is not given counts as ready. Source: EndpointConditions.
 fn serves(slice: &EndpointSlice, uid: &str) -> bool {
-    slice.endpoints.iter().any(|endpoint| {
-        let target = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
-        let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
+    slice.endpoints.iter().flatten().any(|endpoint| {
+        let target = endpoint
+            .target_ref
+            .as_ref()
+            .and_then(|target| target.uid.as_deref());
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready);
         target == Some(uid) && ready != Some(false)
     })
 }
@@ -77,18 +98,20 @@ mod tests {
     #[track_caller]
     fn check(endpoint: Value, wanted: bool) {
         let slice: EndpointSlice =
-            serde_json::from_value(json!({"metadata": {}, "addressType": "IPv4", "endpoints": [endpoint]})).expect("a slice");
+            serde_json::from_value(json!({"metadata": {}, "addressType": "IPv4", "endpoints": [endpoint]}))
+                .expect("a slice");
         assert_eq!(serves(&slice, "u"), wanted);
     }
 
     #[test]
     fn only_ready_endpoints_of_this_pod_count() {
-        let of = |uid: &str, conditions: Value| {
-            json!({"addresses": ["10.0.0.1"], "targetRef": {"uid": uid}, "conditions": conditions})
-        };
+        let of = |uid: &str, conditions: Value| json!({"addresses": ["10.0.0.1"], "targetRef": {"uid": uid}, "conditions": conditions});
         check(of("u", json!({})), true);
         check(of("u", json!({"ready": true})), true);
-        check(of("u", json!({"ready": false, "serving": true, "terminating": true})), false);
+        check(
+            of("u", json!({"ready": false, "serving": true, "terminating": true})),
+            false,
+        );
         check(of("other", json!({"ready": true})), false);
     }
 }

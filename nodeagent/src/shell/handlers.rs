@@ -26,13 +26,19 @@ impl Handlers {
     fn pod(&self, wanted: &ContainerRef) -> Result<watch::Receiver<Snapshot>, HandlerError> {
         let found = self.pods.lock().get(&wanted.uid).cloned();
         found.ok_or_else(|| {
-            HandlerError::NotFound(format!("pod {:?} not found on this node", format!("{}/{}", wanted.namespace, wanted.pod)))
+            HandlerError::NotFound(format!(
+                "pod {:?} not found on this node",
+                format!("{}/{}", wanted.namespace, wanted.pod)
+            ))
         })
     }
 }
 
 fn unknown_container(wanted: &ContainerRef) -> HandlerError {
-    HandlerError::BadRequest(format!("container {} is not valid for pod {}", wanted.container, wanted.pod))
+    HandlerError::BadRequest(format!(
+        "container {} is not valid for pod {}",
+        wanted.container, wanted.pod
+    ))
 }
 
 #[async_trait]
@@ -43,10 +49,13 @@ impl NodeHandlers for Handlers {
         if find(&snapshot.pod, &wanted.container).is_none() {
             return Err(unknown_container(wanted));
         }
-        let newest = snapshot.observed.newest(&wanted.container).filter(|newest| is_running(newest));
-        newest.map(|newest| newest.id.clone()).ok_or_else(|| {
-            HandlerError::NotFound(format!("container not found ({:?})", wanted.container))
-        })
+        let newest = snapshot
+            .observed
+            .newest(&wanted.container)
+            .filter(|newest| is_running(newest));
+        newest
+            .map(|newest| newest.id.clone())
+            .ok_or_else(|| HandlerError::NotFound(format!("container not found ({:?})", wanted.container)))
     }
 
     async fn sandbox_id(&self, wanted: &ContainerRef) -> Result<String, HandlerError> {
@@ -68,9 +77,8 @@ impl NodeHandlers for Handlers {
         let (over, ended) = watch::channel(false);
         if options.follow {
             tokio::spawn(async move {
-                let is_over = |snapshot: &Snapshot| {
-                    !snapshot.observed.running().any(|container| container.id == id)
-                };
+                let is_over =
+                    |snapshot: &Snapshot| !snapshot.observed.running().any(|container| container.id == id);
                 tokio::select! {
                     // An error means the Pod is gone, which is an end as well.
                     _ = pod.wait_for(is_over) => {}
@@ -95,7 +103,12 @@ fn log_of(
         return Err(unknown_container(wanted));
     }
     let began = |found: &&crate::runtime::Container| found.state != crate::runtime::ContainerState::Created;
-    let attempts: Vec<_> = snapshot.observed.attempts(name).into_iter().filter(began).collect();
+    let attempts: Vec<_> = snapshot
+        .observed
+        .attempts(name)
+        .into_iter()
+        .filter(began)
+        .collect();
     if let Some(found) = attempts.get(usize::from(previous)) {
         return Ok((found.id.clone(), found.log_path.clone()));
     }
@@ -104,10 +117,20 @@ fn log_of(
             "previous terminated container {name:?} in pod {pod:?} not found"
         )));
     }
-    let statuses = snapshot.status.container_statuses.iter().chain(&snapshot.status.init_container_statuses).flatten();
-    let state: Option<ContainerState> =
-        statuses.into_iter().find(|entry| entry.name == *name).and_then(|entry| entry.state.clone());
-    let reason = state.and_then(|state| state.waiting).and_then(|waiting| waiting.reason).unwrap_or_default();
+    let statuses = snapshot
+        .status
+        .container_statuses
+        .iter()
+        .chain(&snapshot.status.init_container_statuses)
+        .flatten();
+    let state: Option<ContainerState> = statuses
+        .into_iter()
+        .find(|entry| entry.name == *name)
+        .and_then(|entry| entry.state.clone());
+    let reason = state
+        .and_then(|state| state.waiting)
+        .and_then(|waiting| waiting.reason)
+        .unwrap_or_default();
     let text = match reason.as_str() {
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
             format!("container {name:?} in pod {pod:?} is waiting to start: trying and failing to pull image")

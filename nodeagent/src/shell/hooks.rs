@@ -19,16 +19,18 @@ pub async fn post_start(context: &Context, name: &str, id: &str) -> Result<(), F
     let handler = find(&context.pod, name)
         .and_then(|(container, _)| container.lifecycle.as_ref()?.post_start.clone())
         .unwrap_or_default();
-    run(context, name, id, &handler, Duration::ZERO).await.map_err(|error| {
-        tracing::debug!(error, container = name, "postStart hook");
-        Failure::new(events::FAILED_POST_START_HOOK, "PostStartHook failed")
-    })
+    run(context, name, id, &handler, Duration::ZERO)
+        .await
+        .map_err(|error| {
+            tracing::debug!(error, container = name, "postStart hook");
+            Failure::new(events::FAILED_POST_START_HOOK, "PostStartHook failed")
+        })
 }
 
 /// Runs the hook, at most for the grace period. A failure is told, and the container is stopped all the same.
 pub async fn pre_stop(context: &Context, name: &str, id: &str, grace: Duration) {
-    let handler = find(&context.pod, name)
-        .and_then(|(container, _)| container.lifecycle.as_ref()?.pre_stop.clone());
+    let handler =
+        find(&context.pod, name).and_then(|(container, _)| container.lifecycle.as_ref()?.pre_stop.clone());
     let Some(handler) = handler else { return };
     let result = match tokio::time::timeout(grace, run(context, name, id, &handler, grace)).await {
         Ok(result) => result,
@@ -57,12 +59,21 @@ async fn run(
             .map_err(|error| error.to_string())?;
         return match output.exit_code {
             0 => Ok(()),
-            code => Err(format!("command exited with {code}: {}", String::from_utf8_lossy(&output.stderr))),
+            code => Err(format!(
+                "command exited with {code}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )),
         };
     }
     if let Some(action) = &handler.http_get {
-        let Some((container, _)) = find(&context.pod, name) else { return Ok(()) };
-        let target = Target { container, container_id: id, pod_ip: context.ips.first().copied() };
+        let Some((container, _)) = find(&context.pod, name) else {
+            return Ok(());
+        };
+        let target = Target {
+            container,
+            container_id: id,
+            pod_ip: context.ips.first().copied(),
+        };
         return match http_get(&target, action, HTTP_TIMEOUT).await {
             Ok(code) if (200..400).contains(&code) => Ok(()),
             Ok(code) => Err(format!("statuscode: {code}")),

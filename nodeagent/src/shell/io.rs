@@ -64,9 +64,17 @@ impl Context {
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         let mut services = self.shared.services.list_namespace(namespace);
         if namespace != "default" {
-            services.extend(self.shared.services.get(&corten_client::ObjectKey::new("default", "kubernetes")));
+            services.extend(
+                self.shared
+                    .services
+                    .get(&corten_client::ObjectKey::new("default", "kubernetes")),
+            );
         }
-        Ok(Objects { config_maps: found.config_maps, secrets: found.secrets, services })
+        Ok(Objects {
+            config_maps: found.config_maps,
+            secrets: found.secrets,
+            services,
+        })
     }
 }
 
@@ -75,7 +83,9 @@ pub async fn perform(context: Context, action: Action) -> (Action, Outcome, Afte
         Action::Observe => Ok(()),
         Action::StartSandbox { attempt } => start_sandbox(&context, *attempt).await,
         Action::StopSandbox { id } => runtime_call(&context, context.shared.runtime.stop_sandbox(id).await),
-        Action::RemoveSandbox { id } => runtime_call(&context, context.shared.runtime.remove_sandbox(id).await),
+        Action::RemoveSandbox { id } => {
+            runtime_call(&context, context.shared.runtime.remove_sandbox(id).await)
+        }
         Action::RemoveContainer { id } => {
             runtime_call(&context, context.shared.runtime.remove_container(id).await)
         }
@@ -86,30 +96,43 @@ pub async fn perform(context: Context, action: Action) -> (Action, Outcome, Afte
                 Err(failure) => (action, Outcome::Failed(failure), After::NotNeeded),
             };
         }
-        Action::StartContainer { container, attempt, sandbox_id, image } => {
-            start::container(&context, container, *attempt, sandbox_id, image).await
-        }
+        Action::StartContainer {
+            container,
+            attempt,
+            sandbox_id,
+            image,
+        } => start::container(&context, container, *attempt, sandbox_id, image).await,
         Action::PostStart { container, id } => hooks::post_start(&context, container, id).await,
         Action::Drain => {
             drain::wait(&context).await;
             Ok(())
         }
-        Action::StopContainer { container, id, grace } => stop_container(&context, container, id, *grace).await,
+        Action::StopContainer { container, id, grace } => {
+            stop_container(&context, container, id, *grace).await
+        }
         Action::Probe { container, id, kind } => {
-            let result = match find(&context.pod, container).and_then(|(spec, _)| Some((spec, kind.spec(spec)?))) {
-                Some((container, probe)) => {
-                    let target =
-                        Target { container, container_id: id, pod_ip: context.ips.first().copied() };
-                    prober::probe(&context.shared.runtime, &target, probe).await
-                }
-                None => ProbeResult::Error("the container has no such probe".to_owned()),
-            };
+            let result =
+                match find(&context.pod, container).and_then(|(spec, _)| Some((spec, kind.spec(spec)?))) {
+                    Some((container, probe)) => {
+                        let target = Target {
+                            container,
+                            container_id: id,
+                            pod_ip: context.ips.first().copied(),
+                        };
+                        prober::probe(&context.shared.runtime, &target, probe).await
+                    }
+                    None => ProbeResult::Error("the container has no such probe".to_owned()),
+                };
             return (action, Outcome::Probed(result), After::NotNeeded);
         }
         Action::TearDown => tear_down(&context).await,
         Action::RemoveData => remove_data(&context).await,
         // The worker does these itself.
-        Action::DeleteObject | Action::Record(_) | Action::Remember(_) | Action::WakeAt(_) | Action::Forget => Ok(()),
+        Action::DeleteObject
+        | Action::Record(_)
+        | Action::Remember(_)
+        | Action::WakeAt(_)
+        | Action::Forget => Ok(()),
     };
     let outcome = match outcome {
         Ok(()) => Outcome::Done,
@@ -126,9 +149,10 @@ pub async fn perform(context: Context, action: Action) -> (Action, Outcome, Afte
     };
     // A reading that was the whole action and failed has to be tried again.
     let outcome = match (&action, &after) {
-        (Action::Observe, After::Unread { .. }) => {
-            Outcome::Failed(Failure::new("RuntimeUnavailable", "the container runtime does not answer"))
-        }
+        (Action::Observe, After::Unread { .. }) => Outcome::Failed(Failure::new(
+            "RuntimeUnavailable",
+            "the container runtime does not answer",
+        )),
         _ => outcome,
     };
     (action, outcome, after)
@@ -141,7 +165,11 @@ pub async fn read(shared: &Shared, pod: &Pod) -> After {
     match shared.runtime.sandboxes_of(uid).await {
         Ok(sandboxes) => {
             shared.owners.learn(uid, &sandboxes);
-            let mut observed = Observed { reading, sandboxes, ..Observed::default() };
+            let mut observed = Observed {
+                reading,
+                sandboxes,
+                ..Observed::default()
+            };
             let directory = PodDirectory::new(&shared.pods, uid);
             for container in observed.sandboxes.iter().flat_map(|sandbox| &sandbox.containers) {
                 if let Some(message) = message(pod, container, &directory).await {
@@ -159,7 +187,9 @@ pub async fn read(shared: &Shared, pod: &Pod) -> After {
 
 /// The container's last words: its termination log, or, if asked for, the end of its log.
 async fn message(pod: &Pod, container: &runtime::Container, directory: &PodDirectory) -> Option<String> {
-    let ContainerState::Exited(exit) = &container.state else { return None };
+    let ContainerState::Exited(exit) = &container.state else {
+        return None;
+    };
     let (spec, _) = find(pod, &container.name)?;
     let path = directory.termination_log(&container.name, container.attempt);
     let text = read_end(&path, MESSAGE_LIMIT).await;
@@ -185,7 +215,9 @@ async fn read_end(path: &Path, limit: u64) -> Option<String> {
     use tokio::io::{AsyncReadExt, AsyncSeekExt};
     let mut file = tokio::fs::File::open(path).await.ok()?;
     let length = file.metadata().await.ok()?.len();
-    file.seek(io::SeekFrom::Start(length.saturating_sub(limit))).await.ok()?;
+    file.seek(io::SeekFrom::Start(length.saturating_sub(limit)))
+        .await
+        .ok()?;
     let mut data = Vec::new();
     file.take(limit).read_to_end(&mut data).await.ok()?;
     Some(String::from_utf8_lossy(&data).into_owned())
@@ -196,19 +228,30 @@ async fn start_sandbox(context: &Context, attempt: u32) -> Result<(), Failure> {
     let _permit = shared.starts.acquire().await;
     let wanted = sandbox(&context.pod, attempt, &shared.place);
     let limits = resources::of_pod(&context.pod);
-    let (cgroups, parent, logs) = (shared.cgroups.clone(), wanted.cgroup_parent.clone(), wanted.log_directory.clone());
+    let (cgroups, parent, logs) = (
+        shared.cgroups.clone(),
+        wanted.cgroup_parent.clone(),
+        wanted.log_directory.clone(),
+    );
     let prepared = blocking(move || {
         std::fs::create_dir_all(&logs)?;
         cgroups.map_or(Ok(()), |cgroups| cgroups.create(&parent, &limits))
     })
     .await;
     let made = match prepared {
-        Ok(()) => shared.runtime.run_sandbox(&wanted).await.map_err(|error| error.to_string()),
+        Ok(()) => shared
+            .runtime
+            .run_sandbox(&wanted)
+            .await
+            .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     made.map(|_| ()).map_err(|message| {
         let message = format!("Failed to create pod sandbox: {message}");
-        context.record(&PodEvent::warning(events::FAILED_CREATE_POD_SANDBOX, message.clone()));
+        context.record(&PodEvent::warning(
+            events::FAILED_CREATE_POD_SANDBOX,
+            message.clone(),
+        ));
         Failure::new(events::FAILED_CREATE_POD_SANDBOX, message)
     })
 }
@@ -219,7 +262,10 @@ fn runtime_call(context: &Context, result: runtime::Result<()>) -> Result<(), Fa
         Err(error) => {
             let failure = Failure::new(events::FAILED_KILL_POD, format!("error killing pod: {error}"));
             if !matches!(error, RuntimeError::Unavailable(_)) {
-                context.record(&PodEvent::warning(events::FAILED_KILL_POD, failure.message.clone()));
+                context.record(&PodEvent::warning(
+                    events::FAILED_KILL_POD,
+                    failure.message.clone(),
+                ));
             }
             Err(failure)
         }
@@ -229,7 +275,9 @@ fn runtime_call(context: &Context, result: runtime::Result<()>) -> Result<(), Fa
 async fn stop_container(context: &Context, name: &str, id: &str, grace: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     hooks::pre_stop(context, name, id, grace).await;
-    let left = grace.saturating_sub(begun.elapsed()).max(GRACE_AFTER_HOOK.min(grace));
+    let left = grace
+        .saturating_sub(begun.elapsed())
+        .max(GRACE_AFTER_HOOK.min(grace));
     runtime_call(context, context.shared.runtime.stop_container(id, left).await)
 }
 
@@ -263,7 +311,8 @@ async fn tear_down(context: &Context) -> Result<(), Failure> {
         mount::tear_down(&directory)?;
         cgroups.map_or(Ok(()), |cgroups| cgroups.remove(&cgroup))
     });
-    done.await.map_err(|error| Failure::new(events::FAILED_KILL_POD, error.to_string()))
+    done.await
+        .map_err(|error| Failure::new(events::FAILED_KILL_POD, error.to_string()))
 }
 
 async fn remove_data(context: &Context) -> Result<(), Failure> {
@@ -276,13 +325,18 @@ async fn remove_data(context: &Context) -> Result<(), Failure> {
             _ => Ok(()),
         }
     });
-    done.await.map_err(|error| Failure::new(events::FAILED_KILL_POD, error.to_string()))?;
+    done.await
+        .map_err(|error| Failure::new(events::FAILED_KILL_POD, error.to_string()))?;
     context.shared.state.remove(context.uid());
     context.shared.owners.forget(context.uid());
     Ok(())
 }
 
 /// File system work that may wait for a disk.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }

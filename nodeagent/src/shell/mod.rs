@@ -83,7 +83,11 @@ impl Shared {
 
     /// Reports about a Pod, or about one of its containers by field path.
     pub fn record(&self, pod: &Pod, event: &PodEvent) {
-        let kind = if event.warning { EventType::Warning } else { EventType::Normal };
+        let kind = if event.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
         let mut about = object_reference(pod);
         if let Some(name) = &event.container {
             let list = match find(pod, name) {
@@ -92,6 +96,7 @@ impl Shared {
             };
             about.field_path = Some(format!("spec.{list}{{{name}}}"));
         }
-        self.recorder.event_about(about, kind, event.reason.as_ref(), event.message.clone());
+        self.recorder
+            .event_about(about, kind, event.reason.as_ref(), event.message.clone());
     }
 }

@@ -31,27 +31,61 @@ pub fn references(pod: &Pod) -> References {
         of_container(container, &mut found);
     }
     for volume in spec(pod).volumes.iter().flatten() {
-        found.config_maps.extend(volume.config_map.iter().map(|source| source.name.clone()));
-        found.secrets.extend(volume.secret.iter().filter_map(|source| source.secret_name.clone()));
-        let parts = volume.projected.iter().flat_map(|source| source.sources.iter().flatten());
-        for VolumeProjection { config_map, secret, .. } in parts {
-            found.config_maps.extend(config_map.iter().map(|source| source.name.clone()));
-            found.secrets.extend(secret.iter().map(|source| source.name.clone()));
+        found
+            .config_maps
+            .extend(volume.config_map.iter().map(|source| source.name.clone()));
+        found.secrets.extend(
+            volume
+                .secret
+                .iter()
+                .filter_map(|source| source.secret_name.clone()),
+        );
+        let parts = volume
+            .projected
+            .iter()
+            .flat_map(|source| source.sources.iter().flatten());
+        for VolumeProjection {
+            config_map, secret, ..
+        } in parts
+        {
+            found
+                .config_maps
+                .extend(config_map.iter().map(|source| source.name.clone()));
+            found
+                .secrets
+                .extend(secret.iter().map(|source| source.name.clone()));
         }
     }
     let pulls = spec(pod).image_pull_secrets.iter().flatten();
-    found.secrets.extend(pulls.map(|reference| reference.name.clone()).filter(|name| !name.is_empty()));
+    found.secrets.extend(
+        pulls
+            .map(|reference| reference.name.clone())
+            .filter(|name| !name.is_empty()),
+    );
     found
 }
 
 fn of_container(container: &Container, found: &mut References) {
     for source in container.env_from.iter().flatten() {
-        found.config_maps.extend(source.config_map_ref.iter().map(|source| source.name.clone()));
-        found.secrets.extend(source.secret_ref.iter().map(|source| source.name.clone()));
+        found
+            .config_maps
+            .extend(source.config_map_ref.iter().map(|source| source.name.clone()));
+        found
+            .secrets
+            .extend(source.secret_ref.iter().map(|source| source.name.clone()));
     }
-    for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-        found.config_maps.extend(source.config_map_key_ref.iter().map(|key| key.name.clone()));
-        found.secrets.extend(source.secret_key_ref.iter().map(|key| key.name.clone()));
+    for source in container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref())
+    {
+        found
+            .config_maps
+            .extend(source.config_map_key_ref.iter().map(|key| key.name.clone()));
+        found
+            .secrets
+            .extend(source.secret_key_ref.iter().map(|key| key.name.clone()));
     }
 }
 
@@ -82,7 +116,10 @@ impl ObjectCache {
             self.config_maps.get(pod, &wanted.config_maps, "configmap"),
             self.secrets.get(pod, &wanted.secrets, "secret")
         );
-        Ok(Found { config_maps: config_maps?, secrets: secrets? })
+        Ok(Found {
+            config_maps: config_maps?,
+            secrets: secrets?,
+        })
     }
 
     pub fn release(&self, uid: &str) {
@@ -122,10 +159,20 @@ impl<K> Clone for Watches<K> {
 
 impl<K: KubeKind> Watches<K> {
     fn new(api: ApiClient, on_change: OnChange, shutdown: CancellationToken) -> Watches<K> {
-        Watches { api, on_change, shutdown, watched: Arc::default() }
+        Watches {
+            api,
+            on_change,
+            shutdown,
+            watched: Arc::default(),
+        }
     }
 
-    async fn get(&self, pod: &Pod, names: &BTreeSet<String>, what: &str) -> Result<BTreeMap<String, Arc<K>>, String> {
+    async fn get(
+        &self,
+        pod: &Pod,
+        names: &BTreeSet<String>,
+        what: &str,
+    ) -> Result<BTreeMap<String, Arc<K>>, String> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let caches: Vec<_> = names
@@ -138,8 +185,13 @@ impl<K: KubeKind> Watches<K> {
             .collect();
         let mut found = BTreeMap::new();
         for (name, key, cache) in caches {
-            if tokio::time::timeout(FIRST_ANSWER, cache.wait_synced()).await.is_err() {
-                return Err(format!("failed to sync {what} cache: timed out waiting for the condition"));
+            if tokio::time::timeout(FIRST_ANSWER, cache.wait_synced())
+                .await
+                .is_err()
+            {
+                return Err(format!(
+                    "failed to sync {what} cache: timed out waiting for the condition"
+                ));
             }
             if let Some(object) = cache.get(&key) {
                 found.insert(name.clone(), object);
@@ -193,7 +245,13 @@ mod tests {
     fn check(pod_spec: Value, config_maps: &[&str], secrets: &[&str]) {
         let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": pod_spec})).expect("a Pod");
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(references(&pod), References { config_maps: set(config_maps), secrets: set(secrets) });
+        assert_eq!(
+            references(&pod),
+            References {
+                config_maps: set(config_maps),
+                secrets: set(secrets)
+            }
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub async fn sweep(shared: Arc<Shared>, known: BTreeSet<String>) {
         Ok(sandboxes) => sandboxes,
         Err(error) => return tracing::warn!(%error, "orphans are not looked for: no list from the runtime"),
     };
-    let orphans = sandboxes.iter().filter(|sandbox| !known.contains(&sandbox.pod.uid));
+    let orphans = sandboxes
+        .iter()
+        .filter(|sandbox| !known.contains(&sandbox.pod.uid));
     join_all(orphans.map(|sandbox| end(&shared, sandbox))).await;
     let pods = shared.pods.clone();
     let cgroups = shared.cgroups.clone();
@@ -59,11 +61,22 @@ pub async fn sweep(shared: Arc<Shared>, known: BTreeSet<String>) {
 }
 
 async fn end(shared: &Shared, sandbox: &Sandbox) {
-    tracing::info!(pod = sandbox.pod.name, uid = sandbox.pod.uid, "ending an orphaned Pod");
-    let running = sandbox.containers.iter().filter(|container| is_running(container));
+    tracing::info!(
+        pod = sandbox.pod.name,
+        uid = sandbox.pod.uid,
+        "ending an orphaned Pod"
+    );
+    let running = sandbox
+        .containers
+        .iter()
+        .filter(|container| is_running(container));
     let stops = running.map(|container| {
-        let named = container.annotations.get("io.kubernetes.pod.terminationGracePeriod");
-        let grace = named.and_then(|text| text.parse().ok()).map_or(GRACE, Duration::from_secs);
+        let named = container
+            .annotations
+            .get("io.kubernetes.pod.terminationGracePeriod");
+        let grace = named
+            .and_then(|text| text.parse().ok())
+            .map_or(GRACE, Duration::from_secs);
         shared.runtime.stop_container(&container.id, grace)
     });
     for result in join_all(stops).await {

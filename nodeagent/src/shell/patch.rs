@@ -36,7 +36,10 @@ pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
             }
         }
     }
-    for name in old.keys().filter(|name| !new.contains_key(*name) && !FOREIGN.contains(&name.as_str())) {
+    for name in old
+        .keys()
+        .filter(|name| !new.contains_key(*name) && !FOREIGN.contains(&name.as_str()))
+    {
         status.insert(name.clone(), Value::Null);
     }
     (!status.is_empty()).then(|| json!({"metadata": {"uid": uid}, "status": status}))
@@ -50,10 +53,17 @@ fn fields(status: &PodStatus) -> Map<String, Value> {
 }
 
 fn changed_conditions(old: Option<&Value>, new: &Value) -> Vec<Value> {
-    let find = |kind: &Value| old?.as_array()?.iter().find(|condition| condition["type"] == *kind).cloned();
+    let find = |kind: &Value| {
+        old?.as_array()?
+            .iter()
+            .find(|condition| condition["type"] == *kind)
+            .cloned()
+    };
     let mut changed = Vec::new();
     for condition in new.as_array().into_iter().flatten() {
-        let owned = condition["type"].as_str().is_some_and(|kind| OWNED.contains(&kind));
+        let owned = condition["type"]
+            .as_str()
+            .is_some_and(|kind| OWNED.contains(&kind));
         let before = find(&condition["type"]);
         if !owned || before.as_ref() == Some(condition) {
             continue;
@@ -85,7 +95,11 @@ mod tests {
     fn only_what_changed() {
         let base = json!({"phase": "Pending", "podIPs": [{"ip": "a"}]});
         check(base.clone(), base.clone(), Value::Null);
-        check(base.clone(), json!({"phase": "Running", "podIPs": [{"ip": "a"}]}), json!({"phase": "Running"}));
+        check(
+            base.clone(),
+            json!({"phase": "Running", "podIPs": [{"ip": "a"}]}),
+            json!({"phase": "Running"}),
+        );
         check(
             base,
             json!({"phase": "Pending", "podIPs": [{"ip": "b"}]}),
@@ -105,6 +119,10 @@ mod tests {
             {"type": "example.com/gate", "status": "True"},
             {"type": "Initialized", "status": "True"}]});
         let new = json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}]});
-        check(old, new, json!({"conditions": [{"type": "Ready", "status": "True", "reason": null}]}));
+        check(
+            old,
+            new,
+            json!({"conditions": [{"type": "Ready", "status": "True", "reason": null}]}),
+        );
     }
 }

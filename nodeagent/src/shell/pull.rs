@@ -16,17 +16,23 @@ use crate::runtime::{Image, RegistryAuth};
 /// # Errors
 /// With the reasons that `kubectl` shows: `ErrImagePull`, `ErrImageNeverPull`, `InvalidImageName`, `ImageInspectError`.
 pub async fn ensure(context: &Context, name: &str) -> Result<ImageReady, Failure> {
-    let warn = |reason: &'static str, message: &str| context.record(&PodEvent::warning(reason, message).of(name));
+    let warn =
+        |reason: &'static str, message: &str| context.record(&PodEvent::warning(reason, message).of(name));
     let fail = |reason: &str, message: String| {
         warn(events::FAILED, &format!("Error: {reason}"));
         Failure::new(reason, message)
     };
     let Some((container, _)) = find(&context.pod, name) else {
-        return Err(Failure::new(events::INVALID_IMAGE_NAME, format!("container {name} is not in the Pod's spec")));
+        return Err(Failure::new(
+            events::INVALID_IMAGE_NAME,
+            format!("container {name} is not in the Pod's spec"),
+        ));
     };
     let image = container.image.as_deref().unwrap_or_default();
     let full = normalise(image).map_err(|error| {
-        let message = format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {error}");
+        let message = format!(
+            "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {error}"
+        );
         warn("InspectFailed", &message);
         fail(events::INVALID_IMAGE_NAME, message)
     })?;
@@ -38,7 +44,8 @@ pub async fn ensure(context: &Context, name: &str) -> Result<ImageReady, Failure
     })?;
     let policy = policy(container, image);
     if let Some(present) = present.filter(|_| policy != "Always") {
-        let message = format!("Container image {image:?} already present on machine and can be accessed by the pod");
+        let message =
+            format!("Container image {image:?} already present on machine and can be accessed by the pod");
         context.record(&PodEvent::normal(events::PULLED, message).of(name));
         return Ok(ready(present));
     }
@@ -73,7 +80,10 @@ pub async fn ensure(context: &Context, name: &str) -> Result<ImageReady, Failure
                 _ => "the image is not there after the pull".to_owned(),
             };
             let message = format!("failed to pull image {image:?}: {cause}");
-            warn(events::FAILED, &format!("Failed to pull image {image:?}: {cause}"));
+            warn(
+                events::FAILED,
+                &format!("Failed to pull image {image:?}: {cause}"),
+            );
             Err(fail(events::ERR_IMAGE_PULL, message))
         }
     }
@@ -92,7 +102,11 @@ fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
 }
 
 fn ready(image: Image) -> ImageReady {
-    ImageReady { id: image.id, uid: image.uid, username: image.username }
+    ImageReady {
+        id: image.id,
+        uid: image.uid,
+        username: image.username,
+    }
 }
 
 /// As Go prints a duration of this size: `1.234s`, `56ms`.
@@ -105,13 +119,21 @@ fn seconds(duration: Duration) -> String {
 }
 
 async fn auth(context: &Context, image: &str) -> Option<RegistryAuth> {
-    let names: Vec<_> = spec(&context.pod).image_pull_secrets.iter().flatten().map(|name| &name.name).collect();
+    let names: Vec<_> = spec(&context.pod)
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|name| &name.name)
+        .collect();
     if names.is_empty() {
         return None;
     }
     let objects = context.objects().await.ok()?;
     let host = image.split('/').next().unwrap_or_default();
-    names.iter().filter_map(|name| objects.secrets.get(*name)).find_map(|secret| credentials(secret, host))
+    names
+        .iter()
+        .filter_map(|name| objects.secrets.get(*name))
+        .find_map(|secret| credentials(secret, host))
 }
 
 /// The entry for a registry in a `kubernetes.io/dockerconfigjson` (or the older `dockercfg`) Secret. Pure.
@@ -125,10 +147,20 @@ fn credentials(secret: &Secret, host: &str) -> Option<RegistryAuth> {
     let bare = |name: &str| {
         let name = name.trim_start_matches("https://").trim_start_matches("http://");
         let name = name.split('/').next().unwrap_or_default();
-        if name == "index.docker.io" { "docker.io".to_owned() } else { name.to_owned() }
+        if name == "index.docker.io" {
+            "docker.io".to_owned()
+        } else {
+            name.to_owned()
+        }
     };
     let entry = auths.as_object()?.iter().find(|(name, _)| bare(name) == host)?.1;
-    let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |key: &str| {
+        entry
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut auth = RegistryAuth {
         username: text("username"),
         password: text("password"),
@@ -136,11 +168,14 @@ fn credentials(secret: &Secret, host: &str) -> Option<RegistryAuth> {
         server_address: host.to_owned(),
         ..RegistryAuth::default()
     };
-    let joined = base64::engine::general_purpose::STANDARD.decode(text("auth")).ok();
+    let joined = base64::engine::general_purpose::STANDARD
+        .decode(text("auth"))
+        .ok();
     let joined = joined.and_then(|bytes| String::from_utf8(bytes).ok());
-    if let (true, Some((user, password))) =
-        (auth.username.is_empty(), joined.as_deref().and_then(|joined| joined.split_once(':')))
-    {
+    if let (true, Some((user, password))) = (
+        auth.username.is_empty(),
+        joined.as_deref().and_then(|joined| joined.split_once(':')),
+    ) {
         auth.username = user.to_owned();
         auth.password = password.to_owned();
     }
@@ -156,9 +191,13 @@ mod tests {
     fn check(config: Value, host: &str, wanted: Option<(&str, &str)>) {
         let data = base64::engine::general_purpose::STANDARD.encode(config.to_string());
         let secret: Secret =
-            serde_json::from_value(json!({"metadata": {}, "data": {".dockerconfigjson": data}})).expect("a Secret");
+            serde_json::from_value(json!({"metadata": {}, "data": {".dockerconfigjson": data}}))
+                .expect("a Secret");
         let seen = credentials(&secret, host).map(|auth| (auth.username, auth.password));
-        assert_eq!(seen, wanted.map(|(user, password)| (user.to_owned(), password.to_owned())));
+        assert_eq!(
+            seen,
+            wanted.map(|(user, password)| (user.to_owned(), password.to_owned()))
+        );
     }
 
     #[test]

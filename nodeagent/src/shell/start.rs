@@ -30,12 +30,18 @@ pub async fn container(
     };
     let _permit = shared.starts.acquire().await;
     let Some((spec, _)) = find(&context.pod, name) else {
-        return Err(fail(events::CREATE_CONTAINER_CONFIG_ERROR, format!("container {name} is not in the Pod's spec")));
+        return Err(fail(
+            events::CREATE_CONTAINER_CONFIG_ERROR,
+            format!("container {name} is not in the Pod's spec"),
+        ));
     };
     let config = config(context, spec, attempt, image)
         .await
         .map_err(|message| fail(events::CREATE_CONTAINER_CONFIG_ERROR, message))?;
-    let sandbox = SandboxSpec { attempt: 0, ..sandbox(&context.pod, 0, &shared.place) };
+    let sandbox = SandboxSpec {
+        attempt: 0,
+        ..sandbox(&context.pod, 0, &shared.place)
+    };
     let id = shared
         .runtime
         .create_container(sandbox_id, &sandbox, &config)
@@ -43,7 +49,11 @@ pub async fn container(
         .map_err(|error| fail(events::CREATE_CONTAINER_ERROR, error.to_string()))?;
     shared.owners.learn_one(context.uid(), &id);
     context.record(&PodEvent::normal(events::CREATED, "Container created").of(name));
-    shared.runtime.start_container(&id).await.map_err(|error| fail(events::RUN_CONTAINER_ERROR, error.to_string()))?;
+    shared
+        .runtime
+        .start_container(&id)
+        .await
+        .map_err(|error| fail(events::RUN_CONTAINER_ERROR, error.to_string()))?;
     context.record(&PodEvent::normal(events::STARTED, "Container started").of(name));
     Ok(())
 }
@@ -58,16 +68,21 @@ async fn config(
     let shared = &context.shared;
     shared.services.wait_synced().await;
     let objects = context.objects().await?;
-    let env =
-        environment(&context.pod, container, &objects, &context.field_runtime()).map_err(|error| error.to_string())?;
+    let env = environment(&context.pod, container, &objects, &context.field_runtime())
+        .map_err(|error| error.to_string())?;
     let directory = context.directory();
     let termination_log = directory.termination_log(&container.name, attempt);
     let ips: Vec<String> = context.ips.iter().map(ToString::to_string).collect();
     let hosts_text = dns::hosts(&context.pod, &ips, &shared.place.dns.domain, &shared.hosts);
-    let logs = crate::spec::sandbox::log_directory(&shared.place, &crate::spec::sandbox::pod_ref(&context.pod))
-        .join(&container.name);
-    let (pod, of, variables, last_words) =
-        (context.pod.clone(), container.clone(), env.clone(), termination_log.clone());
+    let logs =
+        crate::spec::sandbox::log_directory(&shared.place, &crate::spec::sandbox::pod_ref(&context.pod))
+            .join(&container.name);
+    let (pod, of, variables, last_words) = (
+        context.pod.clone(),
+        container.clone(),
+        env.clone(),
+        termination_log.clone(),
+    );
     let mounts = blocking(move || {
         fs::create_dir_all(&logs)?;
         if let Some(parent) = last_words.parent() {
@@ -81,7 +96,11 @@ async fn config(
         if !own_hosts {
             let path = directory.hosts();
             write_if_changed(&path, &hosts_text)?;
-            mounts.push(Mount { container_path: "/etc/hosts".to_owned(), host_path: path, ..Mount::default() });
+            mounts.push(Mount {
+                container_path: "/etc/hosts".to_owned(),
+                host_path: path,
+                ..Mount::default()
+            });
         }
         Ok(mounts)
     })

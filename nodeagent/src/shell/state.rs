@@ -59,7 +59,9 @@ impl State {
             }
         }
         let (commands, receive) = mpsc::channel();
-        std::thread::Builder::new().name("node-state".into()).spawn(move || write(&db, &receive))?;
+        std::thread::Builder::new()
+            .name("node-state".into())
+            .spawn(move || write(&db, &receive))?;
         Ok((State { commands }, found))
     }
 
@@ -91,7 +93,11 @@ fn open_checked(directory: &Path) -> io::Result<sled::Db> {
     // sled panics on some kinds of damage instead of returning an error.
     std::panic::catch_unwind(|| {
         // No timer of its own: every batch is flushed by the writer.
-        sled::Config::new().path(directory).cache_capacity(1 << 20).flush_every_ms(None).open()
+        sled::Config::new()
+            .path(directory)
+            .cache_capacity(1 << 20)
+            .flush_every_ms(None)
+            .open()
     })
     .map_err(|_| io::Error::other("sled panicked"))?
     .map_err(|error| match error {
@@ -151,7 +157,10 @@ mod tests {
     use super::*;
 
     fn memory(attempt: u32) -> Memory {
-        Memory { sandbox_attempt: attempt, ..Memory::default() }
+        Memory {
+            sandbox_attempt: attempt,
+            ..Memory::default()
+        }
     }
 
     /// Saves under one boot id, opens under another; what is found.
@@ -174,7 +183,10 @@ mod tests {
                 Err(_) => std::thread::yield_now(),
             }
         };
-        let seen: Vec<_> = found.iter().map(|(uid, memory)| (uid.as_str(), memory.sandbox_attempt)).collect();
+        let seen: Vec<_> = found
+            .iter()
+            .map(|(uid, memory)| (uid.as_str(), memory.sandbox_attempt))
+            .collect();
         assert_eq!(seen, wanted);
     }
 

@@ -169,7 +169,11 @@ impl Worker {
             Some(sandbox) => sandbox.ips.clone(),
             None => Vec::new(),
         };
-        Context { shared: self.shared.clone(), pod, ips }
+        Context {
+            shared: self.shared.clone(),
+            pod,
+            ips,
+        }
     }
 
     /// Keeps the base of status patches in step with the API.
@@ -199,7 +203,11 @@ impl Worker {
 
     fn ended(&mut self, end: Done) -> Option<Event> {
         match end {
-            Done::Action(action, outcome, after) => Some(Event::Finished { action, outcome, after }),
+            Done::Action(action, outcome, after) => Some(Event::Finished {
+                action,
+                outcome,
+                after,
+            }),
             Done::Read(after) => {
                 self.looking = false;
                 if std::mem::take(&mut self.look_again) {
@@ -273,14 +281,19 @@ impl Worker {
 
     fn delete(&self) {
         let (api, done, key) = (self.shared.api.clone(), self.done.clone(), self.key());
-        let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::uid(self.uid.clone()) };
+        let options = DeleteOptions {
+            grace_period_seconds: Some(0),
+            ..DeleteOptions::uid(self.uid.clone())
+        };
         tokio::spawn(async move {
             let outcome = match api.delete::<Pod>(&key, &options).await {
                 Ok(_) => Outcome::Done,
                 Err(error) if error.is_not_found() || error.is_conflict() => Outcome::Done,
                 Err(error) => Outcome::Failed(Failure::new("FailedDelete", error.to_string())),
             };
-            let _ = done.send(Done::Action(Action::DeleteObject, outcome, After::NotNeeded)).await;
+            let _ = done
+                .send(Done::Action(Action::DeleteObject, outcome, After::NotNeeded))
+                .await;
         });
     }
 
@@ -295,18 +308,29 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let Some(observed) = self.machine.observed() else { return };
+        let Some(observed) = self.machine.observed() else {
+            return;
+        };
         let running: BTreeSet<String> = observed.running().map(|container| container.id.clone()).collect();
-        for container in observed.running().filter(|container| !self.running.contains(&container.id)) {
+        for container in observed
+            .running()
+            .filter(|container| !self.running.contains(&container.id))
+        {
             self.shared.rotator.add(&container.id, &container.log_path);
         }
         for ended in self.running.difference(&running) {
             self.shared.rotator.remove(ended);
         }
         self.running = running;
-        let status = self.machine.status(&self.shared.facts, Timestamp::now()).unwrap_or_default();
-        let snapshot =
-            Snapshot { pod: self.machine.pod().clone(), observed: Arc::new(observed.clone()), status };
+        let status = self
+            .machine
+            .status(&self.shared.facts, Timestamp::now())
+            .unwrap_or_default();
+        let snapshot = Snapshot {
+            pod: self.machine.pod().clone(),
+            observed: Arc::new(observed.clone()),
+            status,
+        };
         self.snapshot.send_replace(snapshot);
     }
 }

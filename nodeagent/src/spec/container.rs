@@ -27,14 +27,20 @@ pub struct Prepared {
 /// See [`security::of_container`].
 pub fn container(pod: &Pod, container: &Container, prepared: Prepared) -> Result<ContainerSpec, ConfigError> {
     let lookup = |name: &str| {
-        prepared.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        prepared
+            .env
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
     };
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| expand(text, lookup)).collect()
     };
     let security = security::of_container(pod, container, &prepared.image, &prepared.seccomp_root)?;
-    let termination_path =
-        container.termination_message_path.clone().filter(|path| !path.is_empty());
+    let termination_path = container
+        .termination_message_path
+        .clone()
+        .filter(|path| !path.is_empty());
     let mut mounts = prepared.mounts.clone();
     if let Some(path) = termination_path {
         mounts.push(Mount {
@@ -57,7 +63,10 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared) -> Result
         labels: Default::default(),
         annotations: [
             (HASH_ANNOTATION.to_owned(), hash(container)),
-            ("io.kubernetes.container.restartCount".to_owned(), prepared.attempt.to_string()),
+            (
+                "io.kubernetes.container.restartCount".to_owned(),
+                prepared.attempt.to_string(),
+            ),
             (
                 "io.kubernetes.container.terminationMessagePath".to_owned(),
                 container.termination_message_path.clone().unwrap_or_default(),
@@ -66,7 +75,10 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared) -> Result
                 "io.kubernetes.container.terminationMessagePolicy".to_owned(),
                 container.termination_message_policy.clone().unwrap_or_default(),
             ),
-            ("io.kubernetes.pod.terminationGracePeriod".to_owned(), grace.to_string()),
+            (
+                "io.kubernetes.pod.terminationGracePeriod".to_owned(),
+                grace.to_string(),
+            ),
         ]
         .into(),
         log_path: format!("{}/{}.log", container.name, prepared.attempt),

@@ -22,7 +22,10 @@ pub struct ClusterDns {
 
 impl Default for ClusterDns {
     fn default() -> ClusterDns {
-        ClusterDns { servers: Vec::new(), domain: "cluster.local".to_owned() }
+        ClusterDns {
+            servers: Vec::new(),
+            domain: "cluster.local".to_owned(),
+        }
     }
 }
 
@@ -41,7 +44,10 @@ pub fn hostname(pod: &Pod) -> String {
 
 /// `None` unless the Pod has a `subdomain`.
 pub fn fqdn(pod: &Pod, domain: &str) -> Option<String> {
-    let subdomain = spec(pod).subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
+    let subdomain = spec(pod)
+        .subdomain
+        .as_deref()
+        .filter(|subdomain| !subdomain.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     Some(format!("{}.{subdomain}.{namespace}.svc.{domain}", hostname(pod)))
 }
@@ -59,13 +65,25 @@ pub fn resolver(pod: &Pod, cluster: &ClusterDns, host: &str) -> Option<DnsConfig
     if !by_cluster && policy != "None" && pod_spec.dns_config.is_none() {
         return None;
     }
-    let mut config = if policy == "None" { DnsConfig::default() } else { parse(host) };
+    let mut config = if policy == "None" {
+        DnsConfig::default()
+    } else {
+        parse(host)
+    };
     if by_cluster {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let domain = &cluster.domain;
-        let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+        let mut searches = vec![
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.clone(),
+        ];
         searches.append(&mut config.searches);
-        config = DnsConfig { servers: cluster.servers.clone(), searches, options: vec!["ndots:5".to_owned()] };
+        config = DnsConfig {
+            servers: cluster.servers.clone(),
+            searches,
+            options: vec!["ndots:5".to_owned()],
+        };
     }
     if let Some(own) = &pod_spec.dns_config {
         config.servers.extend(own.nameservers.iter().flatten().cloned());
@@ -157,19 +175,37 @@ mod tests {
             servers: servers.iter().map(|server| (*server).to_owned()).collect(),
             domain: "cluster.local".to_owned(),
         };
-        let seen = resolver(&pod(pod_spec), &cluster, "nameserver 9.9.9.9\nsearch corp\noptions edns0\n")
-            .map(|config| (config.servers.join(" "), config.searches.join(" "), config.options.join(" ")));
+        let seen = resolver(
+            &pod(pod_spec),
+            &cluster,
+            "nameserver 9.9.9.9\nsearch corp\noptions edns0\n",
+        )
+        .map(|config| {
+            (
+                config.servers.join(" "),
+                config.searches.join(" "),
+                config.options.join(" "),
+            )
+        });
         let wanted = wanted.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
         assert_eq!(seen, wanted);
     }
 
     #[test]
     fn policies() {
-        let all = Some(("10.96.0.10", "ns.svc.cluster.local svc.cluster.local cluster.local corp", "ndots:5"));
+        let all = Some((
+            "10.96.0.10",
+            "ns.svc.cluster.local svc.cluster.local cluster.local corp",
+            "ndots:5",
+        ));
         check(json!({}), &["10.96.0.10"], all);
         check(json!({}), &[], None);
         check(json!({"hostNetwork": true}), &["10.96.0.10"], None);
-        check(json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}), &["10.96.0.10"], all);
+        check(
+            json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
+            &["10.96.0.10"],
+            all,
+        );
         let own = json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["a.b"],
             "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}]}});
         check(own, &["10.96.0.10"], Some(("1.1.1.1", "a.b", "ndots:2 rotate")));
@@ -179,11 +215,26 @@ mod tests {
 
     #[test]
     fn hosts_file() {
-        let aliases = json!({"subdomain": "web", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]});
+        let aliases =
+            json!({"subdomain": "web", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]});
         let text = hosts(&pod(aliases), &["10.244.0.9".to_owned()], "cluster.local", "");
-        assert!(text.contains("\n10.244.0.9\tweb-0.web.ns.svc.cluster.local\tweb-0\n"), "{text}");
-        assert!(text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
-        let text = hosts(&pod(json!({"hostNetwork": true})), &[], "cluster.local", "127.0.0.1 me\n");
-        assert_eq!(text, "# Kubernetes-managed hosts file (host network).\n127.0.0.1 me\n");
+        assert!(
+            text.contains("\n10.244.0.9\tweb-0.web.ns.svc.cluster.local\tweb-0\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
+            "{text}"
+        );
+        let text = hosts(
+            &pod(json!({"hostNetwork": true})),
+            &[],
+            "cluster.local",
+            "127.0.0.1 me\n",
+        );
+        assert_eq!(
+            text,
+            "# Kubernetes-managed hosts file (host network).\n127.0.0.1 me\n"
+        );
     }
 }

@@ -78,7 +78,10 @@ fn value_of(
     lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<String>, ConfigError> {
     let Some(source) = &variable.value_from else {
-        return Ok(Some(expand(variable.value.as_deref().unwrap_or_default(), lookup)));
+        return Ok(Some(expand(
+            variable.value.as_deref().unwrap_or_default(),
+            lookup,
+        )));
     };
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(field) = &source.field_ref {
@@ -94,7 +97,13 @@ fn value_of(
         };
         return match map.data.as_ref().and_then(|data| data.get(&key.key)) {
             Some(value) => Ok(Some(value.clone())),
-            None => missing(optional, format!("couldn't find key {} in ConfigMap {namespace}/{}", key.key, key.name)),
+            None => missing(
+                optional,
+                format!(
+                    "couldn't find key {} in ConfigMap {namespace}/{}",
+                    key.key, key.name
+                ),
+            ),
         };
     }
     if let Some(key) = &source.secret_key_ref {
@@ -104,17 +113,27 @@ fn value_of(
         };
         return match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
             Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
-            None => missing(optional, format!("couldn't find key {} in Secret {namespace}/{}", key.key, key.name)),
+            None => missing(
+                optional,
+                format!("couldn't find key {} in Secret {namespace}/{}", key.key, key.name),
+            ),
         };
     }
     if source.file_key_ref.is_some() {
-        return Err(ConfigError(format!("env variable {}: fileKeyRef is not supported by this node", variable.name)));
+        return Err(ConfigError(format!(
+            "env variable {}: fileKeyRef is not supported by this node",
+            variable.name
+        )));
     }
     Ok(Some(String::new()))
 }
 
 fn missing(optional: bool, message: String) -> Result<Option<String>, ConfigError> {
-    if optional { Ok(None) } else { Err(ConfigError(message)) }
+    if optional {
+        Ok(None)
+    } else {
+        Err(ConfigError(message))
+    }
 }
 
 fn from_source(source: &EnvFromSource, objects: &Objects) -> Result<Vec<(String, String)>, ConfigError> {
@@ -140,7 +159,9 @@ fn from_source(source: &EnvFromSource, objects: &Objects) -> Result<Vec<(String,
             None => return Err(ConfigError(format!("secret {:?} not found", reference.name))),
         }
     }
-    let named = made.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value));
+    let named = made
+        .into_iter()
+        .map(|(key, value)| (format!("{prefix}{key}"), value));
     Ok(named.filter(|(name, _)| env_var_name(name).is_empty()).collect())
 }
 
@@ -174,7 +195,11 @@ fn add_service(made: &mut BTreeMap<String, String>, service: &Service) {
     }
     let variable = |text: &str| text.to_uppercase().replace('-', "_");
     let name = variable(service.metadata.name.as_deref().unwrap_or_default());
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let host = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
     made.insert(format!("{name}_SERVICE_HOST"), address.to_owned());
     for (place, port) in service_spec.ports.iter().flatten().enumerate() {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
@@ -184,7 +209,10 @@ fn add_service(made: &mut BTreeMap<String, String>, service: &Service) {
             made.insert(format!("{name}_PORT"), url.clone());
         }
         if let Some(port_name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            made.insert(format!("{name}_SERVICE_PORT_{}", variable(port_name)), port.port.to_string());
+            made.insert(
+                format!("{name}_SERVICE_PORT_{}", variable(port_name)),
+                port.port.to_string(),
+            );
         }
         let prefix = format!("{name}_PORT_{}_{}", port.port, protocol.to_uppercase());
         made.insert(prefix.clone(), url);
@@ -209,9 +237,20 @@ mod tests {
             Arc::new(serde_json::from_value(service).expect("a Service"))
         };
         Objects {
-            config_maps: [("m".to_owned(), Arc::new(serde_json::from_value(map).expect("a ConfigMap")))].into(),
-            secrets: [("s".to_owned(), Arc::new(serde_json::from_value(secret).expect("a Secret")))].into(),
-            services: vec![service("default", "kubernetes", "10.96.0.1"), service("ns", "my-db", "10.96.0.7")],
+            config_maps: [(
+                "m".to_owned(),
+                Arc::new(serde_json::from_value(map).expect("a ConfigMap")),
+            )]
+            .into(),
+            secrets: [(
+                "s".to_owned(),
+                Arc::new(serde_json::from_value(secret).expect("a Secret")),
+            )]
+            .into(),
+            services: vec![
+                service("default", "kubernetes", "10.96.0.1"),
+                service("ns", "my-db", "10.96.0.7"),
+            ],
         }
     }
 
@@ -226,9 +265,16 @@ mod tests {
         }))
         .expect("a Pod");
         let container: Container = serde_json::from_value(container).expect("a container");
-        let runtime = Runtime { host_ips: vec!["192.0.2.1".into()], pod_ips: vec!["10.244.0.5".into()], ..Runtime::default() };
+        let runtime = Runtime {
+            host_ips: vec!["192.0.2.1".into()],
+            pod_ips: vec!["10.244.0.5".into()],
+            ..Runtime::default()
+        };
         let seen = match environment(&pod, &container, &objects(), &runtime) {
-            Ok(entries) => entries.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            Ok(entries) => entries
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             Err(error) => vec![format!("error: {error}")],
         };
         for line in wanted {
@@ -240,20 +286,52 @@ mod tests {
     fn values_references_and_order() {
         let env = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$(C)"}, {"name": "C", "value": "3"},
             {"name": "H", "value": "$(KUBERNETES_SERVICE_HOST)"}]);
-        check(json!({"env": env}), false, &["A=1", "B=1$(C)", "C=3", "H=10.96.0.1"]);
+        check(
+            json!({"env": env}),
+            false,
+            &["A=1", "B=1$(C)", "C=3", "H=10.96.0.1"],
+        );
     }
 
     #[test]
     fn sources() {
         let from = |source: Value| json!({"env": [{"name": "X", "valueFrom": source}]});
-        check(from(json!({"fieldRef": {"fieldPath": "metadata.labels['app']"}})), true, &["X=web"]);
-        check(from(json!({"fieldRef": {"fieldPath": "status.podIP"}})), true, &["X=10.244.0.5"]);
-        check(from(json!({"configMapKeyRef": {"name": "m", "key": "a"}})), true, &["X=1"]);
-        check(from(json!({"secretKeyRef": {"name": "s", "key": "token"}})), true, &["X=hi"]);
-        check(from(json!({"configMapKeyRef": {"name": "m", "key": "z", "optional": true}})), true, &[]);
+        check(
+            from(json!({"fieldRef": {"fieldPath": "metadata.labels['app']"}})),
+            true,
+            &["X=web"],
+        );
+        check(
+            from(json!({"fieldRef": {"fieldPath": "status.podIP"}})),
+            true,
+            &["X=10.244.0.5"],
+        );
+        check(
+            from(json!({"configMapKeyRef": {"name": "m", "key": "a"}})),
+            true,
+            &["X=1"],
+        );
+        check(
+            from(json!({"secretKeyRef": {"name": "s", "key": "token"}})),
+            true,
+            &["X=hi"],
+        );
+        check(
+            from(json!({"configMapKeyRef": {"name": "m", "key": "z", "optional": true}})),
+            true,
+            &[],
+        );
         let message = "error: couldn't find key z in ConfigMap ns/m";
-        check(from(json!({"configMapKeyRef": {"name": "m", "key": "z"}})), true, &[message]);
-        check(from(json!({"secretKeyRef": {"name": "no", "key": "z"}})), true, &["error: secret \"no\" not found"]);
+        check(
+            from(json!({"configMapKeyRef": {"name": "m", "key": "z"}})),
+            true,
+            &[message],
+        );
+        check(
+            from(json!({"secretKeyRef": {"name": "no", "key": "z"}})),
+            true,
+            &["error: secret \"no\" not found"],
+        );
         let resources = json!({"resources": {"limits": {"cpu": "1500m", "memory": "1Gi"}}, "env": [
             {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
             {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}}]});
@@ -262,8 +340,16 @@ mod tests {
 
     #[test]
     fn whole_maps_and_services() {
-        check(json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}]}), true, &["P_a=1", "P_b=2"]);
-        check(json!({"envFrom": [{"configMapRef": {"name": "no"}}]}), true, &["error: configmap \"no\" not found"]);
+        check(
+            json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}]}),
+            true,
+            &["P_a=1", "P_b=2"],
+        );
+        check(
+            json!({"envFrom": [{"configMapRef": {"name": "no"}}]}),
+            true,
+            &["error: configmap \"no\" not found"],
+        );
         check(
             json!({}),
             true,

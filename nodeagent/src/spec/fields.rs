@@ -27,7 +27,11 @@ pub fn field(pod: &Pod, path: &str, runtime: &Runtime) -> Result<String, ConfigE
             "metadata.annotations" => &meta.annotations,
             _ => return Err(unsupported(path)),
         };
-        return Ok(map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default());
+        return Ok(map
+            .as_ref()
+            .and_then(|map| map.get(key))
+            .cloned()
+            .unwrap_or_default());
     }
     let first = |list: &[String]| list.first().cloned().unwrap_or_default();
     Ok(match path {
@@ -64,29 +68,49 @@ pub fn resource(
     default_container: &str,
     runtime: &Runtime,
 ) -> Result<String, ConfigError> {
-    let name = selector.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default_container);
-    let (container, _) =
-        find(pod, name).ok_or_else(|| ConfigError(format!("container {name} not found")))?;
+    let name = selector
+        .container_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .unwrap_or(default_container);
+    let (container, _) = find(pod, name).ok_or_else(|| ConfigError(format!("container {name} not found")))?;
     let (list, what) = selector
         .resource
         .split_once('.')
         .ok_or_else(|| ConfigError(format!("unsupported container resource : {}", selector.resource)))?;
     let resources = container.resources.as_ref();
     let set = |map: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
-        map.and_then(|map| map.get(what)).map(Quantity::from_api).filter(|amount| !amount.is_zero())
+        map.and_then(|map| map.get(what))
+            .map(Quantity::from_api)
+            .filter(|amount| !amount.is_zero())
     };
     let amount = match list {
         // Without a limit the node's allocatable amount is what the container can get.
         "limits" => set(resources.and_then(|resources| resources.limits.as_ref()))
             .or_else(|| runtime.allocatable.get(what).cloned()),
         "requests" => set(resources.and_then(|resources| resources.requests.as_ref())),
-        _ => return Err(ConfigError(format!("unsupported container resource : {}", selector.resource))),
+        _ => {
+            return Err(ConfigError(format!(
+                "unsupported container resource : {}",
+                selector.resource
+            )));
+        }
     }
     .unwrap_or(Quantity::ZERO);
-    let divisor = selector.divisor.as_ref().map(Quantity::from_api).filter(|divisor| !divisor.is_zero());
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .map(Quantity::from_api)
+        .filter(|divisor| !divisor.is_zero());
     let (amount, divisor) = match what {
-        "cpu" => (amount.milli_value(), divisor.map_or(1000, |divisor| divisor.milli_value())),
+        "cpu" => (
+            amount.milli_value(),
+            divisor.map_or(1000, |divisor| divisor.milli_value()),
+        ),
         _ => (amount.value(), divisor.map_or(1, |divisor| divisor.value())),
     };
-    Ok((amount + divisor - 1).checked_div(divisor).unwrap_or(amount).to_string())
+    Ok((amount + divisor - 1)
+        .checked_div(divisor)
+        .unwrap_or(amount)
+        .to_string())
 }

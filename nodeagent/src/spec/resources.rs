@@ -73,9 +73,8 @@ fn oom_score(pod: &Pod, memory_request: i64, node_memory: i64) -> i64 {
 pub fn of_pod(pod: &Pod) -> Limits {
     let requests = requests(spec(pod));
     let sum = limits(spec(pod));
-    let all_have = |name: &str| {
-        all(pod).all(|(container, _)| positive(&amounts(container).1, name).is_some())
-    };
+    let all_have =
+        |name: &str| all(pod).all(|(container, _)| positive(&amounts(container).1, name).is_some());
     let cpu = positive(&sum, "cpu").filter(|_| all_have("cpu"));
     let memory = positive(&sum, "memory").filter(|_| all_have("memory"));
     let cpu_request = positive(&requests, "cpu").map_or(0, Quantity::milli_value);
@@ -111,7 +110,15 @@ mod tests {
         }))
         .expect("a Pod");
         let made = of_container(&pod, &spec(&pod).containers[0], 1 << 30);
-        assert_eq!((made.cpu_shares, made.cpu_quota, made.memory_limit_bytes, made.oom_score_adj), wanted);
+        assert_eq!(
+            (
+                made.cpu_shares,
+                made.cpu_quota,
+                made.memory_limit_bytes,
+                made.oom_score_adj
+            ),
+            wanted
+        );
         assert_eq!(cgroup("/r", &pod), cgroup_wanted);
     }
 
@@ -122,6 +129,10 @@ mod tests {
         check(full, (512, 50_000, 128 << 20, -997), "/r/kubepods/podu");
         let some = json!({"requests": {"cpu": "100m", "memory": "512Mi"}});
         check(some, (102, 0, 0, 500), "/r/kubepods/burstable/podu");
-        check(json!({"limits": {"cpu": "1m"}}), (2, 1_000, 0, 999), "/r/kubepods/burstable/podu");
+        check(
+            json!({"limits": {"cpu": "1m"}}),
+            (2, 1_000, 0, 999),
+            "/r/kubepods/burstable/podu",
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 
 use super::dns::{self, ClusterDns};
-use super::security::{namespaces, seccomp};
 use super::resources;
+use super::security::{namespaces, seccomp};
 use crate::pod::containers::{all, spec};
 use crate::runtime::{PodRef, PortMapping, Protocol, SandboxSpec};
 
@@ -32,16 +32,25 @@ pub fn pod_ref(pod: &Pod) -> PodRef {
 
 /// `{namespace}_{name}_{uid}`.
 pub fn log_directory(place: &Place, pod: &PodRef) -> PathBuf {
-    place.logs.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+    place
+        .logs
+        .join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
 }
 
 pub fn sandbox(pod: &Pod, attempt: u32, place: &Place) -> SandboxSpec {
     let reference = pod_ref(pod);
     let security = spec(pod).security_context.clone().unwrap_or_default();
     let privileged = all(pod).any(|(container, _)| {
-        container.security_context.as_ref().is_some_and(|security| security.privileged == Some(true))
+        container
+            .security_context
+            .as_ref()
+            .is_some_and(|security| security.privileged == Some(true))
     });
-    let sysctls = security.sysctls.iter().flatten().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()));
+    let sysctls = security
+        .sysctls
+        .iter()
+        .flatten()
+        .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()));
     let fqdn = dns::fqdn(pod, &place.dns.domain).filter(|_| spec(pod).set_hostname_as_fqdn == Some(true));
     SandboxSpec {
         attempt,
@@ -64,7 +73,12 @@ pub fn sandbox(pod: &Pod, attempt: u32, place: &Place) -> SandboxSpec {
         privileged,
         run_as_user: security.run_as_user,
         run_as_group: security.run_as_group,
-        supplemental_groups: security.supplemental_groups.into_iter().flatten().chain(security.fs_group).collect(),
+        supplemental_groups: security
+            .supplemental_groups
+            .into_iter()
+            .flatten()
+            .chain(security.fs_group)
+            .collect(),
         seccomp: seccomp(security.seccomp_profile.as_ref(), &place.seccomp_root),
         pod: reference,
     }

@@ -8,11 +8,24 @@ use crate::pod::containers::spec;
 use crate::runtime::{ContainerSecurity, NamespaceMode, Namespaces, Seccomp};
 
 pub fn namespaces(pod: &Pod) -> Namespaces {
-    let node = |wanted: Option<bool>, otherwise| if wanted == Some(true) { NamespaceMode::Node } else { otherwise };
+    let node = |wanted: Option<bool>, otherwise| {
+        if wanted == Some(true) {
+            NamespaceMode::Node
+        } else {
+            otherwise
+        }
+    };
     let shared = spec(pod).share_process_namespace == Some(true);
     Namespaces {
         network: node(spec(pod).host_network, NamespaceMode::Pod),
-        pid: node(spec(pod).host_pid, if shared { NamespaceMode::Pod } else { NamespaceMode::Container }),
+        pid: node(
+            spec(pod).host_pid,
+            if shared {
+                NamespaceMode::Pod
+            } else {
+                NamespaceMode::Container
+            },
+        ),
         ipc: node(spec(pod).host_ipc, NamespaceMode::Pod),
     }
 }
@@ -22,7 +35,9 @@ pub fn seccomp(profile: Option<&SeccompProfile>, profile_root: &str) -> Seccomp 
     match profile.map(|profile| profile.type_.as_str()) {
         Some("RuntimeDefault") => Seccomp::RuntimeDefault,
         Some("Localhost") => {
-            let name = profile.and_then(|profile| profile.localhost_profile.as_deref()).unwrap_or_default();
+            let name = profile
+                .and_then(|profile| profile.localhost_profile.as_deref())
+                .unwrap_or_default();
             Seccomp::Localhost(format!("{profile_root}/{name}"))
         }
         _ => Seccomp::Unconfined,
@@ -55,7 +70,11 @@ pub fn of_container(
         privileged: own.privileged == Some(true),
         run_as_user: run_as_user.or(image.uid.filter(|_| image.username.is_empty())),
         run_as_group,
-        run_as_username: if run_as_user.is_some() { String::new() } else { image.username.clone() },
+        run_as_username: if run_as_user.is_some() {
+            String::new()
+        } else {
+            image.username.clone()
+        },
         supplemental_groups,
         add_capabilities: capabilities.add.unwrap_or_default(),
         drop_capabilities: capabilities.drop.unwrap_or_default(),
@@ -104,24 +123,48 @@ mod tests {
 
     #[track_caller]
     fn check(of_pod: Value, own: Value, image: (Option<i64>, &str), wanted: Result<Option<i64>, &str>) {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
             "spec": {"securityContext": of_pod, "containers": [{"name": "c", "securityContext": own}]}}))
-        .expect("a Pod");
-        let image = ImageReady { id: String::new(), uid: image.0, username: image.1.to_owned() };
+            .expect("a Pod");
+        let image = ImageReady {
+            id: String::new(),
+            uid: image.0,
+            username: image.1.to_owned(),
+        };
         let seen = of_container(&pod, &spec(&pod).containers[0], &image, "/p").map(|made| made.run_as_user);
         let place = " (pod: \"p_n(u)\", container: c)";
-        assert_eq!(seen.map_err(|error| error.0), wanted.map_err(|text| format!("{text}{place}")));
+        assert_eq!(
+            seen.map_err(|error| error.0),
+            wanted.map_err(|text| format!("{text}{place}"))
+        );
     }
 
     #[test]
     fn users_and_non_root() {
-        check(json!({"runAsUser": 5}), json!({"runAsUser": 7}), (None, ""), Ok(Some(7)));
+        check(
+            json!({"runAsUser": 5}),
+            json!({"runAsUser": 7}),
+            (None, ""),
+            Ok(Some(7)),
+        );
         check(json!({"runAsUser": 5}), json!({}), (Some(0), ""), Ok(Some(5)));
         let strict = json!({"runAsNonRoot": true});
         check(strict.clone(), json!({}), (Some(9), ""), Ok(Some(9)));
-        check(strict.clone(), json!({}), (None, ""), Err("container has runAsNonRoot and image will run as root"));
-        let text = "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root";
+        check(
+            strict.clone(),
+            json!({}),
+            (None, ""),
+            Err("container has runAsNonRoot and image will run as root"),
+        );
+        let text =
+            "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root";
         check(strict.clone(), json!({}), (None, "web"), Err(text));
-        check(strict, json!({"runAsUser": 0}), (None, ""), Err("container's runAsUser breaks non-root policy"));
+        check(
+            strict,
+            json!({"runAsUser": 0}),
+            (None, ""),
+            Err("container's runAsUser breaks non-root policy"),
+        );
     }
 }

@@ -28,7 +28,11 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>, now: Times
     {
         return Ok(false);
     }
-    let version = format!("..{}.{}", now.strftime("%Y_%m_%d_%H_%M_%S"), now.subsec_nanosecond());
+    let version = format!(
+        "..{}.{}",
+        now.strftime("%Y_%m_%d_%H_%M_%S"),
+        now.subsec_nanosecond()
+    );
     let fresh = directory.join(&version);
     fs::create_dir_all(&fresh)?;
     own(&fresh, group, 0o755)?;
@@ -38,9 +42,16 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>, now: Times
             fs::create_dir_all(parent)?;
             own(parent, group, 0o755)?;
         }
-        let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
-        let mut handle =
-            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&target)?;
+        let mode = if group.is_some() {
+            file.mode | 0o440
+        } else {
+            file.mode
+        };
+        let mut handle = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&target)?;
         handle.write_all(&file.data)?;
         own(&target, group, mode)?;
     }
@@ -117,7 +128,10 @@ mod tests {
         let mut seen = Vec::new();
         for (place, set) in sets.iter().enumerate() {
             let now = Timestamp::from_second(1_000 + place as i64).expect("in range");
-            let file = |data: &str| File { data: data.as_bytes().to_vec(), mode: 0o640 };
+            let file = |data: &str| File {
+                data: data.as_bytes().to_vec(),
+                mode: 0o640,
+            };
             let payload: Payload = set
                 .split_whitespace()
                 .filter_map(|entry| entry.split_once('='))
@@ -127,23 +141,36 @@ mod tests {
             for (path, file) in &payload {
                 let target = directory.path().join(path);
                 assert_eq!(fs::read(&target).expect("readable"), file.data);
-                assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o640);
+                assert_eq!(
+                    fs::metadata(&target).expect("there").permissions().mode() & 0o777,
+                    0o640
+                );
             }
         }
         assert_eq!(seen, written);
         for name in gone {
-            assert!(fs::symlink_metadata(directory.path().join(name)).is_err(), "{name} is still there");
+            assert!(
+                fs::symlink_metadata(directory.path().join(name)).is_err(),
+                "{name} is still there"
+            );
         }
         let versions = fs::read_dir(directory.path())
             .expect("listed")
             .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("..2") || entry.file_name().to_string_lossy().starts_with("..1"))
+            .filter(|entry| {
+                entry.file_name().to_string_lossy().starts_with("..2")
+                    || entry.file_name().to_string_lossy().starts_with("..1")
+            })
             .count();
         assert_eq!(versions, 1);
     }
 
     #[test]
     fn swaps_sets_and_leaves_nothing_behind() {
-        check(&["a=1 d/b=2", "a=1 d/b=2", "a=3 c=4"], &[true, false, true], &["d"]);
+        check(
+            &["a=1 d/b=2", "a=1 d/b=2", "a=3 c=4"],
+            &[true, false, true],
+            &["d"],
+        );
     }
 }

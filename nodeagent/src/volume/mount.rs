@@ -36,29 +36,49 @@ impl PodDirectory {
 
     /// Host side of a container's `terminationMessagePath`.
     pub fn termination_log(&self, container: &str, attempt: u32) -> PathBuf {
-        self.0.join("containers").join(container).join(attempt.to_string())
+        self.0
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
     }
 
     fn volume(&self, plugin: &str, name: &str) -> PathBuf {
-        self.0.join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
+        self.0
+            .join("volumes")
+            .join(format!("kubernetes.io~{plugin}"))
+            .join(name)
     }
 
     fn subpath(&self, volume: &str, container: &str, place: usize) -> PathBuf {
-        self.0.join("volume-subpaths").join(volume).join(container).join(place.to_string())
+        self.0
+            .join("volume-subpaths")
+            .join(volume)
+            .join(container)
+            .join(place.to_string())
     }
 }
 
 enum Kind<'a> {
-    EmptyDir { memory: bool, size: Option<i64> },
+    EmptyDir {
+        memory: bool,
+        size: Option<i64>,
+    },
     HostPath(&'a HostPathVolumeSource),
     /// Files made from objects; `memory`: never written to a disk.
-    Files { plugin: &'static str, memory: bool },
+    Files {
+        plugin: &'static str,
+        memory: bool,
+    },
     Unsupported(String),
 }
 
 fn kind(volume: &Volume) -> Kind<'_> {
     if let Some(source) = &volume.empty_dir {
-        let size = source.size_limit.as_ref().map(|limit| Quantity::from_api(limit).value()).filter(|size| *size > 0);
+        let size = source
+            .size_limit
+            .as_ref()
+            .map(|limit| Quantity::from_api(limit).value())
+            .filter(|size| *size > 0);
         return match source.medium.as_deref().unwrap_or_default() {
             "" => Kind::EmptyDir { memory: false, size },
             "Memory" => Kind::EmptyDir { memory: true, size },
@@ -69,16 +89,28 @@ fn kind(volume: &Volume) -> Kind<'_> {
         return Kind::HostPath(source);
     }
     if volume.config_map.is_some() {
-        return Kind::Files { plugin: "configmap", memory: false };
+        return Kind::Files {
+            plugin: "configmap",
+            memory: false,
+        };
     }
     if volume.secret.is_some() {
-        return Kind::Files { plugin: "secret", memory: true };
+        return Kind::Files {
+            plugin: "secret",
+            memory: true,
+        };
     }
     if volume.projected.is_some() {
-        return Kind::Files { plugin: "projected", memory: true };
+        return Kind::Files {
+            plugin: "projected",
+            memory: true,
+        };
     }
     if volume.downward_api.is_some() {
-        return Kind::Files { plugin: "downward-api", memory: false };
+        return Kind::Files {
+            plugin: "downward-api",
+            memory: false,
+        };
     }
     // What is left is one of the many network and driver volumes; its field name says which.
     let name = serde_json::to_value(volume)
@@ -116,24 +148,32 @@ pub fn set_up(
     let mut failed = Vec::new();
     for volume in spec(pod).volumes.iter().flatten() {
         let made = match kind(volume) {
-            Kind::EmptyDir { memory, size } => {
-                empty_dir(&host_path(directory, volume), memory, size, group).map_err(|error| error.to_string())
-            }
+            Kind::EmptyDir { memory, size } => empty_dir(&host_path(directory, volume), memory, size, group)
+                .map_err(|error| error.to_string()),
             Kind::HostPath(source) => check_host_path(source),
             Kind::Files { memory, .. } => {
                 let target = host_path(directory, volume);
-                payload(pod, volume, objects, runtime).unwrap_or_else(|| Ok(Default::default())).and_then(|files| {
-                    let ready = if memory { tmpfs(&target, None, 0o755) } else { fs::create_dir_all(&target) };
-                    ready
-                        .and_then(|()| atomic::write(&target, &files, group, now))
-                        .map(|_| ())
-                        .map_err(|error| error.to_string())
-                })
+                payload(pod, volume, objects, runtime)
+                    .unwrap_or_else(|| Ok(Default::default()))
+                    .and_then(|files| {
+                        let ready = if memory {
+                            tmpfs(&target, None, 0o755)
+                        } else {
+                            fs::create_dir_all(&target)
+                        };
+                        ready
+                            .and_then(|()| atomic::write(&target, &files, group, now))
+                            .map(|_| ())
+                            .map_err(|error| error.to_string())
+                    })
             }
             Kind::Unsupported(message) => Err(message),
         };
         if let Err(message) = made {
-            failed.push(VolumeError { volume: volume.name.clone(), message });
+            failed.push(VolumeError {
+                volume: volume.name.clone(),
+                message,
+            });
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed) }
@@ -166,7 +206,13 @@ fn tmpfs(path: &Path, size: Option<i64>, mode: u32) -> io::Result<()> {
         options.push_str(&format!(",size={size}"));
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
+    Ok(mount(
+        Some("tmpfs"),
+        path,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )?)
 }
 
 /// A directory is a mount point when it is on another device than its parent, which holds for every tmpfs.
@@ -181,15 +227,21 @@ fn check_host_path(source: &HostPathVolumeSource) -> Result<(), String> {
     let found = fs::metadata(path);
     let is = |wanted: &str, matches: fn(&fs::FileType) -> bool| match &found {
         Ok(found) if matches(&found.file_type()) => Ok(()),
-        _ => Err(format!("hostPath type check failed: {} is not a {wanted}", source.path)),
+        _ => Err(format!(
+            "hostPath type check failed: {} is not a {wanted}",
+            source.path
+        )),
     };
     match source.type_.as_deref().unwrap_or_default() {
         "" => Ok(()),
         "DirectoryOrCreate" if found.is_err() => fs::create_dir_all(path).map_err(|error| error.to_string()),
         "Directory" | "DirectoryOrCreate" => is("directory", |kind| kind.is_dir()),
-        "FileOrCreate" if found.is_err() => {
-            fs::OpenOptions::new().create(true).append(true).open(path).map(|_| ()).map_err(|error| error.to_string())
-        }
+        "FileOrCreate" if found.is_err() => fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map(|_| ())
+            .map_err(|error| error.to_string()),
         "File" | "FileOrCreate" => is("file", |kind| kind.is_file()),
         "Socket" => is("socket file", |kind| kind.is_socket()),
         "CharDevice" => is("character device", |kind| kind.is_char_device()),
@@ -215,9 +267,18 @@ pub fn mounts(
             .iter()
             .flatten()
             .find(|volume| volume.name == wanted.name)
-            .ok_or_else(|| ConfigError(format!("cannot find volume {:?} to mount into container {:?}", wanted.name, container.name)))?;
+            .ok_or_else(|| {
+                ConfigError(format!(
+                    "cannot find volume {:?} to mount into container {:?}",
+                    wanted.name, container.name
+                ))
+            })?;
         let root = host_path(directory, volume);
-        let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let lookup = |name: &str| {
+            env.iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+        };
         let sub_path = match (&wanted.sub_path, &wanted.sub_path_expr) {
             (Some(path), _) if !path.is_empty() => Some(path.clone()),
             (_, Some(expression)) if !expression.is_empty() => Some(expand(expression, lookup)),
@@ -228,7 +289,10 @@ pub fn mounts(
             Some(path) => {
                 let target = directory.subpath(&volume.name, &container.name, place);
                 bind_subpath(&root, &path, &target).map_err(|error| {
-                    ConfigError(format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {error}", wanted.name, container.name))
+                    ConfigError(format!(
+                        "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                        wanted.name, container.name
+                    ))
                 })?;
                 target
             }
@@ -258,7 +322,13 @@ fn bind_subpath(root: &Path, path: &str, target: &Path) -> io::Result<()> {
         fs::create_dir_all(target.parent().unwrap_or(target))?;
         fs::OpenOptions::new().create(true).append(true).open(target)?;
     }
-    Ok(mount(Some(&source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?)
+    Ok(mount(
+        Some(&source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )?)
 }
 
 fn detach(target: &Path) -> io::Result<()> {
@@ -323,7 +393,10 @@ fn mount_points(mountinfo: &str, root: &Path) -> Vec<PathBuf> {
 
 /// mountinfo writes space, tab, newline and backslash as octal.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -358,8 +431,14 @@ mod tests {
             ]},
         }))
         .expect("a Pod");
-        let failed = set_up(&directory, &pod, &Objects::default(), &Runtime::default(), Timestamp::UNIX_EPOCH)
-            .expect_err("two cannot be");
+        let failed = set_up(
+            &directory,
+            &pod,
+            &Objects::default(),
+            &Runtime::default(),
+            Timestamp::UNIX_EPOCH,
+        )
+        .expect_err("two cannot be");
         let texts: Vec<String> = failed.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
@@ -369,7 +448,14 @@ mod tests {
             ]
         );
         let made = mounts(&directory, &pod, &spec(&pod).containers[0], &[]).expect("mounts");
-        assert_eq!(fs::metadata(&made[0].host_path).expect("there").permissions().mode() & 0o7777, 0o777);
+        assert_eq!(
+            fs::metadata(&made[0].host_path)
+                .expect("there")
+                .permissions()
+                .mode()
+                & 0o7777,
+            0o777
+        );
         let file = directory.volume("downward-api", "d").join("n");
         assert_eq!(fs::read_to_string(file).expect("readable"), "p");
         tear_down(&directory).expect("taken down");

@@ -53,9 +53,17 @@ pub fn payload(
     }
     if let Some(source) = &volume.downward_api {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-        return Some(downward(pod, source.items.as_deref().unwrap_or_default(), mode, runtime));
+        return Some(downward(
+            pod,
+            source.items.as_deref().unwrap_or_default(),
+            mode,
+            runtime,
+        ));
     }
-    volume.projected.as_ref().map(|source| projected(pod, source, objects, runtime))
+    volume
+        .projected
+        .as_ref()
+        .map(|source| projected(pod, source, objects, runtime))
 }
 
 fn projected(
@@ -72,7 +80,12 @@ fn projected(
         } else if let Some(part) = &part.secret {
             all.extend(secret(part, mode, objects)?);
         } else if let Some(part) = &part.downward_api {
-            all.extend(downward(pod, part.items.as_deref().unwrap_or_default(), mode, runtime)?);
+            all.extend(downward(
+                pod,
+                part.items.as_deref().unwrap_or_default(),
+                mode,
+                runtime,
+            )?);
         } else if part.service_account_token.is_some() {
             return Err("service account tokens are not supported by this cluster yet".to_owned());
         } else if part.cluster_trust_bundle.is_some() {
@@ -87,27 +100,60 @@ fn projected(
 fn config_map(source: &ConfigMapProjection, mode: i32, objects: &Objects) -> Result<Payload, String> {
     let optional = source.optional == Some(true);
     let Some(map) = objects.config_maps.get(&source.name) else {
-        return if optional { Ok(Payload::new()) } else { Err(format!("configmap {:?} not found", source.name)) };
+        return if optional {
+            Ok(Payload::new())
+        } else {
+            Err(format!("configmap {:?} not found", source.name))
+        };
     };
-    select(&config_map_data(map), source.items.as_deref(), mode, optional, "config")
+    select(
+        &config_map_data(map),
+        source.items.as_deref(),
+        mode,
+        optional,
+        "config",
+    )
 }
 
 fn secret(source: &SecretProjection, mode: i32, objects: &Objects) -> Result<Payload, String> {
     let optional = source.optional == Some(true);
     let Some(secret) = objects.secrets.get(&source.name) else {
-        return if optional { Ok(Payload::new()) } else { Err(format!("secret {:?} not found", source.name)) };
+        return if optional {
+            Ok(Payload::new())
+        } else {
+            Err(format!("secret {:?} not found", source.name))
+        };
     };
-    select(&secret_data(secret), source.items.as_deref(), mode, optional, "secret")
+    select(
+        &secret_data(secret),
+        source.items.as_deref(),
+        mode,
+        optional,
+        "secret",
+    )
 }
 
 fn config_map_data(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
-    let texts = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-    let bytes = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+    let texts = map
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    let bytes = map
+        .binary_data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()));
     texts.chain(bytes).collect()
 }
 
 fn secret_data(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
-    secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+    secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()))
+        .collect()
 }
 
 /// Without `items` every key is a file; with them only those, at their paths and modes.
@@ -118,9 +164,15 @@ fn select(
     optional: bool,
     what: &str,
 ) -> Result<Payload, String> {
-    let file = |data: &[u8], mode: i32| File { data: data.to_vec(), mode: mode as u32 & 0o777 };
+    let file = |data: &[u8], mode: i32| File {
+        data: data.to_vec(),
+        mode: mode as u32 & 0o777,
+    };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return data.iter().map(|(key, value)| Ok((checked(key)?, file(value, mode)))).collect();
+        return data
+            .iter()
+            .map(|(key, value)| Ok((checked(key)?, file(value, mode))))
+            .collect();
     };
     let mut made = Payload::new();
     for item in items {
@@ -149,7 +201,13 @@ fn downward(
             (None, None) => Ok(String::new()),
         };
         let data = text.map_err(|error| error.to_string())?.into_bytes();
-        made.insert(checked(&item.path)?, File { data, mode: item.mode.unwrap_or(mode) as u32 & 0o777 });
+        made.insert(
+            checked(&item.path)?,
+            File {
+                data,
+                mode: item.mode.unwrap_or(mode) as u32 & 0o777,
+            },
+        );
     }
     Ok(made)
 }
@@ -159,8 +217,14 @@ fn checked(path: &str) -> Result<String, String> {
     let bad = path.is_empty()
         || path.starts_with('/')
         || path.starts_with("..")
-        || path.split('/').any(|part| part.is_empty() || part == "." || part == "..");
-    if bad { Err(format!("invalid path {path:?}")) } else { Ok(path.to_owned()) }
+        || path
+            .split('/')
+            .any(|part| part.is_empty() || part == "." || part == "..");
+    if bad {
+        Err(format!("invalid path {path:?}"))
+    } else {
+        Ok(path.to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -178,12 +242,21 @@ mod tests {
         let map = json!({"metadata": {}, "data": {"a": "1", "b": "2"}, "binaryData": {"c": "Mw=="}});
         let secret = json!({"metadata": {}, "data": {"k": "dg=="}});
         let objects = Objects {
-            config_maps: [("m".to_owned(), Arc::new(serde_json::from_value(map).expect("a ConfigMap")))].into(),
-            secrets: [("s".to_owned(), Arc::new(serde_json::from_value(secret).expect("a Secret")))].into(),
+            config_maps: [(
+                "m".to_owned(),
+                Arc::new(serde_json::from_value(map).expect("a ConfigMap")),
+            )]
+            .into(),
+            secrets: [(
+                "s".to_owned(),
+                Arc::new(serde_json::from_value(secret).expect("a Secret")),
+            )]
+            .into(),
             services: vec![],
         };
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"x": "y", "q": "a\"b"}}}))
-            .expect("a Pod");
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"x": "y", "q": "a\"b"}}}))
+                .expect("a Pod");
         let made = payload(&pod, &volume, &objects, &Runtime::default()).expect("files");
         let show = |(path, file): (&String, &File)| {
             format!("{path}:{:o}={}", file.mode, String::from_utf8_lossy(&file.data))
@@ -196,21 +269,39 @@ mod tests {
     fn config_maps() {
         check(json!({"configMap": {"name": "m"}}), Ok("a:644=1 b:644=2 c:644=3"));
         let items = json!([{"key": "a", "path": "d/x", "mode": 256}]);
-        check(json!({"configMap": {"name": "m", "items": items}}), Ok("d/x:400=1"));
-        check(json!({"configMap": {"name": "no"}}), Err("configmap \"no\" not found"));
+        check(
+            json!({"configMap": {"name": "m", "items": items}}),
+            Ok("d/x:400=1"),
+        );
+        check(
+            json!({"configMap": {"name": "no"}}),
+            Err("configmap \"no\" not found"),
+        );
         check(json!({"configMap": {"name": "no", "optional": true}}), Ok(""));
         let items = json!([{"key": "z", "path": "z"}]);
-        check(json!({"configMap": {"name": "m", "items": items}}), Err("references non-existent config key: z"));
+        check(
+            json!({"configMap": {"name": "m", "items": items}}),
+            Err("references non-existent config key: z"),
+        );
         let items = json!([{"key": "a", "path": "../z"}]);
-        check(json!({"configMap": {"name": "m", "items": items}}), Err("invalid path \"../z\""));
+        check(
+            json!({"configMap": {"name": "m", "items": items}}),
+            Err("invalid path \"../z\""),
+        );
     }
 
     #[test]
     fn secrets_and_projections() {
-        check(json!({"secret": {"secretName": "s", "defaultMode": 256}}), Ok("k:400=v"));
+        check(
+            json!({"secret": {"secretName": "s", "defaultMode": 256}}),
+            Ok("k:400=v"),
+        );
         let labels = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
         let sources = json!([{"secret": {"name": "s"}}, {"downwardAPI": {"items": labels}}]);
-        check(json!({"projected": {"sources": sources}}), Ok("k:644=v labels:644=q=\"a\\\"b\"\nx=\"y\""));
+        check(
+            json!({"projected": {"sources": sources}}),
+            Ok("k:644=v labels:644=q=\"a\\\"b\"\nx=\"y\""),
+        );
         let token = json!([{"serviceAccountToken": {"path": "token"}}]);
         let message = "service account tokens are not supported by this cluster yet";
         check(json!({"projected": {"sources": token}}), Err(message));

@@ -99,7 +99,9 @@ mod tests {
         symlink("/etc", root.join("out")).expect("linked");
         symlink("../..", root.join("up")).expect("linked");
         symlink("real", root.join("in")).expect("linked");
-        let seen = open_or_create(&root, path).map(|_| ()).map_err(|error| error.raw_os_error().unwrap_or(0));
+        let seen = open_or_create(&root, path)
+            .map(|_| ())
+            .map_err(|error| error.raw_os_error().unwrap_or(0));
         assert_eq!(seen, wanted, "{path}");
     }
 
