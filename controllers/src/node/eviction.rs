@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use corten_api::pod::condition;
 use corten_api::scheduling::{NO_EXECUTE, tolerates};
 use corten_client::cache::index;
 use corten_client::{
@@ -125,7 +126,7 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
         .flat_map(|spec| spec.tolerations.iter().flatten())
         .cloned()
         .collect::<Vec<_>>();
-    match fate(&tolerations, &evicting(&node), since) {
+    match fate(&tolerations, &evicting(&node), placed(&pod), since) {
         Fate::Stay => {
             if ctx.since.lock().remove(key).is_some() {
                 let message = format!("Cancelling deletion of Pod {key}");
@@ -171,8 +172,18 @@ fn evicting(node: &Node) -> Vec<Taint> {
         .collect()
 }
 
-/// `since`: when the Pod was first seen under these taints; a taint that says when it was added counts from then.
-fn fate(tolerations: &[Toleration], taints: &[Taint], since: Timestamp) -> Fate {
+/// When the Pod came to its node, as far as its object tells.
+fn placed(pod: &Pod) -> Option<Timestamp> {
+    let scheduled =
+        condition(pod, "PodScheduled").and_then(|condition| condition.last_transition_time.as_ref());
+    scheduled
+        .or(pod.metadata.creation_timestamp.as_ref())
+        .map(|time| time.0)
+}
+
+/// A toleration's time runs from when both the taint and the Pod were there; where the taint does not tell, from
+/// `since`, when we first saw them together. So a restart of ours does not start it anew.
+fn fate(tolerations: &[Toleration], taints: &[Taint], placed: Option<Timestamp>, since: Timestamp) -> Fate {
     let mut leave_at: Option<Timestamp> = None;
     for taint in taints {
         let mut matching = tolerations
@@ -189,7 +200,10 @@ fn fate(tolerations: &[Toleration], taints: &[Taint], since: Timestamp) -> Fate 
         else {
             continue;
         };
-        let start = taint.time_added.as_ref().map_or(since, |time| time.0.min(since));
+        let added = taint.time_added.as_ref().map(|time| time.0);
+        let start = added.map_or(since, |added| {
+            placed.map_or(added, |placed| placed.max(added)).min(since)
+        });
         let at = start
             .checked_add(SignedDuration::from_secs(seconds.max(0)))
             .unwrap_or(Timestamp::MAX);
@@ -203,7 +217,8 @@ mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-    /// Tolerations are `key[=seconds]`, taints `key[@second added]`; the Pod is first seen under them at 100.
+    /// Tolerations are `key[=seconds]`, taints `key[@second added]`; the Pod came at 70 and is first seen
+    /// under them at 100.
     #[track_caller]
     fn check(tolerations: &str, taints: &str, wanted: &str) {
         let second = |text: &str| Timestamp::from_second(text.parse().expect("seconds")).expect("a time");
@@ -235,7 +250,7 @@ mod tests {
                 }
             })
             .collect();
-        let text = match fate(&tolerations, &taints, second("100")) {
+        let text = match fate(&tolerations, &taints, Some(second("70")), second("100")) {
             Fate::Stay => "stay".to_owned(),
             Fate::LeaveAt(at) => at.as_second().to_string(),
         };
@@ -253,9 +268,14 @@ mod tests {
     #[test]
     fn a_toleration_lasts_from_when_the_taint_was_added() {
         check("lost=300", "lost", "400");
-        check("lost=300", "lost@50", "350");
-        check("lost=0", "lost@50", "50");
+        check("lost=300", "lost@90", "390");
+        check("lost=0", "lost@90", "90");
         check("lost", "lost@50", "stay");
+    }
+
+    #[test]
+    fn a_pod_that_came_after_the_taint_has_its_full_time() {
+        check("lost=300", "lost@50", "370");
     }
 
     #[test]

@@ -157,7 +157,8 @@ pub fn unknown(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
 mod tests {
     use super::*;
 
-    /// Steps: `t=N` the second, `lN` a Lease renewed at N by the node's clock, `look=N` plans a look, `?` asks.
+    /// Steps: `t=N` the second, `lN` a Lease renewed at N by the node's clock, `look=N` plans a look, `deaf`
+    /// means that the API was out of reach, `?` asks.
     #[track_caller]
     fn check(steps: &str, silences: &str) {
         let start = Instant::now();
@@ -170,6 +171,8 @@ mod tests {
                 now = start + Duration::from_secs(second(at));
             } else if let Some(at) = step.strip_prefix("look=") {
                 heartbeats.will_look("n", start + Duration::from_secs(second(at)));
+            } else if step == "deaf" {
+                heartbeats.deaf(now);
             } else if let Some(renewed) = step.strip_prefix('l') {
                 let renewed = Timestamp::from_second(second(renewed) as i64).expect("a time");
                 heartbeats.lease("n", Some(renewed), now);
@@ -190,5 +193,6 @@ mod tests {
     fn a_pause_of_our_own_is_not_held_against_the_node() {
         check("l1 look=40 t=40 ?", "40");
         check("l1 look=40 t=500 ? t=510 ?", "0 10");
+        check("l1 t=40 ? deaf ? t=45 ?", "40 0 5");
     }
 }
