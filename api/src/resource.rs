@@ -14,8 +14,10 @@ use crate::status::Qualified;
 use crate::table::Column;
 use crate::{Status, kinds, meta};
 
+mod body;
 mod prepare;
 
+pub use body::Misfit;
 pub use prepare::CreateContext;
 
 /// What to do about fields a kind does not have (`fieldValidation`).
