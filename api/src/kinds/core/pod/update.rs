@@ -83,11 +83,11 @@ pub fn ephemeral(new: &Value, old: &Value, errors: &mut FieldErrors) {
         let name = kept.str("name");
         match at.items("ephemeralContainers").find(|c| c.str("name") == name) {
             None => errors.forbidden(
-                &list,
+                list,
                 &format!("existing ephemeral containers \"{name}\" may not be removed\n"),
             ),
             Some(same) if same.value != kept.value => errors.forbidden(
-                &list,
+                list,
                 &format!("existing ephemeral containers \"{name}\" may not be changed\n"),
             ),
             Some(_) => {}

@@ -173,7 +173,7 @@ fn cluster_ips(spec: &At<'_>, errors: &mut FieldErrors) {
         ("", Some(_)) => errors.required(spec.path("clusterIP"), "must be set when `clusterIPs` is set"),
         (single, Some(first)) if single != *first => {
             errors.invalid(
-                &list,
+                list,
                 spec.get("clusterIPs").clone(),
                 "first value must match `clusterIP`",
             );
@@ -182,14 +182,14 @@ fn cluster_ips(spec: &At<'_>, errors: &mut FieldErrors) {
     }
     if all.len() > 2 {
         errors.invalid(
-            &list,
+            list,
             spec.get("clusterIPs").clone(),
             "may only hold up to 2 values",
         );
     }
     if all.len() > 1 && all.contains(&"None") {
         errors.invalid(
-            &list,
+            list,
             spec.get("clusterIPs").clone(),
             "'None' must be the first and only value",
         );
