@@ -228,25 +228,14 @@ impl<K: Object> Cache<K> {
     /// How many objects an index holds under `value`. The index must have been added.
     pub fn index_len(&self, name: &'static str, value: &str) -> usize {
         let store = self.shared.store.read();
-        let index = store
-            .indexes
-            .iter()
-            .find(|index| index.name == name)
-            .expect("the index was added at start");
-        index.buckets.get(value).map_or(0, BTreeMap::len)
+        store.bucket(name, value).map_or(0, BTreeMap::len)
     }
 
     /// The objects an index holds under `value`, by key. The index must have been added.
     pub fn by_index(&self, name: &'static str, value: &str) -> Vec<Arc<K>> {
         let store = self.shared.store.read();
-        let index = store
-            .indexes
-            .iter()
-            .find(|index| index.name == name)
-            .expect("the index was added at start");
-        index
-            .buckets
-            .get(value)
+        store
+            .bucket(name, value)
             .map(|bucket| bucket.values().cloned().collect())
             .unwrap_or_default()
     }
@@ -337,6 +326,11 @@ impl<K: Object> Cache<K> {
 }
 
 impl<K: Object> Store<K> {
+    fn bucket(&self, name: &'static str, value: &str) -> Option<&BTreeMap<ObjectKey, Arc<K>>> {
+        let index = self.indexes.iter().find(|index| index.name == name);
+        index.expect("the index was added at start").buckets.get(value)
+    }
+
     fn insert(&mut self, key: ObjectKey, object: Arc<K>) -> Option<Arc<K>> {
         let old = self.objects.insert(key.clone(), object.clone());
         for index in &mut self.indexes {

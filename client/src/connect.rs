@@ -42,15 +42,19 @@ pub enum ConnectError {
 /// # Errors
 /// The file cannot be read or names no usable server, or its certificates are not valid.
 pub async fn remote(kubeconfig: &Path) -> Result<Client, ConnectError> {
+    from_config(read(kubeconfig).await?)
+}
+
+/// The current context of a kubeconfig file.
+async fn read(kubeconfig: &Path) -> Result<Config, ConnectError> {
     let failed = |source| ConnectError::Kubeconfig {
         path: kubeconfig.display().to_string(),
         source,
     };
     let file = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
-        .map_err(failed)?;
-    from_config(config)
+        .map_err(failed)
 }
 
 /// As [`remote`], from a configuration already in memory.
@@ -89,14 +93,7 @@ pub struct Endpoint {
 /// # Errors
 /// As [`remote`].
 pub async fn endpoint(kubeconfig: &Path) -> Result<Endpoint, ConnectError> {
-    let failed = |source| ConnectError::Kubeconfig {
-        path: kubeconfig.display().to_string(),
-        source,
-    };
-    let file = Kubeconfig::read_from(kubeconfig).map_err(failed)?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .map_err(failed)?;
+    let config = read(kubeconfig).await?;
     let tls = config
         .rustls_client_config()
         .map_err(|source| ConnectError::Client {
