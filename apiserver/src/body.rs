@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 
 /// Largest request body in bytes. Source: kube-apiserver, `MaxRequestBodyBytes` (3 MiB).
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -100,19 +101,12 @@ pub enum ReadError {
     Broken(#[source] BoxError),
 }
 
-/// How much of a body that is too large is read and thrown away, and for how long, so that the client gets to read the
-/// answer instead of a broken connection.
-const DRAIN_BYTES: usize = 64 * 1024 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(5);
-
 /// The whole body, at most [`MAX_BODY_BYTES`]. What comes after the bound is never kept.
 ///
 /// # Errors
 /// `TooLarge`, or a connection that broke.
 pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
-    use http_body::Body as _;
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        drain(body).await;
         return Err(ReadError::TooLarge);
     }
     let mut first = Bytes::new();
@@ -123,7 +117,6 @@ pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
         };
         let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
         if so_far + data.len() > MAX_BODY_BYTES {
-            drain(body).await;
             return Err(ReadError::TooLarge);
         }
         match &mut rest {
@@ -140,7 +133,52 @@ pub async fn read(mut body: RequestBody) -> Result<Bytes, ReadError> {
     Ok(rest.map_or(first, BytesMut::freeze))
 }
 
-async fn drain(mut body: RequestBody) {
+/// How much of a body nobody wants is read and thrown away, and for how long.
+const DRAIN_BYTES: usize = 64 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A body from a connection. What is left of it when it is dropped is read to its end, within bounds: a client that is
+/// still sending would see a reset stream instead of the answer.
+pub struct ReadToEnd(Option<Incoming>);
+
+impl From<Incoming> for ReadToEnd {
+    fn from(body: Incoming) -> ReadToEnd {
+        ReadToEnd(Some(body))
+    }
+}
+
+impl http_body::Body for ReadToEnd {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map(Incoming::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for ReadToEnd {
+    fn drop(&mut self) {
+        if let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) {
+            tokio::spawn(drain(body));
+        }
+    }
+}
+
+async fn drain(mut body: Incoming) {
     let drained = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -150,5 +188,5 @@ async fn drain(mut body: RequestBody) {
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN_TIME, drained).await; // what is left is cut off with the connection
+    let _ = tokio::time::timeout(DRAIN_TIME, drained).await; // what is left is cut off with the stream
 }

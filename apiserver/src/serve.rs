@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::body::ReadToEnd;
 use crate::identity::User;
 use crate::{ApiServer, Peer};
 
@@ -139,7 +140,7 @@ macro_rules! service {
         service_fn(move |request: http::Request<Incoming>| {
             let (server, peer) = (server.clone(), peer.clone());
             async move {
-                let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                let request = request.map(|body| ReadToEnd::from(body).boxed_unsync());
                 Ok::<_, std::convert::Infallible>(server.handle(&peer, request).await)
             }
         })

@@ -156,6 +156,11 @@ async fn a_body_that_is_too_large_gets_its_answer() {
             .await;
         assert_eq!(code, "413", "{protocol}");
         assert!(text.contains("RequestEntityTooLarge"), "{text}");
+        let path = "/api/v1/namespaces/default/configmaps?fieldValidation=Maybe";
+        let (code, _) = w
+            .ask(Some(&admin), protocol, path, Bytes::from(vec![b'x'; 1 << 20]))
+            .await;
+        assert_eq!(code, "400", "an error before the body is read: {protocol}");
         let (code, _) = w.ask(Some(&admin), protocol, "/livez", Bytes::new()).await;
         assert_eq!(code, "200", "the server lives");
     }
