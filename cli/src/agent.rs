@@ -53,6 +53,7 @@ pub async fn run(args: Args) -> Result<()> {
             node_name: args.node_name,
             node_ips: args.node_ip,
             client,
+            kubeconfig: args.kubeconfig,
             data_dir,
             cgroup_root: args.cgroup_root,
             labels: BTreeMap::from_iter(args.node_labels),
