@@ -112,10 +112,28 @@ mod tests {
 
     #[test]
     fn requests_arrive_as_they_were_sent() {
-        let target = Target { namespace: "n".into(), pod: "p".into(), uid: "u".into(), container: "c".into() };
-        let streams = Streams { stdin: true, tty: true, ..Streams::default() };
-        check(Exec { target: target.clone(), command: vec!["sh".into(), "ä\n".into()], streams });
-        check(Logs { target, tail_lines: Some(0), stream: "All".into(), ..Logs::default() });
+        let target = Target {
+            namespace: "n".into(),
+            pod: "p".into(),
+            uid: "u".into(),
+            container: "c".into(),
+        };
+        let streams = Streams {
+            stdin: true,
+            tty: true,
+            ..Streams::default()
+        };
+        check(Exec {
+            target: target.clone(),
+            command: vec!["sh".into(), "ä\n".into()],
+            streams,
+        });
+        check(Logs {
+            target,
+            tail_lines: Some(0),
+            stream: "All".into(),
+            ..Logs::default()
+        });
         assert_eq!(decode::<Exec>(b"%"), None);
     }
 }

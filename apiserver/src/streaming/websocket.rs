@@ -1,7 +1,6 @@
 //! WebSocket: the handshake, and port-forward, whose SPDY bytes travel inside binary messages.
 
 use base64::Engine as _;
-use bytes::Bytes;
 use corten_api::Status;
 use futures::{SinkExt as _, StreamExt as _};
 use http::request::Parts;
@@ -144,22 +143,20 @@ async fn copy(socket: Socket, opened: Opened) {
     } = opened;
     let up = async {
         while let Some(Ok(message)) = stream.next().await {
-            match message {
-                Message::Binary(bytes) if bytes.is_empty() => {}
-                Message::Binary(bytes) => {
-                    if upload.send(bytes).await.is_err() {
-                        return;
-                    }
-                }
+            let bytes = match message {
+                Message::Binary(bytes) if !bytes.is_empty() => bytes,
                 Message::Close(_) => return,
                 // Pings are answered by the library; text is not part of this protocol.
-                _ => {}
+                _ => continue,
+            };
+            if upload.send(bytes).await.is_err() {
+                return;
             }
         }
     };
     let down = async {
         while let Some(bytes) = next(&mut download).await {
-            if sink.send(Message::Binary(Bytes::from(bytes))).await.is_err() {
+            if sink.send(Message::Binary(bytes)).await.is_err() {
                 return;
             }
         }
