@@ -23,15 +23,23 @@ use crate::paths;
 /// Seconds an address rests after its release while another one is free.
 pub const REST_SECONDS: u64 = 60;
 
-/// One port of the host that leads to a Pod. Field names are those of the CNI capability `portMappings`.
+/// One port of the host that leads to a Pod. Field names are those of the CNI capability `portMappings`; containerd writes
+/// them as Go spells them, and Go's own plug-ins read either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
-    #[serde(default)]
+    #[serde(alias = "Protocol", default)]
     pub protocol: String,
-    #[serde(rename = "hostIP", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "hostIP",
+        alias = "HostIP",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
     pub host_ip: String,
 }
 

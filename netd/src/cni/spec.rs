@@ -320,6 +320,15 @@ mod tests {
     }
 
     #[test]
+    fn port_mappings_are_read_as_the_specification_and_as_containerd_spell_them() {
+        let read = |text: &str| serde_json::from_str::<RuntimeConfig>(text).unwrap().port_mappings;
+        let specified = r#"{"portMappings": [{"hostPort": 80, "containerPort": 8080, "protocol": "tcp", "hostIP": "10.0.0.1"}]}"#;
+        let go = r#"{"portMappings": [{"HostPort": 80, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": "10.0.0.1"}], "dns": null}"#;
+        assert_eq!(read(specified), read(go));
+        assert_eq!(read(go)[0].host_port, 80);
+    }
+
+    #[test]
     fn results_follow_the_version_asked_in() {
         let ends = [
             Interface {
