@@ -45,7 +45,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "corten-tests",
-        &["corten-api", "corten-client", "corten-proto", "corten-store", "xtask"],
+        &[
+            "corten-api",
+            "corten-client",
+            "corten-proto",
+            "corten-store",
+            "xtask",
+        ],
     ),
     ("xtask", &[]),
 ];

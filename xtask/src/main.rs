@@ -55,10 +55,10 @@ fn cargo() -> Command {
     command
 }
 
-/// Builds the `corten` binary and says where it is.
+/// Builds the workspace's programs, with the features that its tests get too, and says where `corten` is.
 fn build_corten(release: bool) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--package", "corten"]);
+    command.args(["build", "--workspace", "--bins"]);
     if release {
         command.arg("--release");
     }
