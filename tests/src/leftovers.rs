@@ -5,7 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::cluster::STATE;
 use crate::command;
+
+/// Shim sockets and CNI's notes are named by hashes, so nothing tells whose they are: compared only while no other
+/// cluster runs.
+const HASHED: &str = "files named by hashes";
 
 type Lists = BTreeMap<&'static str, BTreeSet<String>>;
 
@@ -34,26 +39,33 @@ impl Machine {
         lists.insert("processes", processes());
         let mut files = folder("/var/lib/corten", 3);
         files.extend(folder("/run/corten", 3));
-        files.extend(folder("/run/containerd", 2));
-        files.extend(folder("/var/lib/cni", 2));
+        files.extend(folder("/run/containerd/runc", 2));
         files.extend(folder("/etc/cni", 2));
-        files.extend(folder("/tmp", 1));
+        files.extend(
+            folder("/tmp", 1)
+                .into_iter()
+                .filter(|path| path.contains("corten")),
+        );
         lists.insert("files", files);
+        let mut hashed = folder("/run/containerd/s", 1);
+        hashed.extend(folder("/var/lib/cni", 2));
+        lists.insert(HASHED, hashed);
         Machine(lists)
     }
 
-    /// What is here and was not there `before`, except what names a cluster of somebody else.
+    /// What is here and was not there `before`, except what belongs to `others`: clusters that run beside.
     pub fn added_since(&self, before: &Machine, others: &[String]) -> Vec<String> {
-        let foreign = |line: &str| others.iter().any(|name| line.contains(name.as_str()));
+        let foreign = |list: &str, line: &str| {
+            let shared = !others.is_empty() && (list == HASHED || STATE.starts_with(line));
+            shared || others.iter().any(|name| line.contains(name.as_str()))
+        };
         let empty = BTreeSet::new();
-        self.0
-            .iter()
-            .flat_map(|(list, lines)| {
-                let old = before.0.get(list).unwrap_or(&empty);
-                lines.difference(old).map(move |line| format!("{list}: {line}"))
-            })
-            .filter(|line| !foreign(line))
-            .collect()
+        let added = self.0.iter().flat_map(|(list, lines)| {
+            let new = lines.difference(before.0.get(list).unwrap_or(&empty));
+            new.filter(|line| !foreign(list, line))
+                .map(move |line| format!("{list}: {line}"))
+        });
+        added.collect()
     }
 }
 
@@ -128,12 +140,23 @@ fn cgroups() -> BTreeSet<String> {
     found
 }
 
-/// Those that may belong to a cluster; everything else on a machine comes and goes.
+/// Those that may belong to a cluster, with their cgroup; everything else on a machine comes and goes.
 fn processes() -> BTreeSet<String> {
+    let cgroup = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        text.lines()
+            .find(|line| line.contains("corten-"))
+            .unwrap_or_default()
+            .to_owned()
+    };
     ["corten", "containerd", "/pause"]
         .into_iter()
         .flat_map(crate::faults::processes_with)
-        .map(|(pid, line)| format!("{pid} {line}"))
-        .filter(|line| !line.contains("cargo") && !line.contains("rustc") && !line.contains("/deps/"))
+        .filter(|(_, line)| {
+            !["cargo", "rustc", "/deps/"]
+                .iter()
+                .any(|tool| line.contains(tool))
+        })
+        .map(|(pid, line)| format!("{pid} {line} {}", cgroup(pid)))
         .collect()
 }

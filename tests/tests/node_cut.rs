@@ -73,9 +73,7 @@ fn a_node_that_is_cut_off_leaves_and_comes_back() {
             .count();
         expect(still == 0, || format!("{still} of them are still ready"))
     });
-    eventually("the rules follow", Duration::from_secs(10), || {
-        load::get(there)
-    });
+    eventually("the rules follow", Duration::from_secs(10), || load::get(there));
     for _ in 0..30 {
         load::get(there).expect("only Pods that are there are asked");
     }

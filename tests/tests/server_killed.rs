@@ -64,7 +64,7 @@ fn no_acknowledged_write_is_lost() {
         acknowledged.len()
     );
 
-    let list = api.get("/api/v1/namespaces/writes/configmaps");
+    let list = api.get("/api/v1/namespaces/writes/configmaps?labelSelector=written");
     assert_eq!(list.code, 200);
     let list = list.json();
     let items = list["items"].as_array().expect("items");
@@ -127,7 +127,7 @@ fn write(api: &Api, next: &AtomicUsize, acknowledged: &Mutex<BTreeMap<String, St
         let object = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": {"written": "here"}},
             "data": {"name": name, "filler": "x".repeat(200)},
         });
         loop {
