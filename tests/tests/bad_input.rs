@@ -229,7 +229,8 @@ fn bad_input_gets_kubernetes_errors() {
     });
     cases.case("kubectl apply --validate=strict names the field", || {
         for kubectl in &cluster.kubectls {
-            let body = String::from_utf8(with(web(), "/spec/replicaz", json!(1))).expect("JSON is text");
+            let new = manifests::web("strict", 1);
+            let body = String::from_utf8(with(new, "/spec/replicaz", json!(1))).expect("JSON is text");
             let said = kubectl
                 .run(&["apply", "--validate=strict", "-f", "-"], &body)
                 .refused();
