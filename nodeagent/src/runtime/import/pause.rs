@@ -149,12 +149,13 @@ mod tests {
             }
         };
         let pid = Pid::from_raw(child.id() as i32);
-        // It blocks its signals first of all, in its first instructions.
-        let blocked = || {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            status.contains("SigBlk:\t0000000000014002")
+        // It sleeps nowhere but where it waits for signals. (The mask in `status` says nothing: the kernel opens it
+        // for as long as the program waits.)
+        let waits = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.contains("(pause) S")
         };
-        while !blocked() {
+        while !waits() {
             std::thread::yield_now();
         }
         kill(pid, Signal::SIGCHLD).unwrap(); // nothing to reap: it must go on waiting
