@@ -20,6 +20,8 @@ pub type Slot = usize;
 
 /// Node changes remembered; who is further behind judges every node anew.
 const LOG_CAPACITY: usize = 16_384;
+/// The node label that names its zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// What about a node changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,13 @@ pub struct Cache {
     pods: HashMap<Uid, Placed>,
     /// Pods on nodes that have required anti-affinity.
     with_anti_affinity: HashMap<Uid, (Arc<PodInfo>, Slot)>,
+    /// Pods of each controller by the node they are on. Terminating ones do not count.
+    by_controller: HashMap<Uid, HashMap<Slot, i64>>,
     namespaces: HashMap<String, Labels>,
+    /// Every zone seen so far, by its index.
+    zones: HashMap<String, usize>,
+    /// The zone of each node, by slot.
+    zone_of: Vec<Option<usize>>,
     census: Census,
     log: VecDeque<(Slot, Touched)>,
     /// Position of the first entry of `log` among all changes ever.
@@ -90,6 +98,22 @@ impl Cache {
         !self.with_anti_affinity.is_empty()
     }
 
+    pub fn zone_count(&self) -> usize {
+        self.zones.len()
+    }
+
+    pub fn zone(&self, slot: Slot) -> Option<usize> {
+        self.zone_of[slot]
+    }
+
+    pub fn pods_of_controller(&self, controller: &str) -> impl Iterator<Item = (Slot, i64)> {
+        self.by_controller
+            .get(controller)
+            .into_iter()
+            .flatten()
+            .map(|(slot, pods)| (*slot, *pods))
+    }
+
     pub fn is_assumed(&self, uid: &str) -> bool {
         self.pods.get(uid).is_some_and(|placed| placed.assumed)
     }
@@ -111,6 +135,10 @@ impl Cache {
             self.offering += 1;
         }
         self.census.replace(old.as_ref(), Some(&offer));
+        self.zone_of[slot] = offer.labels.get(ZONE).map(|zone| {
+            let next = self.zones.len();
+            *self.zones.entry(zone.clone()).or_insert(next)
+        });
         self.nodes[slot].offer = Some(offer);
         if !events.is_empty() {
             self.touch(slot, Touched::Offer);
@@ -127,6 +155,7 @@ impl Cache {
         };
         self.offering -= 1;
         self.census.replace(Some(&old), None);
+        self.zone_of[slot] = None;
         self.touch(slot, Touched::Offer);
         self.release(slot);
         Events::NODE_DELETED
@@ -159,6 +188,7 @@ impl Cache {
             return Events::NONE;
         };
         self.with_anti_affinity.remove(uid);
+        self.count_for_controller(&placed.pod, placed.slot, -1);
         self.nodes[placed.slot].remove(uid);
         self.touch(placed.slot, Touched::Pods);
         self.release(placed.slot);
@@ -215,6 +245,21 @@ impl Cache {
         self.touch(slot, Touched::Pods);
     }
 
+    fn count_for_controller(&mut self, pod: &PodInfo, slot: Slot, change: i64) {
+        let Some(controller) = pod.controller.as_ref().filter(|_| !pod.terminating) else {
+            return;
+        };
+        let slots = self.by_controller.entry(Uid::clone(controller)).or_default();
+        let pods = slots.entry(slot).or_default();
+        *pods += change;
+        if *pods == 0 {
+            slots.remove(&slot);
+        }
+        if slots.is_empty() {
+            self.by_controller.remove(controller);
+        }
+    }
+
     /// The slot of that name, made if need be: Pods may be seen before their node.
     fn slot(&mut self, name: &str) -> Slot {
         if let Some(slot) = self.slots.get(name) {
@@ -229,6 +274,7 @@ impl Cache {
             }
             None => {
                 self.nodes.push(node);
+                self.zone_of.push(None);
                 self.nodes.len() - 1
             }
         };

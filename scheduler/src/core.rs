@@ -319,6 +319,54 @@ mod tests {
     }
 
     #[test]
+    fn pods_of_one_controller_spread_over_nodes() {
+        let mut core = Core::new("default-scheduler", 0);
+        core.observe(Duration::ZERO, node("n1", "a"));
+        core.observe(Duration::ZERO, node("n2", "b"));
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs", "controller": true}]);
+        for number in 0..6 {
+            let Event::Pod(made) = pod(&format!("web-{number}"), json!({"requests": {"cpu": "1m"}})) else {
+                unreachable!("`pod` makes a Pod event")
+            };
+            let mut made = Pod::clone(&made);
+            made.metadata.owner_references = Some(serde_json::from_value(owner.clone()).expect("references"));
+            core.observe(Duration::ZERO, Event::Pod(Arc::new(made)));
+        }
+        let mut on_first = 0;
+        for placed in 1..=6 {
+            let Some(Decision::Bind { node_name, .. }) = core.next(Duration::ZERO) else {
+                panic!("not placed")
+            };
+            on_first += i32::from(node_name == "n1");
+            assert!((2 * on_first - placed).abs() <= 1, "{on_first} of {placed} on n1");
+        }
+    }
+
+    #[test]
+    fn a_preferred_spread_gives_way_when_it_must() {
+        let spread = json!({"requests": {"cpu": "1"}, "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app": "web"}},
+        }]});
+        let busy = ("n2", json!({"requests": {"cpu": "800m"}}));
+        check(
+            &[("n1", json!({})), ("n1", json!({})), busy.clone()],
+            spread.clone(),
+            "n2",
+        );
+        check(
+            &[
+                ("n1", json!({})),
+                ("n1", json!({})),
+                busy,
+                ("n2", json!({"requests": {"cpu": "1"}})),
+            ],
+            spread,
+            "n1",
+        );
+    }
+
+    #[test]
     fn pods_that_cannot_be_judged_wait_and_say_so() {
         let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
         let want = full(

@@ -9,7 +9,7 @@ use crate::events::Plugin;
 use crate::node::{Node, Offer};
 use crate::plugins::inter_pod_affinity::Affinity;
 use crate::plugins::pod_topology_spread::Spread;
-use crate::plugins::{node_affinity, taint_toleration, weight};
+use crate::plugins::{node_affinity, spread_score, taint_toleration, weight};
 use crate::pod::{PodInfo, Unsupported};
 
 /// Breaks ties. Splitmix64: small, seeded, the same on every machine.
@@ -46,26 +46,31 @@ pub fn decide(
     let related = Related::count(pod, cache);
     let refused = |slot: Slot| related.as_ref().and_then(|related| related.refuses(slot, cache));
 
-    let (mut most_disliked, mut most_preferred) = (0, 0);
-    for (slot, verdict) in verdicts.iter().enumerate() {
-        if verdict.passes() && refused(slot).is_none() {
-            most_disliked = most_disliked.max(verdict.disliked_taints);
-            most_preferred = most_preferred.max(verdict.preference);
-        }
-    }
+    let passing: Vec<Slot> = verdicts
+        .iter()
+        .enumerate()
+        .filter(|(slot, verdict)| verdict.passes() && refused(*slot).is_none())
+        .map(|(slot, _)| slot)
+        .collect();
+    let most_disliked = passing
+        .iter()
+        .map(|slot| verdicts[*slot].disliked_taints)
+        .max()
+        .unwrap_or(0);
+    let most_preferred = passing
+        .iter()
+        .map(|slot| verdicts[*slot].preference)
+        .max()
+        .unwrap_or(0);
+    let spread = spread_score::scores(pod, cache, &passing);
     let mut best: Option<(i64, Slot)> = None;
     let mut equals = 0;
-    for (slot, verdict) in verdicts.iter().enumerate() {
-        if !verdict.passes() {
-            continue;
-        }
-        let score = total(verdict, most_disliked, most_preferred);
-        if best.is_some_and(|(highest, _)| score < highest) || refused(slot).is_some() {
-            continue;
-        }
+    for (at, slot) in passing.into_iter().enumerate() {
+        let spread = spread.as_ref().map_or(0, |scores| scores[at]) * weight::POD_TOPOLOGY_SPREAD;
+        let score = total(&verdicts[slot], most_disliked, most_preferred) + spread;
         if best.is_none_or(|(highest, _)| score > highest) {
             (best, equals) = (Some((score, slot)), 1);
-        } else {
+        } else if best.is_some_and(|(highest, _)| score == highest) {
             equals += 1;
             if ties.below(equals) == 0 {
                 best = Some((score, slot));

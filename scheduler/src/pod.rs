@@ -19,6 +19,8 @@ pub struct PodInfo {
     pub namespace: String,
     pub name: String,
     pub labels: Labels,
+    /// Uid of the owner with `controller: true`.
+    pub controller: Option<Uid>,
     /// Higher goes first. Default 0.
     pub priority: i32,
     /// `preemptionPolicy: Never`.
@@ -68,6 +70,12 @@ impl PodInfo {
         PodInfo {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             name: metadata.name.clone().unwrap_or_default(),
+            controller: metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .find(|owner| owner.controller == Some(true))
+                .map(|owner| owner.uid.as_str().into()),
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             node_name: spec.node_name.clone().filter(|name| !name.is_empty()),

@@ -3,10 +3,13 @@
 //! Knows the Pod API. Must not know the state of any node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use corten_api::pod::{self, HostPort};
 use k8s_openapi::api::core::v1 as core;
 
+use crate::node::Node;
+use crate::pod::PodInfo;
 use crate::resources::{self, Resources};
 use crate::selector::{Labels, NodeTerm, Requirement, Selector};
 
@@ -139,6 +142,10 @@ impl Taint {
 pub struct Relations {
     /// `topologySpreadConstraints` with `whenUnsatisfiable: DoNotSchedule`.
     pub spread: Vec<SpreadConstraint>,
+    /// Those with `ScheduleAnyway`: they score, they do not filter.
+    pub preferred_spread: Vec<SpreadConstraint>,
+    /// Any `topologySpreadConstraints` at all: then kube-scheduler's defaults do not apply.
+    pub has_spread: bool,
     /// Required terms only.
     pub affinity: Vec<PodTerm>,
     pub anti_affinity: Vec<PodTerm>,
@@ -161,14 +168,20 @@ impl Relations {
                 .map(|term| PodTerm::new(namespace, labels, term))
                 .collect()
         };
-        Relations {
-            spread: spec
-                .topology_spread_constraints
-                .iter()
-                .flatten()
-                .filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule")
+        let spread = |unsatisfiable: &str| {
+            let constraints = spec.topology_spread_constraints.iter().flatten();
+            let wanted = constraints.filter(|constraint| constraint.when_unsatisfiable == unsatisfiable);
+            wanted
                 .map(|constraint| SpreadConstraint::new(labels, constraint))
-                .collect(),
+                .collect()
+        };
+        Relations {
+            spread: spread("DoNotSchedule"),
+            preferred_spread: spread("ScheduleAnyway"),
+            has_spread: spec
+                .topology_spread_constraints
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
             affinity: terms(
                 affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
             ),
@@ -178,6 +191,7 @@ impl Relations {
         }
     }
 
+    /// Nothing that filters.
     pub fn is_empty(&self) -> bool {
         self.spread.is_empty() && self.affinity.is_empty() && self.anti_affinity.is_empty()
     }
@@ -213,6 +227,14 @@ impl SpreadConstraint {
             honor_node_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
             honor_node_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
         }
+    }
+
+    /// Pods on `node` that count for a Pod of this constraint. Terminating ones do not.
+    pub fn matching(&self, pod: &PodInfo, node: &Node) -> i64 {
+        let counts = |other: &&Arc<PodInfo>| {
+            other.namespace == pod.namespace && !other.terminating && self.selector.matches(&other.labels)
+        };
+        node.pods.iter().filter(counts).count() as i64
     }
 }
 

@@ -10,6 +10,7 @@ pub mod node_ports;
 pub mod node_resources;
 pub mod node_unschedulable;
 pub mod pod_topology_spread;
+pub mod spread_score;
 pub mod taint_toleration;
 
 /// Every plug-in scores a node between 0 and this.
@@ -19,6 +20,7 @@ pub const MAX_NODE_SCORE: i64 = 100;
 pub mod weight {
     pub const TAINT_TOLERATION: i64 = 3;
     pub const NODE_AFFINITY: i64 = 2;
+    pub const POD_TOPOLOGY_SPREAD: i64 = 2;
     pub const NODE_RESOURCES_FIT: i64 = 1;
     pub const NODE_RESOURCES_BALANCED_ALLOCATION: i64 = 1;
     pub const IMAGE_LOCALITY: i64 = 1;

@@ -1,11 +1,11 @@
 //! PodTopologySpread with `whenUnsatisfiable: DoNotSchedule`: matching Pods stay even over the domains of a node label.
 //!
-//! Counts anew for every Pod that asks. Constraints with `ScheduleAnyway` are preferences and not scored yet.
+//! Counts anew for every Pod that asks. What only prefers is in [`spread_score`](super::spread_score).
 
 use std::collections::HashMap;
 
 use crate::cache::Cache;
-use crate::node::{Node, Offer};
+use crate::node::Offer;
 use crate::plugins::{node_affinity, taint_toleration};
 use crate::pod::PodInfo;
 use crate::requirements::SpreadConstraint;
@@ -69,7 +69,7 @@ impl<'a> Spread<'a> {
                     && (tolerated || !constraint.honor_node_taints);
                 if counts {
                     let domain = offer.labels[&constraint.topology_key].as_str();
-                    *matching.entry(domain).or_default() += matching_pods(pod, constraint, node);
+                    *matching.entry(domain).or_default() += constraint.matching(pod, node);
                 }
             }
         }
@@ -99,12 +99,4 @@ impl<'a> Spread<'a> {
         }
         None
     }
-}
-
-/// Terminating Pods do not count.
-fn matching_pods(pod: &PodInfo, constraint: &SpreadConstraint, node: &Node) -> i64 {
-    let counts = |other: &&std::sync::Arc<PodInfo>| {
-        other.namespace == pod.namespace && !other.terminating && constraint.selector.matches(&other.labels)
-    };
-    node.pods.iter().filter(counts).count() as i64
 }
