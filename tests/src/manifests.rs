@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 pub const WEB_1: &str = "corten.dev/test-web:1";
 /// The same, answering `v2`.
 pub const WEB_2: &str = "corten.dev/test-web:2";
+/// A shell and the usual tools. (Debian's busybox crashes on `wget -T`; use `timeout`.)
 pub const BUSYBOX: &str = "corten.dev/test-busybox:1";
 
 /// A Deployment of the web image that counts as ready once it answers.

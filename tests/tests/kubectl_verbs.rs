@@ -284,7 +284,7 @@ fn scale_and_expose(kubectl: &Kubectl) {
     kubectl.apply(&manifests::shell("asker", "sleep 100000"));
     kubectl.ok("wait --for=condition=Ready pod/asker --timeout=60s");
     eventually("the exposed Service answers", DEADLINE, || {
-        let finished = kubectl.line(&format!("exec asker -- wget -q -T 3 -O - http://{ip}:81/"));
+        let finished = kubectl.line(&format!("exec asker -- timeout 3 wget -q -O - http://{ip}:81/"));
         expect(finished.stdout.contains(" v1"), || finished.to_string())
     });
 }

@@ -65,7 +65,7 @@ fn a_deployment_behind_a_service_answers() {
         eventually("the hairpin answer", DEADLINE, || {
             let url = format!("http://{ip}/");
             let finished = kubectl.run(
-                &["exec", &pod, "--", "wget", "-q", "-T", "3", "-O", "-", &url],
+                &["exec", &pod, "--", "timeout", "3", "wget", "-q", "-O", "-", &url],
                 "",
             );
             expect(finished.succeeded() && finished.stdout.starts_with(&pod), || {
@@ -88,7 +88,9 @@ fn text(value: &serde_json::Value) -> String {
 fn ask_inside(kubectl: &Kubectl, ip: &str, port: u16) -> Result<String, String> {
     let url = format!("http://{ip}:{port}/");
     let finished = kubectl.run(
-        &["exec", "client", "--", "wget", "-q", "-T", "3", "-O", "-", &url],
+        &[
+            "exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", &url,
+        ],
         "",
     );
     if finished.succeeded() {

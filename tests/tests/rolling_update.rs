@@ -11,7 +11,7 @@ fn no_request_fails_while_a_deployment_rolls() {
     let cluster = Cluster::with_images("roll", 2);
     let kubectl = cluster.kubectl();
     // From inside, through the ClusterIP: one line for each request that failed.
-    let script = "while true; do wget -q -T 5 -O /dev/null http://$0/ || echo failed $(date); done";
+    let script = "while true; do timeout 5 wget -q -O /dev/null http://$0/ || echo failed $(date); done";
     kubectl.apply(&manifests::list(&[
         manifests::web("web", 3),
         manifests::service("web"),
