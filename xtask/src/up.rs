@@ -114,7 +114,9 @@ fn answers(kubectl: &Kubectl, step: &dyn Fn(&str)) -> Result<()> {
     let inside = format!("http://{cluster_ip}/");
     step(&format!("asking the ClusterIP {inside} from Pod {first}"));
     collect(&names, || {
-        kubectl.read(&["exec", first, "--", "timeout", "3", "wget", "-q", "-O", "-", &inside])
+        kubectl.read(&[
+            "exec", first, "--", "timeout", "3", "wget", "-q", "-O", "-", &inside,
+        ])
     })?;
     let outside = format!("{node_ip}:{node_port}");
     step(&format!("asking the NodePort http://{outside}/ from this host"));
