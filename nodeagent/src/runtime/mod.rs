@@ -7,7 +7,8 @@
 //! The contract every back end keeps:
 //! - Stopping or removing what is gone succeeds; so does stopping what is already stopped.
 //! - An event arrives after the state it tells of can be read: on [`RuntimeEvent::ContainerExited`],
-//!   [`Runtime::sandbox`] already shows the container as exited.
+//!   [`Runtime::sandbox`] already shows the container as exited. Events of different kinds may overtake each
+//!   other: a container that ends at once can be told of as exited before it is told of as started.
 //! - [`RuntimeEvent::Reconnected`] is the first event of every stream, and comes again whenever events may
 //!   have been lost. The consumer then lists once; it never has to list on a timer.
 

@@ -123,6 +123,8 @@ disabled_plugins = [{disabled}]
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = {runc}
         SystemdCgroup = false
+        # Otherwise all containerds of a machine share /run/containerd/runc.
+        Root = {runc_root}
 "#,
         root = path(&layout.root()),
         state = path(&layout.state()),
@@ -134,6 +136,7 @@ disabled_plugins = [{disabled}]
         cni_bin = path(&layout.cni_bin_dir),
         cni_conf = path(&layout.cni_conf_dir),
         runc = path(runc),
+        runc_root = path(&layout.state().join("runc")),
     )
 }
 

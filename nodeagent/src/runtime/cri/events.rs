@@ -21,7 +21,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::{Clients, RuntimeEvent};
+use super::RuntimeEvent;
+use super::clients::Clients;
 use crate::runtime::ContainerState;
 
 /// Where CRI keeps its containers in containerd.

@@ -3,6 +3,7 @@
 //! Knows CRI. Must not know how the runtime was started. What CRI lacks comes from containerd's own services on
 //! the same socket: events and image import.
 
+mod clients;
 mod convert;
 mod events;
 
@@ -12,15 +13,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use corten_proto::cri;
-use corten_proto::cri::image_service_client::ImageServiceClient;
-use corten_proto::cri::runtime_service_client::RuntimeServiceClient;
-use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
 
+use self::clients::{Clients, call, gone_is_fine, optional};
 pub use self::events::NAMESPACE;
 use super::*;
 
@@ -99,191 +98,6 @@ pub(super) fn channel(socket: &Path) -> Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
     let endpoint = endpoint.map_err(|e| RuntimeError::Invalid(format!("{}: {e}", socket.display())))?;
     Ok(endpoint.connect_timeout(Duration::from_secs(10)).connect_lazy())
-}
-
-/// The raw clients; cheap to clone.
-#[derive(Clone)]
-struct Clients {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
-}
-
-/// Runs one call with a time limit and turns its error into ours.
-async fn call<T>(
-    limit: Duration,
-    what: &'static str,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(convert::error(&status)),
-        Err(_) => Err(RuntimeError::DeadlineExceeded(format!(
-            "{what} took longer than {}s",
-            limit.as_secs()
-        ))),
-    }
-}
-
-/// For calls where "gone already" is what was wanted.
-fn gone_is_fine<T: Default>(result: Result<T>) -> Result<T> {
-    match result {
-        Err(RuntimeError::NotFound(_)) => Ok(T::default()),
-        other => other,
-    }
-}
-
-fn optional<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(RuntimeError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-impl Clients {
-    fn new(channel: Channel) -> Clients {
-        let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT);
-        let images = ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
-        Clients {
-            runtime: runtime.max_encoding_message_size(MESSAGE_LIMIT),
-            images: images.max_encoding_message_size(MESSAGE_LIMIT),
-        }
-    }
-
-    async fn list(&self, label_selector: BTreeMap<String, String>) -> Result<Vec<Sandbox>> {
-        let mut runtime = self.runtime.clone();
-        let filter = cri::PodSandboxFilter {
-            label_selector: label_selector.clone(),
-            ..Default::default()
-        };
-        let sandboxes = runtime.list_pod_sandbox(cri::ListPodSandboxRequest { filter: Some(filter) });
-        let sandboxes = call(CALL_LIMIT, "ListPodSandbox", sandboxes).await?.items;
-        let filter = cri::ContainerFilter {
-            label_selector,
-            ..Default::default()
-        };
-        let containers = runtime.list_containers(cri::ListContainersRequest { filter: Some(filter) });
-        let containers = call(CALL_LIMIT, "ListContainers", containers).await?.containers;
-        // What disappears between the listing and its status is simply not there.
-        let mut found: BTreeMap<String, Sandbox> = futures::stream::iter(sandboxes)
-            .map(|s| async move { self.bare_sandbox(&s.id).await })
-            .buffer_unordered(PARALLEL)
-            .try_filter_map(|s| async move { Ok(s.map(|s| (s.id.clone(), s))) })
-            .try_collect()
-            .await?;
-        let containers: Vec<Container> = futures::stream::iter(containers)
-            .map(|c| async move { self.container_in(&c.id, &c.pod_sandbox_id).await })
-            .buffer_unordered(PARALLEL)
-            .try_filter_map(|c| async move { Ok(c) })
-            .try_collect()
-            .await?;
-        for container in containers {
-            if let Some(sandbox) = found.get_mut(&container.sandbox_id) {
-                sandbox.containers.push(container);
-            }
-        }
-        for sandbox in found.values_mut() {
-            sandbox
-                .containers
-                .sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        }
-        Ok(found.into_values().collect())
-    }
-
-    /// With its containers.
-    async fn sandbox(&self, id: &str) -> Result<Option<Sandbox>> {
-        let Some(mut sandbox) = self.bare_sandbox(id).await? else {
-            return Ok(None);
-        };
-        let filter = cri::ContainerFilter {
-            pod_sandbox_id: id.to_string(),
-            ..Default::default()
-        };
-        let mut runtime = self.runtime.clone();
-        let containers = runtime.list_containers(cri::ListContainersRequest { filter: Some(filter) });
-        let containers = call(CALL_LIMIT, "ListContainers", containers).await?.containers;
-        for container in containers {
-            sandbox
-                .containers
-                .extend(self.container_in(&container.id, id).await?);
-        }
-        sandbox
-            .containers
-            .sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        Ok(Some(sandbox))
-    }
-
-    async fn bare_sandbox(&self, id: &str) -> Result<Option<Sandbox>> {
-        let request = cri::PodSandboxStatusRequest {
-            pod_sandbox_id: id.to_string(),
-            verbose: false,
-        };
-        let mut runtime = self.runtime.clone();
-        let status = call(
-            CALL_LIMIT,
-            "PodSandboxStatus",
-            runtime.pod_sandbox_status(request),
-        )
-        .await;
-        Ok(optional(status)?
-            .and_then(|r| r.status)
-            .and_then(convert::sandbox))
-    }
-
-    async fn container_in(&self, id: &str, sandbox_id: &str) -> Result<Option<Container>> {
-        let request = cri::ContainerStatusRequest {
-            container_id: id.to_string(),
-            verbose: false,
-        };
-        let mut runtime = self.runtime.clone();
-        let status = call(CALL_LIMIT, "ContainerStatus", runtime.container_status(request)).await;
-        Ok(optional(status)?
-            .and_then(|r| r.status)
-            .map(|s| convert::container(sandbox_id, s)))
-    }
-
-    async fn container(&self, id: &str) -> Result<Option<Container>> {
-        match self.sandbox_of_container(id).await? {
-            Some(sandbox_id) => self.container_in(id, &sandbox_id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// CRI's status of a container does not name its sandbox; its listing does.
-    async fn sandbox_of_container(&self, id: &str) -> Result<Option<String>> {
-        let filter = cri::ContainerFilter {
-            id: id.to_string(),
-            ..Default::default()
-        };
-        let mut runtime = self.runtime.clone();
-        let listed = runtime.list_containers(cri::ListContainersRequest { filter: Some(filter) });
-        let listed = call(CALL_LIMIT, "ListContainers", listed).await?.containers;
-        Ok(listed.into_iter().find(|c| c.id == id).map(|c| c.pod_sandbox_id))
-    }
-
-    /// The sandbox that an id belongs to: its own if it is one.
-    async fn look_up_owner(&self, id: &str) -> Result<Option<String>> {
-        match self.sandbox_of_container(id).await? {
-            Some(sandbox_id) => Ok(Some(sandbox_id)),
-            None => Ok(self.bare_sandbox(id).await?.map(|s| s.id)),
-        }
-    }
-
-    async fn sandbox_has_ended(&self, id: &str) -> bool {
-        let sandbox = self.bare_sandbox(id).await;
-        !matches!(
-            sandbox,
-            Ok(Some(Sandbox {
-                state: SandboxState::Ready,
-                ..
-            }))
-        )
-    }
-
-    async fn container_has_ended(&self, id: &str) -> bool {
-        let container = self.container_in(id, "").await;
-        !matches!(container, Ok(Some(c)) if matches!(c.state, ContainerState::Running { .. } | ContainerState::Created))
-    }
 }
 
 fn image_spec(image: &str) -> Option<cri::ImageSpec> {
