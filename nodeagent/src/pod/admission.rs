@@ -38,9 +38,9 @@ pub fn admit(pod: &Pod, others: &[&Pod], allocatable: &ResourceList, node: &Node
         add_to(&mut used, &wanted(other));
     }
     for (name, wanted) in wanted(pod) {
-        let used = used.get(&name).cloned().unwrap_or(Quantity::ZERO);
-        let has = allocatable.get(&name).cloned().unwrap_or(Quantity::ZERO);
-        let mut total = used.clone();
+        let used = used.get(&name).copied().unwrap_or(Quantity::ZERO);
+        let has = allocatable.get(&name).copied().unwrap_or(Quantity::ZERO);
+        let mut total = used;
         total.add(&wanted);
         if !wanted.is_zero() && total > has {
             return Err(out_of(&name, &wanted, &used, &has));

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::action::{Action, Key, Observed, PodEvent, Verdict};
 use super::backoff::Backoff;
 use super::containers::{self, HASH_ANNOTATION, Kind, find, init, is_running, mains, spec};
-use super::machine::{Due, PodMachine, Volumes, Waiting};
+use super::machine::{Due, PodMachine, STOP_MINIMUM, Volumes, Waiting};
 use super::restart::should_restart;
 use crate::events;
 use crate::probe::ProbeKind;
@@ -46,7 +46,7 @@ impl PodMachine {
         self.judge_deadline(now, &mut due);
         let terminating = self.gone || self.pod.metadata.deletion_timestamp.is_some();
         if terminating || self.is_finished() {
-            self.stop_due(terminating, &mut due, out);
+            self.stop_due(terminating, now, &mut due, out);
         } else {
             self.run_due(now, &mut due, out);
         }
@@ -389,13 +389,13 @@ impl PodMachine {
     }
 
     /// The Pod is to end here: stop containers, then the sandbox, then give everything back.
-    fn stop_due(&mut self, terminating: bool, due: &mut Due, out: &mut Vec<Action>) {
+    fn stop_due(&mut self, terminating: bool, now: Timestamp, due: &mut Due, out: &mut Vec<Action>) {
         let observed = self.observed.take().expect("checked by due");
         let serves = terminating && !self.gone && observed.running().next().is_some();
         if serves && !self.drained {
             due.push(Action::Drain);
         } else {
-            self.stop_containers(&observed, due, out);
+            self.stop_containers(&observed, now, due, out);
         }
         let starting = self
             .in_flight
@@ -442,8 +442,10 @@ impl PodMachine {
     }
 
     /// Main containers at once; then sidecars one by one, last first.
-    fn stop_containers(&mut self, observed: &Observed, due: &mut Due, out: &mut Vec<Action>) {
-        let grace = self.grace();
+    fn stop_containers(&mut self, observed: &Observed, now: Timestamp, due: &mut Due, out: &mut Vec<Action>) {
+        let begun = *self.stop_begun.get_or_insert(now);
+        let left = (begun + self.grace()).duration_since(now);
+        let grace = Duration::try_from(left).unwrap_or_default().max(STOP_MINIMUM);
         let message = |name: &str| format!("Stopping container {name}");
         let is_init = |name: &str| find(&self.pod, name).is_some_and(|(_, kind)| kind != Kind::Main);
         let running: Vec<_> = observed.running().collect();

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::action::{
     Action, After, Event, Failure, ImageReady, Key, Memory, Observed, Outcome, PodEvent, Verdict,
 };
 use super::backoff::{Pace, RESTART_FIRST, RESTART_LIMIT};
+use super::conditions::OWNED;
 use super::containers::{find, spec};
 use crate::events;
 use crate::probe::{ProbeKind, ProbeResult, ProbeState};
@@ -28,7 +29,7 @@ use crate::runtime::ContainerState;
 /// After a failed pull the status says `ErrImagePull` for this long, then `ImagePullBackOff` until the next try.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
 /// Grace periods shorter than this are taken as this, as the kubelet does.
-const STOP_MINIMUM: Duration = Duration::from_secs(1);
+pub(super) const STOP_MINIMUM: Duration = Duration::from_secs(1);
 
 /// Why a container waits, as its status shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct PodMachine {
     pub(super) memory: Memory,
     remembered: Memory,
     pub(super) drained: bool,
+    /// When the first container was told to stop: the grace period is one for the whole Pod.
+    pub(super) stop_begun: Option<Timestamp>,
     pub(super) torn_down: bool,
     pub(super) object_deleted: bool,
     pub(super) data_removed: bool,
@@ -110,6 +113,7 @@ impl PodMachine {
             remembered: memory.clone(),
             memory,
             drained: false,
+            stop_begun: None,
             torn_down: false,
             object_deleted: false,
             data_removed: false,
@@ -144,7 +148,10 @@ impl PodMachine {
                     .retain(|key, _| matches!(key, Key::Image(_) | Key::Start(_)));
                 self.blind = Some(self.observed.as_ref().map_or(0, |observed| observed.reading));
             }
-            Event::Rejected(verdict) => self.memory.verdict = Some(verdict),
+            Event::Rejected(verdict) => {
+                self.memory.admitted = false;
+                self.memory.verdict = Some(verdict);
+            }
             Event::Woke => {}
         }
         self.announce_pull_backoffs(now, &mut actions);
@@ -171,6 +178,20 @@ impl PodMachine {
 
     pub fn mark_admitted(&mut self) {
         self.memory.admitted = true;
+    }
+
+    /// Takes over a status that the API has accepted, before the watch brings it back. Conditions of others stay.
+    pub fn assume_status(&mut self, sent: &PodStatus) {
+        let pod = Arc::make_mut(&mut self.pod);
+        let before = pod.status.replace(sent.clone()).unwrap_or_default();
+        let foreign = before
+            .conditions
+            .into_iter()
+            .flatten()
+            .filter(|condition| !OWNED.contains(&condition.type_.as_str()));
+        let status = pod.status.get_or_insert_default();
+        status.conditions.get_or_insert_default().extend(foreign);
+        status.nominated_node_name = before.nominated_node_name;
     }
 
     pub fn observed(&self) -> Option<&Observed> {

@@ -64,6 +64,7 @@ impl World {
             events: Vec::new(),
             over: false,
         };
+        world.machine.mark_admitted();
         world.feed(Event::Woke);
         world
     }

@@ -38,6 +38,8 @@ pub struct View<'a> {
     /// By id of a running container: (started, ready).
     pub running: BTreeMap<String, (bool, bool)>,
     pub verdict: Option<&'a Verdict>,
+    /// The node never took the Pod.
+    pub rejected: bool,
     /// Nothing of the Pod starts again: it is being deleted or has run its course.
     pub over: bool,
 }
@@ -60,6 +62,7 @@ impl PodMachine {
             waiting: self.waiting(),
             running,
             verdict: self.verdict(),
+            rejected: self.verdict().is_some() && !self.memory().admitted,
             over,
         };
         Some(pod_status(&view, node, now))
@@ -69,8 +72,7 @@ impl PodMachine {
 pub fn pod_status(view: &View<'_>, node: &NodeFacts, now: Timestamp) -> PodStatus {
     let pod = view.pod;
     let previous = pod.status.clone().unwrap_or_default();
-    let rejected =
-        view.verdict.is_some() && view.observed.sandboxes.is_empty() && previous.start_time.is_none();
+    let rejected = view.rejected;
     let mut status = PodStatus {
         observed_generation: pod.metadata.generation,
         qos_class: previous

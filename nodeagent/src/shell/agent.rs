@@ -292,7 +292,7 @@ impl Agent {
                 Some(command) = commands.recv() => match command {
                     Command::ResourcesChanged(uids) => {
                         for uid in uids {
-                            self.tell(&uid, Message::Event(Event::ResourcesChanged)).await;
+                            self.tell(&uid, Message::event(Event::ResourcesChanged)).await;
                         }
                     }
                     Command::Forgotten(uid) => self.forgotten(&uid).await,
@@ -339,7 +339,7 @@ impl Agent {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         if let Some(entry) = self.entries.get_mut(&uid) {
             entry.pod = pod.clone();
-            return self.tell(&uid, Message::Event(Event::Desired(pod))).await;
+            return self.tell(&uid, Message::event(Event::Desired(pod))).await;
         }
         let key = ObjectKey::of(&pod.metadata);
         if self.names.contains_key(&key) {
@@ -382,7 +382,7 @@ impl Agent {
                 &pod,
                 &PodEvent::warning(verdict.reason.clone(), verdict.message.clone()),
             );
-            self.tell(&uid, Message::Event(Event::Rejected(verdict))).await;
+            self.tell(&uid, Message::event(Event::Rejected(verdict))).await;
         }
         let (shared, commands) = (self.shared.clone(), self.commands.clone());
         tokio::spawn(async move {
@@ -405,7 +405,7 @@ impl Agent {
     async fn gone(&mut self, uid: &str) {
         self.parked
             .retain(|_, pod| pod.metadata.uid.as_deref() != Some(uid));
-        self.tell(uid, Message::Event(Event::Gone)).await;
+        self.tell(uid, Message::event(Event::Gone)).await;
     }
 
     async fn forgotten(&mut self, uid: &str) {
@@ -428,9 +428,9 @@ impl Agent {
 
     async fn runtime_event(&mut self, event: RuntimeEvent) {
         let id = match event {
-            RuntimeEvent::Reconnected => return self.tell_all(|| Message::Event(Event::RuntimeBack)).await,
+            RuntimeEvent::Reconnected => return self.tell_all(|| Message::event(Event::RuntimeBack)).await,
             RuntimeEvent::ImageChanged { .. } => {
-                return self.tell_all(|| Message::Event(Event::ImagesChanged)).await;
+                return self.tell_all(|| Message::event(Event::ImagesChanged)).await;
             }
             RuntimeEvent::Disconnected
             | RuntimeEvent::SandboxReady { .. }

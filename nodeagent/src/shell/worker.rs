@@ -29,9 +29,15 @@ const STATUS_RETRY: Pace = Pace::new(200, 10_000);
 /// What the agent tells a worker.
 #[derive(Debug)]
 pub enum Message {
-    Event(Event),
+    Event(Box<Event>),
     /// Something happened to the Pod's containers: read them.
     Look,
+}
+
+impl Message {
+    pub fn event(event: Event) -> Message {
+        Message::Event(Box::new(event))
+    }
 }
 
 /// What others may know of a Pod here.
@@ -43,9 +49,9 @@ pub struct Snapshot {
 }
 
 enum Done {
-    Action(Action, Outcome, After),
+    Action(Box<(Action, Outcome, After)>),
     Read(After),
-    Status(PodStatus, Result<Written, ApiError>),
+    Status(Box<PodStatus>, Result<Written, ApiError>),
 }
 
 struct StatusWriter {
@@ -120,7 +126,7 @@ pub async fn run(
             message = inbox.recv() => match message {
                 Some(Message::Event(event)) => {
                     worker.note(&event);
-                    next = Some(event);
+                    next = Some(*event);
                 }
                 Some(Message::Look) => worker.look(),
                 None => return,
@@ -149,9 +155,9 @@ impl Worker {
                 action => {
                     let (context, done) = (self.context(), self.done.clone());
                     tokio::spawn(async move {
-                        let (action, outcome, after) = perform(context, action).await;
+                        let end = perform(context, action).await;
                         // A worker that has ended needs no answer.
-                        let _ = done.send(Done::Action(action, outcome, after)).await;
+                        let _ = done.send(Done::Action(Box::new(end))).await;
                     });
                 }
             }
@@ -203,11 +209,14 @@ impl Worker {
 
     fn ended(&mut self, end: Done) -> Option<Event> {
         match end {
-            Done::Action(action, outcome, after) => Some(Event::Finished {
-                action,
-                outcome,
-                after,
-            }),
+            Done::Action(end) => {
+                let (action, outcome, after) = *end;
+                Some(Event::Finished {
+                    action,
+                    outcome,
+                    after,
+                })
+            }
             Done::Read(after) => {
                 self.looking = false;
                 if std::mem::take(&mut self.look_again) {
@@ -220,7 +229,7 @@ impl Worker {
                 }
             }
             Done::Status(sent, result) => {
-                self.sent(sent, result);
+                self.sent(*sent, result);
                 None
             }
         }
@@ -234,6 +243,7 @@ impl Worker {
                 writer.delay = None;
                 if written.revision >= writer.revision {
                     writer.revision = written.revision;
+                    self.machine.assume_status(&sent);
                     writer.base = sent;
                 }
             }
@@ -268,7 +278,7 @@ impl Worker {
             let (api, done, key) = (self.shared.api.clone(), self.done.clone(), self.key());
             tokio::spawn(async move {
                 let result = api.patch_status::<Pod>(&key, &Patch::Strategic(change)).await;
-                let _ = done.send(Done::Status(status, result)).await;
+                let _ = done.send(Done::Status(Box::new(status), result)).await;
             });
         } else if std::mem::take(&mut self.delete_waits) {
             self.delete();
@@ -292,7 +302,11 @@ impl Worker {
                 Err(error) => Outcome::Failed(Failure::new("FailedDelete", error.to_string())),
             };
             let _ = done
-                .send(Done::Action(Action::DeleteObject, outcome, After::NotNeeded))
+                .send(Done::Action(Box::new((
+                    Action::DeleteObject,
+                    outcome,
+                    After::NotNeeded,
+                ))))
                 .await;
         });
     }

@@ -30,7 +30,7 @@ fn amounts(container: &Container) -> (ResourceList, ResourceList) {
     let limits = list_from_api(&resources.limits.unwrap_or_default());
     let mut requests = list_from_api(&resources.requests.unwrap_or_default());
     for (name, limit) in &limits {
-        requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        requests.entry(name.clone()).or_insert(*limit);
     }
     (requests, limits)
 }

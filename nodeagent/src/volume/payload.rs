@@ -98,39 +98,35 @@ fn projected(
 }
 
 fn config_map(source: &ConfigMapProjection, mode: i32, objects: &Objects) -> Result<Payload, String> {
-    let optional = source.optional == Some(true);
-    let Some(map) = objects.config_maps.get(&source.name) else {
-        return if optional {
-            Ok(Payload::new())
-        } else {
-            Err(format!("configmap {:?} not found", source.name))
-        };
+    let data = objects
+        .config_maps
+        .get(&source.name)
+        .map(|map| config_map_data(map));
+    let wanted = Wanted {
+        name: &source.name,
+        items: source.items.as_deref(),
+        optional: source.optional,
     };
-    select(
-        &config_map_data(map),
-        source.items.as_deref(),
-        mode,
-        optional,
-        "config",
-    )
+    select(data, &wanted, mode, ("configmap", "config"))
 }
 
 fn secret(source: &SecretProjection, mode: i32, objects: &Objects) -> Result<Payload, String> {
-    let optional = source.optional == Some(true);
-    let Some(secret) = objects.secrets.get(&source.name) else {
-        return if optional {
-            Ok(Payload::new())
-        } else {
-            Err(format!("secret {:?} not found", source.name))
-        };
+    let data = objects
+        .secrets
+        .get(&source.name)
+        .map(|secret| secret_data(secret));
+    let wanted = Wanted {
+        name: &source.name,
+        items: source.items.as_deref(),
+        optional: source.optional,
     };
-    select(
-        &secret_data(secret),
-        source.items.as_deref(),
-        mode,
-        optional,
-        "secret",
-    )
+    select(data, &wanted, mode, ("secret", "secret"))
+}
+
+struct Wanted<'a> {
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
+    optional: Option<bool>,
 }
 
 fn config_map_data(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
@@ -157,18 +153,26 @@ fn secret_data(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Without `items` every key is a file; with them only those, at their paths and modes.
+/// `words`: what messages call the object and its keys.
 fn select(
-    data: &BTreeMap<String, Vec<u8>>,
-    items: Option<&[KeyToPath]>,
+    data: Option<BTreeMap<String, Vec<u8>>>,
+    wanted: &Wanted<'_>,
     mode: i32,
-    optional: bool,
-    what: &str,
+    words: (&str, &str),
 ) -> Result<Payload, String> {
+    let optional = wanted.optional == Some(true);
+    let Some(data) = data else {
+        return if optional {
+            Ok(Payload::new())
+        } else {
+            Err(format!("{} {:?} not found", words.0, wanted.name))
+        };
+    };
     let file = |data: &[u8], mode: i32| File {
         data: data.to_vec(),
         mode: mode as u32 & 0o777,
     };
-    let Some(items) = items.filter(|items| !items.is_empty()) else {
+    let Some(items) = wanted.items.filter(|items| !items.is_empty()) else {
         return data
             .iter()
             .map(|(key, value)| Ok((checked(key)?, file(value, mode))))
@@ -181,7 +185,7 @@ fn select(
                 made.insert(checked(&item.path)?, file(value, item.mode.unwrap_or(mode)));
             }
             None if optional => {}
-            None => return Err(format!("references non-existent {what} key: {}", item.key)),
+            None => return Err(format!("references non-existent {} key: {}", words.1, item.key)),
         }
     }
     Ok(made)

@@ -257,13 +257,7 @@ fn write(path: &Path, content: &str) -> Result<(), StartError> {
 async fn adopt(layout: &Layout, wanted: &str, runtime: &CriRuntime) -> Option<Process> {
     let mut process = Process::find(layout).await?;
     let same = std::fs::read_to_string(layout.config_file()).is_ok_and(|current| current == wanted);
-    let answers = same
-        && tokio::select! {
-            answers = answers(runtime, ADOPT_LIMIT) => answers,
-            // A zombie that nobody reaps is found by its pid, but will never answer.
-            () = process.ended() => return None,
-        };
-    if answers {
+    if same && answers(runtime, ADOPT_LIMIT).await {
         tracing::info!(pid = process.pid, "adopted the running containerd");
         return Some(process);
     }
