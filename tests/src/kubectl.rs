@@ -102,6 +102,21 @@ impl Kubectl {
         command::run(&mut self.command(words), stdin, LIMIT)
     }
 
+    /// Runs kubectl on a terminal of that size, as `script` makes one. No word may hold a single quote.
+    #[track_caller]
+    pub fn in_terminal(&self, rows: u16, columns: u16, words: &[&str]) -> Finished {
+        let inner = self.command(words);
+        let line: Vec<String> = std::iter::once(inner.get_program())
+            .chain(inner.get_args())
+            .map(|word| format!("'{}'", word.to_string_lossy()))
+            .collect();
+        let mut script = Command::new("script");
+        let line = format!("stty rows {rows} cols {columns}; {}", line.join(" "));
+        script.args(["-qec", &line, "/dev/null"]);
+        script.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command::run(&mut script, "", LIMIT)
+    }
+
     #[track_caller]
     pub fn ok(&self, line: &str) -> String {
         self.line(line).ok()

@@ -74,7 +74,7 @@ const FIRST: &[Row] = &[
     ),
     ("configmap/settings unlabeled", "label configmap settings tier-"),
     (
-        "configmap/settings annotated",
+        "configmap/settings annotate",
         "annotate configmap settings note=first|words",
     ),
     (
@@ -166,16 +166,14 @@ fn apply(kubectl: &Kubectl) {
         .ok();
     assert!(dry.contains("created (server dry run)"), "{dry}");
     kubectl.line("get deployment dry").refused();
-    let side = kubectl.run(
-        &["apply", "--server-side", "-f", "-"],
-        &manifests::web("side", 0).to_string(),
-    );
-    assert!(side.ok().contains("deployment.apps/side serverside-applied"));
-    kubectl.ok("delete deployment side");
     kubectl.ok("rollout status deployment/web --timeout=60s");
 }
 
 fn get(kubectl: &Kubectl) {
+    eventually("only the Pods of the newest template", DEADLINE, || {
+        let pods = kubectl.pods("app=web")?;
+        expect(pods.len() == 2, || format!("{} Pods", pods.len()))
+    });
     let plain = kubectl.ok("get pods -l app=web");
     let header: Vec<&str> = plain
         .lines()
@@ -420,35 +418,11 @@ fn exec(kubectl: &Kubectl) {
         .run(&["exec", &name, "--", "no-such-program"], "")
         .refused();
     assert!(missing.contains("no-such-program"), "{missing}");
-    // `script` gives kubectl a terminal.
-    let kubectl_line: Vec<String> = {
-        let command = kubectl.command(&[
-            "exec",
-            "-it",
-            &name,
-            "--",
-            "sh",
-            "-c",
-            "'stty size; tty; echo done'",
-        ]);
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        words.map(|word| word.to_string_lossy().into_owned()).collect()
-    };
-    let mut script = kubectl.command(&[]);
-    let environment: Vec<_> = script
-        .get_envs()
-        .map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned)))
-        .collect();
-    script = std::process::Command::new("script");
-    script.args([
-        "-qec",
-        &format!("stty rows 33 cols 77; {}", kubectl_line.join(" ")),
-        "/dev/null",
-    ]);
-    for (key, value) in environment {
-        script.env(key, value.expect("set, not removed"));
-    }
-    let output = command::run(&mut script, "", DEADLINE).ok();
+    // The size of the terminal arrives a moment after the process has started.
+    let script = "n=0; until stty size 2>&1 | grep [1-9] || [ $n = 50 ]; do n=$((n+1)); sleep 0.1; done; tty; echo done";
+    let output = kubectl
+        .in_terminal(33, 77, &["exec", "-it", &name, "--", "sh", "-c", script])
+        .ok();
     assert!(
         output.contains("33 77") && output.contains("/dev/pts/") && output.contains("done"),
         "{output}"

@@ -136,7 +136,10 @@ fn containers(cluster: &Cluster) -> BTreeMap<String, (String, Value, u32)> {
         )
     };
     let name = |pod: &Value| pod["metadata"]["name"].as_str().expect("a name").to_owned();
-    pods.iter().map(|pod| (name(pod), of(pod))).collect()
+    let stays = pods
+        .iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    stays.map(|pod| (name(pod), of(pod))).collect()
 }
 
 /// Runs `fault` under load: no request may fail, and every container must be the same afterwards.
