@@ -6,5 +6,6 @@ mod leaves_nothing;
 mod main_job;
 mod node_cut;
 mod rolling_update;
+mod scheduling;
 mod self_healing;
 mod server_killed;
