@@ -7,6 +7,8 @@
 //! Kubernetes omits a field, zero values where it always writes one. [`resource::registry`] finds what a
 //! kind means; typed objects (`k8s_openapi`) appear only in the helpers other components share.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod cursor;
 pub mod field;
 pub mod humanize;

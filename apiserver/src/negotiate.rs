@@ -2,6 +2,8 @@
 //!
 //! Knows media types. Must not know kinds: a `Table` is asked for here and built elsewhere.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use bytes::Bytes;
 
 /// How an answer is written.

@@ -2,6 +2,8 @@
 //!
 //! Knows parameter names and their values. Must not know what a verb does with them.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use corten_api::{FieldValidation, Status};
 use percent_encoding::percent_decode_str;
 

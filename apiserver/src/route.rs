@@ -3,6 +3,8 @@
 //! Knows the shape of Kubernetes URLs. Must not know which resources exist (`dispatch` asks the registry), who asks,
 //! or what the operation does. Authorization works on the [`Operation`] alone, never on the HTTP method.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 

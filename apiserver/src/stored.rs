@@ -10,6 +10,8 @@
 //! starts with `{"metadata":{` and at least one field (the name): they are spliced in on the way out, so a read parses
 //! nothing, list items look like upstream's, and one stored object can be served under several versions.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 

@@ -9,6 +9,8 @@
 //! All nodes are filtered and scored for every Pod. What makes that cheap is [`classes`]: Pods that ask the same of a
 //! node share one set of verdicts, and only nodes that changed since are judged again.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod cache;
 pub mod classes;
 pub mod core;
@@ -21,6 +23,7 @@ pub mod pod;
 pub mod queue;
 pub mod requirements;
 pub mod resources;
+#[allow(clippy::disallowed_methods)] // the shell
 mod run;
 pub mod selector;
 

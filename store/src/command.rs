@@ -1,6 +1,8 @@
 //! How a command is written into a log entry: versioned and with its own checksum, so that what is applied is what was
 //! proposed, whatever lies between. Knows bytes only.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use bytes::{Buf, Bytes};
 
 use crate::model::{Op, Precondition, Revision, Txn};

@@ -1,6 +1,8 @@
 //! The recent past: every event since the floor, in order, and the states between. A plain structure; the time comes
 //! in as an argument. Knows neither watchers nor threads.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The state machine: which transactions happen, and which revision each write gets. A plain function of the commands
 //! applied so far, so that every replica computes the same bytes. Knows neither clock nor disk nor watchers.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! An ordered, persistent map from keys to entries: cloning it is O(1), and a clone never changes. The one file that
 //! knows which map that is.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! [`machine`] decides, [`status`] reports; both are pure. Must not know how an action is performed
 //! (that is `shell`) nor which runtime performs it.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod action;
 pub mod admission;
 pub mod backoff;

@@ -1,5 +1,7 @@
 //! From a Pod's spec to what the runtime is asked for. Pure: objects, addresses and paths are passed in.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod container;
 pub mod dns;
 pub mod env;

@@ -6,6 +6,8 @@
 //! (drawn from a seed instead), reads that it drops silently ([`reads`]), and messages that may only leave once a batch
 //! is on disk (held until the log's [`Durable`] token comes back).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod cache;
 mod logger;
 mod reads;
