@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use corten_nodeagent::node::floors::Floors;
 use corten_nodeagent::shell::config::{AgentConfig, ContainerdMode};
 
 #[derive(clap::Args)]
@@ -30,6 +31,10 @@ pub struct Args {
     /// The CRI socket of a container runtime that somebody else runs; without it the agent starts containerd itself
     #[arg(long)]
     container_runtime_endpoint: Option<PathBuf>,
+    /// What must be left before the node is under pressure and takes no new Pods, as signal<floor with a quantity or a
+    /// share [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    eviction_hard: Floors,
 }
 
 pub async fn run(args: Args) -> Result<()> {
@@ -61,6 +66,7 @@ pub async fn run(args: Args) -> Result<()> {
             capacity: Default::default(),
             reserved: Default::default(),
             dns: Default::default(),
+            floors: args.eviction_hard,
             containerd: args
                 .container_runtime_endpoint
                 .map_or(ContainerdMode::Managed, ContainerdMode::Endpoint),

@@ -85,6 +85,11 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
                     "--cgroup-root",
                     format!("{}/{}", cgroup(&cluster.name), host.name),
                 ),
+                // A throw-away cluster shares its disk with everything else on this machine.
+                (
+                    "--eviction-hard",
+                    "memory.available<0%,nodefs.available<0%,nodefs.inodesFree<0%".to_string(),
+                ),
             ]);
             "agent"
         }

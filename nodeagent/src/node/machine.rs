@@ -6,14 +6,10 @@ use std::path::{Path, PathBuf};
 
 use corten_api::quantity::{Quantity, ResourceList};
 
+use super::floors::Floors;
+
 /// Pods a node takes. Source: kubelet configuration, `maxPods`.
 pub const MAX_PODS: i64 = 110;
-/// Below this much available memory a node is under MemoryPressure. Source: kubelet `evictionHard`, `memory.available`.
-const MEMORY_FLOOR_BYTES: u64 = 100 << 20;
-/// Below these shares of disk space and inodes a node is under DiskPressure. Source: kubelet `evictionHard`,
-/// `nodefs.available` and `nodefs.inodesFree`.
-const DISK_FLOOR_PERCENT: u64 = 10;
-const INODE_FLOOR_PERCENT: u64 = 5;
 
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
@@ -27,6 +23,7 @@ pub struct Machine {
     pub cpus: i64,
     pub memory_bytes: i64,
     pub disk_bytes: i64,
+    floors: Floors,
     data_dir: PathBuf,
 }
 
@@ -40,7 +37,7 @@ pub struct Pressure {
 impl Machine {
     /// # Errors
     /// `/proc` or the data directory cannot be read.
-    pub fn read(data_dir: &Path) -> io::Result<Machine> {
+    pub fn read(data_dir: &Path, floors: Floors) -> io::Result<Machine> {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let machine_id = text("/etc/machine-id");
         let uuid = text("/sys/class/dmi/id/product_uuid");
@@ -68,21 +65,26 @@ impl Machine {
             memory_bytes: meminfo(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default()
                 as i64,
             disk_bytes: disk.total as i64,
+            floors,
             data_dir: data_dir.to_owned(),
         })
     }
 
+    /// A reading that fails says nothing, so it is no pressure.
     pub fn pressure(&self) -> Pressure {
+        let floors = &self.floors;
         let memory = fs::read_to_string("/proc/meminfo")
             .ok()
             .and_then(|text| meminfo(&text, "MemAvailable"));
-        let low =
-            |free: u64, total: u64, percent: u64| total > 0 && free.saturating_mul(100) < total * percent;
         Pressure {
-            memory: memory.is_some_and(|available| available < MEMORY_FLOOR_BYTES),
+            memory: memory.is_some_and(|available| {
+                floors
+                    .memory
+                    .is_above(available, self.memory_bytes.unsigned_abs())
+            }),
             disk: disk(&self.data_dir).is_ok_and(|disk| {
-                low(disk.free, disk.total, DISK_FLOOR_PERCENT)
-                    || low(disk.inodes_free, disk.inodes, INODE_FLOOR_PERCENT)
+                floors.disk.is_above(disk.free, disk.total)
+                    || floors.inodes.is_above(disk.inodes_free, disk.inodes)
             }),
         }
     }

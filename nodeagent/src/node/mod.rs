@@ -4,6 +4,7 @@
 //! it differs from what the API has, and every five minutes; whoever marks the node otherwise in the meantime (after a
 //! cut, say) is corrected at once.
 
+pub mod floors;
 pub mod lease;
 pub mod machine;
 pub mod status;

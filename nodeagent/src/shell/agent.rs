@@ -182,7 +182,8 @@ pub async fn start(
     };
     let pods = config.data_dir.join("pods");
     made(&pods)?;
-    let machine = node::machine::Machine::read(&config.data_dir).map_err(AgentError::Machine)?;
+    let machine =
+        node::machine::Machine::read(&config.data_dir, config.floors).map_err(AgentError::Machine)?;
     let resources = node::machine::resources(&machine, &config.capacity, &config.reserved);
     let state_directory = config.data_dir.join("state");
     let (state, memories) =

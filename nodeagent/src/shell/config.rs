@@ -8,6 +8,7 @@ use corten_api::quantity::ResourceList;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 
+use crate::node::floors::Floors;
 use crate::spec::dns::ClusterDns;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,5 +43,6 @@ pub struct AgentConfig {
     /// Kept back for the system: capacity minus this is allocatable.
     pub reserved: ResourceList,
     pub dns: ClusterDns,
+    pub floors: Floors,
     pub containerd: ContainerdMode,
 }
