@@ -239,6 +239,7 @@ impl Cache {
             self.with_anti_affinity
                 .insert(Uid::clone(&pod.uid), (Arc::clone(&pod), slot));
         }
+        self.count_for_controller(&pod, slot, 1);
         self.nodes[slot].add(Arc::clone(&pod));
         self.pods
             .insert(Uid::clone(&pod.uid), Placed { pod, slot, assumed });

@@ -318,27 +318,41 @@ mod tests {
         );
     }
 
+    /// So small that the free share of a node does not change by a point: only the spread can tell nodes apart.
+    const TINY: &str = "1m";
+
+    fn of_controller(name: &str, node_name: Option<&str>) -> Event {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs", "controller": true}]);
+        let requests = json!({"requests": {"cpu": TINY, "memory": TINY}, "nodeName": node_name});
+        let Event::Pod(made) = pod(name, requests) else {
+            unreachable!("`pod` makes a Pod event")
+        };
+        let mut made = Pod::clone(&made);
+        made.metadata.owner_references = Some(serde_json::from_value(owner).expect("references"));
+        Event::Pod(Arc::new(made))
+    }
+
     #[test]
     fn pods_of_one_controller_spread_over_nodes() {
-        let mut core = Core::new("default-scheduler", 0);
-        core.observe(Duration::ZERO, node("n1", "a"));
-        core.observe(Duration::ZERO, node("n2", "b"));
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs", "controller": true}]);
-        for number in 0..6 {
-            let Event::Pod(made) = pod(&format!("web-{number}"), json!({"requests": {"cpu": "1m"}})) else {
-                unreachable!("`pod` makes a Pod event")
-            };
-            let mut made = Pod::clone(&made);
-            made.metadata.owner_references = Some(serde_json::from_value(owner.clone()).expect("references"));
-            core.observe(Duration::ZERO, Event::Pod(Arc::new(made)));
-        }
-        let mut on_first = 0;
-        for placed in 1..=6 {
-            let Some(Decision::Bind { node_name, .. }) = core.next(Duration::ZERO) else {
-                panic!("not placed")
-            };
-            on_first += i32::from(node_name == "n1");
-            assert!((2 * on_first - placed).abs() <= 1, "{on_first} of {placed} on n1");
+        for seen_at_once in [false, true] {
+            let mut core = Core::new("default-scheduler", 0);
+            core.observe(Duration::ZERO, node("n1", "a"));
+            core.observe(Duration::ZERO, node("n2", "b"));
+            for number in 0..10 {
+                core.observe(Duration::ZERO, of_controller(&format!("web-{number}"), None));
+            }
+            let mut on_first = 0;
+            for placed in 1..=10 {
+                let Some(Decision::Bind { uid, node_name, .. }) = core.next(Duration::ZERO) else {
+                    panic!("not placed")
+                };
+                on_first += i32::from(node_name == "n1");
+                assert!((2 * on_first - placed).abs() <= 1, "{on_first} of {placed} on n1");
+                if seen_at_once {
+                    core.observe(Duration::ZERO, of_controller(&uid, Some(&node_name)));
+                    core.observe(Duration::ZERO, Event::Bound { uid, written: true });
+                }
+            }
         }
     }
 
