@@ -1,9 +1,14 @@
 //! Faults on demand: a host cut off, a server or agent killed and started again.
 
-use anyhow::{Context, Result};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, ensure};
 
 use super::state::Cluster;
 use super::{create, network, process};
+
+/// Milliseconds a killed process may take to end.
+const END_TIMEOUT_MS: i32 = 10_000;
 
 /// Plugs a host's cable out of the switch, or in again.
 ///
@@ -15,20 +20,48 @@ pub async fn set_link(name: &str, host: &str, plugged: bool) -> Result<()> {
     network::set_plugged(&cluster.name, &host.name, plugged).await
 }
 
-/// kill -9 of the server or agent, of nothing else: containerd and the containers are other processes.
+/// kill -9 of the server or agent, of nothing else: containerd and the containers are other processes. Returns once it
+/// has ended, so that it can be started again at once.
 ///
 /// # Errors
-/// It is not running.
+/// It is not running, or does not end within [`END_TIMEOUT_MS`].
 pub fn kill(name: &str, host: &str) -> Result<()> {
     let cluster = Cluster::open(name)?;
     let host = cluster.host(host)?;
     let running =
         process::running(&cluster, host).with_context(|| format!("{} is not running", host.name))?;
+    let ended = pidfd(running.pid).with_context(|| format!("watch process {}", running.pid))?;
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(running.pid),
         nix::sys::signal::Signal::SIGKILL,
     )
-    .with_context(|| format!("kill process {}", running.pid))
+    .with_context(|| format!("kill process {}", running.pid))?;
+    let mut poll = libc::pollfd {
+        fd: ended.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, END_TIMEOUT_MS) };
+    ensure!(
+        ready == 1,
+        "process {} of {} does not end",
+        running.pid,
+        host.name
+    );
+    Ok(())
+}
+
+/// A descriptor that is readable once the process has ended.
+fn pidfd(pid: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: a plain system call; on success it returns a descriptor that nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        match i32::try_from(fd) {
+            Ok(fd) if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd)),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
 }
 
 /// Starts the server or agent with the flags it had.
