@@ -188,6 +188,18 @@ pub trait Kind: Sync {
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
     }
+
+    /// True when this version's form differs from the stored one; then the two methods below are used.
+    fn converts(&self) -> bool {
+        false
+    }
+
+    /// From the stored version's canonical form to this version's. Must lose nothing that
+    /// [`Kind::to_stored`] cannot bring back.
+    fn from_stored(&self, _object: &mut Map<String, Value>) {}
+
+    /// From this version's canonical form to the stored version's.
+    fn to_stored(&self, _object: &mut Map<String, Value>) {}
 }
 
 /// Copies one top-level field from `old`, removing it when `old` lacks it.
@@ -199,6 +211,7 @@ pub fn keep(new: &mut Map<String, Value>, old: &Map<String, Value>, field: &str)
 }
 
 /// One resource of the API.
+#[derive(Clone)]
 pub struct ResourceType {
     /// Empty for the core group.
     pub group: &'static str,
@@ -214,7 +227,114 @@ pub struct ResourceType {
     pub subresources: &'static [SubresourceType],
     /// Name of the type in the facts table.
     pub schema: &'static str,
+    /// Group and plural under which objects are stored; differs from `group` and `plural` where one object
+    /// is served through several groups.
+    pub storage: (&'static str, &'static str),
     pub(crate) behaviour: &'static dyn Kind,
+}
+
+/// Verbs of discovery, all of them.
+pub(crate) const ALL: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+pub(crate) const CREATE: &[&str] = &["create"];
+pub(crate) const READ_WRITE: &[&str] = &["get", "patch", "update"];
+
+/// How the tables of the groups are written: a namespaced resource with all verbs, and what differs.
+impl ResourceType {
+    /// `identity` is group, version, kind, plural; `schema` the type's name in the facts table.
+    pub(crate) const fn new(
+        identity: [&'static str; 4],
+        singular: &'static str,
+        schema: &'static str,
+        behaviour: &'static dyn Kind,
+    ) -> Self {
+        let [group, version, kind, plural] = identity;
+        Self {
+            group,
+            version,
+            kind,
+            plural,
+            singular,
+            short_names: &[],
+            categories: &[],
+            namespaced: true,
+            verbs: ALL,
+            subresources: &[],
+            schema,
+            storage: (group, plural),
+            behaviour,
+        }
+    }
+
+    pub(crate) const fn cluster(mut self) -> Self {
+        self.namespaced = false;
+        self
+    }
+
+    pub(crate) const fn short(mut self, names: &'static [&'static str]) -> Self {
+        self.short_names = names;
+        self
+    }
+
+    pub(crate) const fn categories(mut self, names: &'static [&'static str]) -> Self {
+        self.categories = names;
+        self
+    }
+
+    pub(crate) const fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
+        self.verbs = verbs;
+        self
+    }
+
+    pub(crate) const fn subresources(mut self, subresources: &'static [SubresourceType]) -> Self {
+        self.subresources = subresources;
+        self
+    }
+
+    /// Objects are those of another resource, converted by [`Kind::from_stored`] and [`Kind::to_stored`].
+    #[allow(dead_code, reason = "used as soon as a kind is served through two groups")]
+    pub(crate) const fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
+        self.storage = (group, plural);
+        self
+    }
+}
+
+impl SubresourceType {
+    /// A subresource whose body is of the resource's own group and version.
+    pub(crate) const fn new(
+        name: &'static str,
+        kind: &'static str,
+        verbs: &'static [&'static str],
+    ) -> SubresourceType {
+        SubresourceType {
+            name,
+            group: "",
+            version: "",
+            kind,
+            verbs,
+        }
+    }
+
+    /// `status` with the body of the resource itself.
+    pub(crate) const fn status(kind: &'static str) -> SubresourceType {
+        Self::new("status", kind, READ_WRITE)
+    }
+
+    pub(crate) const SCALE: SubresourceType = SubresourceType {
+        name: "scale",
+        group: "autoscaling",
+        version: "v1",
+        kind: "Scale",
+        verbs: READ_WRITE,
+    };
 }
 
 impl std::fmt::Debug for ResourceType {
@@ -365,7 +485,7 @@ impl Registry {
 /// The one registry of this process.
 pub fn registry() -> &'static Registry {
     static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry {
-        resources: kinds::RESOURCES,
+        resources: &kinds::RESOURCES,
         by_plural: kinds::RESOURCES
             .iter()
             .map(|r| ((r.group, r.version, r.plural), r))

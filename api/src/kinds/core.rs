@@ -10,3 +10,97 @@ pub mod pod;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+
+use crate::resource::{CREATE, READ_WRITE, ResourceType, SubresourceType};
+
+/// Namespaces cannot be deleted as a collection.
+const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+const CONNECT: &[&str] = &["create", "get"];
+
+const fn namespaced(
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    schema: &'static str,
+    behaviour: &'static dyn crate::resource::Kind,
+) -> ResourceType {
+    ResourceType::new(["", "v1", kind, plural], singular, schema, behaviour)
+}
+
+pub(crate) const RESOURCES: &[ResourceType] = &[
+    namespaced(
+        "Binding",
+        "bindings",
+        "binding",
+        "core.v1.Binding",
+        &binding::Binding,
+    )
+    .verbs(CREATE),
+    namespaced(
+        "ConfigMap",
+        "configmaps",
+        "configmap",
+        "core.v1.ConfigMap",
+        &config_map::ConfigMap,
+    )
+    .short(&["cm"]),
+    namespaced(
+        "Endpoints",
+        "endpoints",
+        "endpoints",
+        "core.v1.Endpoints",
+        &endpoints::Endpoints,
+    )
+    .short(&["ep"]),
+    namespaced("Event", "events", "event", "core.v1.Event", &event::Event).short(&["ev"]),
+    namespaced(
+        "Namespace",
+        "namespaces",
+        "namespace",
+        "core.v1.Namespace",
+        &namespace::Namespace,
+    )
+    .cluster()
+    .short(&["ns"])
+    .verbs(NO_COLLECTION)
+    .subresources(&[
+        SubresourceType::new("finalize", "Namespace", &["update"]),
+        SubresourceType::status("Namespace"),
+    ]),
+    namespaced("Node", "nodes", "node", "core.v1.Node", &node::Node)
+        .cluster()
+        .short(&["no"])
+        .subresources(&[SubresourceType::status("Node")]),
+    namespaced("Pod", "pods", "pod", "core.v1.Pod", &pod::Pod)
+        .short(&["po"])
+        .categories(&["all"])
+        .subresources(&[
+            SubresourceType::new("attach", "PodAttachOptions", CONNECT),
+            SubresourceType::new("binding", "Binding", CREATE),
+            SubresourceType::new("ephemeralcontainers", "Pod", READ_WRITE),
+            SubresourceType::new("exec", "PodExecOptions", CONNECT),
+            SubresourceType::new("log", "Pod", &["get"]),
+            SubresourceType::new("portforward", "PodPortForwardOptions", CONNECT),
+            SubresourceType::new("resize", "Pod", READ_WRITE),
+            SubresourceType::status("Pod"),
+        ]),
+    namespaced("Secret", "secrets", "secret", "core.v1.Secret", &secret::Secret),
+    namespaced(
+        "ServiceAccount",
+        "serviceaccounts",
+        "serviceaccount",
+        "core.v1.ServiceAccount",
+        &service_account::ServiceAccount,
+    )
+    .short(&["sa"]),
+    namespaced(
+        "Service",
+        "services",
+        "service",
+        "core.v1.Service",
+        &service::Service,
+    )
+    .short(&["svc"])
+    .categories(&["all"])
+    .subresources(&[SubresourceType::status("Service")]),
+];

@@ -19,8 +19,8 @@ use crate::stored::{Damaged, Head, Stored};
 #[must_use]
 pub fn keys(ty: &'static ResourceType) -> Keys<'static> {
     Keys {
-        group: ty.group,
-        resource: ty.plural,
+        group: ty.storage.0,
+        resource: ty.storage.1,
         namespaced: ty.namespaced,
     }
 }

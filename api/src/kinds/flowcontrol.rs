@@ -1,0 +1,5 @@
+//! The resources of the `flowcontrol` group.
+
+use crate::resource::ResourceType;
+
+pub(crate) const RESOURCES: &[ResourceType] = &[];
