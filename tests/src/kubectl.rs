@@ -21,12 +21,40 @@ pub struct Kubectl {
     pub version: String,
 }
 
-/// The versions the cluster must serve. Others that are found are not run: each takes minutes.
+/// The versions that tests with containers run; [`every`] version runs the table of commands.
 const WANTED: [&str; 2] = ["v1.27.", "v1.33."];
 
 /// The kubectls of [`WANTED`] versions, the first found of each; else the first found of any.
 /// Panics with what to do when there is none.
 pub fn all(kubeconfig: &Path) -> Vec<Kubectl> {
+    let found = found(kubeconfig);
+    let wanted = WANTED
+        .iter()
+        .filter_map(|v| found.iter().find(|kubectl| kubectl.version.starts_with(v)));
+    let mut chosen: Vec<Kubectl> = wanted.cloned().collect();
+    if chosen.is_empty() {
+        chosen.push(found[0].clone());
+    }
+    announce(&chosen);
+    chosen
+}
+
+/// One kubectl of each minor version that is found, oldest first.
+/// Panics with what to do when there is none.
+pub fn every(kubeconfig: &Path) -> Vec<Kubectl> {
+    let mut found = found(kubeconfig);
+    found.sort_by_key(|kubectl| kubectl.minor().parse::<u32>().unwrap_or_default());
+    found.dedup_by(|a, b| a.minor() == b.minor());
+    announce(&found);
+    found
+}
+
+fn announce(chosen: &[Kubectl]) {
+    let versions: Vec<&str> = chosen.iter().map(|kubectl| kubectl.version.as_str()).collect();
+    println!("kubectl versions under test: {}", versions.join(", "));
+}
+
+fn found(kubeconfig: &Path) -> Vec<Kubectl> {
     let found: Vec<Kubectl> = xtask::prerequisites::kubectls()
         .into_iter()
         .chain(xtask::prerequisites::find("kubectl"))
@@ -38,16 +66,7 @@ pub fn all(kubeconfig: &Path) -> Vec<Kubectl> {
          `apt-get install kubernetes-client`",
         xtask::prerequisites::KUBECTL_DIRECTORIES
     );
-    let wanted = WANTED
-        .iter()
-        .filter_map(|v| found.iter().find(|kubectl| kubectl.version.starts_with(v)));
-    let mut chosen: Vec<Kubectl> = wanted.cloned().collect();
-    if chosen.is_empty() {
-        chosen.push(found[0].clone());
-    }
-    let versions: Vec<&str> = chosen.iter().map(|kubectl| kubectl.version.as_str()).collect();
-    println!("kubectl versions under test: {}", versions.join(", "));
-    chosen
+    found
 }
 
 impl Kubectl {
@@ -63,6 +82,11 @@ impl Kubectl {
             kubeconfig: kubeconfig.to_owned(),
             namespace: "default".to_owned(),
         })
+    }
+
+    /// The binary.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The same kubectl in another namespace.

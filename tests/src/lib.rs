@@ -15,6 +15,7 @@ pub mod kubectl;
 pub mod leftovers;
 pub mod load;
 pub mod manifests;
+pub mod script;
 pub mod wait;
 
 pub use cases::Cases;

@@ -1,6 +1,8 @@
 //! One module per promise to the user. Run as root: `cargo test -p corten-tests -- --test-threads=1`.
 
 mod bad_input;
+mod clients;
+mod kubectl_matrix;
 mod kubectl_verbs;
 mod leaves_nothing;
 mod main_job;

@@ -16,6 +16,7 @@ const REQUIRED: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),
     ("modprobe", "kmod"),
+    ("openssl", "openssl"),
 ];
 
 /// Any of these names is a kubectl; Google's packages install one file per version.
@@ -39,6 +40,9 @@ pub fn install() -> Result<()> {
     if !Path::new("/usr/bin/busybox").exists() {
         packages.push("busybox-static");
     }
+    if !has_python_with_venv() {
+        packages.extend(["python3", "python3-venv"]);
+    }
     if kubectls().is_empty() {
         packages.push("kubernetes-client");
     }
@@ -61,6 +65,14 @@ pub fn install() -> Result<()> {
         .args(["install", "-y", "-qq", "--no-install-recommends"])
         .args(&packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The official Python client is tried in an environment of its own.
+fn has_python_with_venv() -> bool {
+    Command::new("python3")
+        .args(["-c", "import venv, ensurepip"])
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// Every kubectl on this machine: `$CORTEN_KUBECTL` (colon-separated) first, then the usual folders.
