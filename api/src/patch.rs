@@ -34,6 +34,9 @@ pub const SUPPORTED: [&str; 3] = [
     "application/strategic-merge-patch+json",
 ];
 
+/// The same for a custom resource, whose lists have no merge keys to patch by.
+pub const SUPPORTED_CUSTOM: [&str; 2] = [SUPPORTED[0], SUPPORTED[1]];
+
 impl PatchType {
     /// Reads a `Content-Type`, parameters ignored.
     ///
@@ -72,7 +75,12 @@ impl ResourceType {
             PatchType::Merge => {
                 return Err(Status::bad_request("error decoding patch: Invalid JSON Patch"));
             }
-            PatchType::Strategic => strategic_merge(&mut next, &patch, self.type_facts())?,
+            PatchType::Strategic => {
+                let entry = self
+                    .type_facts()
+                    .ok_or_else(|| Status::unsupported_media_type(&SUPPORTED_CUSTOM))?;
+                strategic_merge(&mut next, &patch, entry)?;
+            }
         }
         let invalid = |text: String| {
             let mut errors = FieldErrors::default();

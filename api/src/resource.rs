@@ -3,6 +3,7 @@
 //! Knows how the life of any object runs (create, update, status update); what is special about a kind
 //! is behind [`Kind`].
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -15,9 +16,12 @@ use crate::table::Column;
 use crate::{Status, kinds, meta};
 
 mod body;
+mod handle;
 mod prepare;
 
 pub use body::Misfit;
+pub(crate) use handle::Behaviour;
+pub use handle::{Names, TypeRef};
 pub use prepare::CreateContext;
 
 /// What to do about fields a kind does not have (`fieldValidation`).
@@ -74,15 +78,16 @@ pub enum Subresource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubresourceType {
     pub name: &'static str,
-    /// Group, version and kind of its body; empty group and version mean those of the resource.
+    /// Group and version of its body; both empty: those of the resource.
     pub group: &'static str,
     pub version: &'static str,
+    /// Empty: that of the resource. See [`ResourceType::body_of`].
     pub kind: &'static str,
     pub verbs: &'static [&'static str],
 }
 
 /// Everything special about one kind. All methods are pure; the defaults suit a kind without spec or status.
-pub trait Kind: Sync {
+pub trait Kind: Send + Sync {
     /// Fills in what Kubernetes fills in at decoding. Must be idempotent.
     fn set_defaults(&self, _object: &mut Map<String, Value>) {}
 
@@ -137,6 +142,18 @@ pub trait Kind: Sync {
         &[]
     }
 
+    /// True when objects count the changes of their wanted state in `metadata.generation`.
+    fn has_generation(&self) -> bool {
+        !self.generation_fields().is_empty()
+    }
+
+    /// True when this update raises `metadata.generation`.
+    fn raises_generation(&self, new: &Map<String, Value>, old: &Map<String, Value>) -> bool {
+        self.generation_fields()
+            .iter()
+            .any(|f| new.get(*f) != old.get(*f))
+    }
+
     /// The rule for names; most kinds take a DNS subdomain.
     fn name_rule(&self) -> fn(&str) -> Vec<String> {
         crate::names::dns_subdomain
@@ -156,6 +173,11 @@ pub trait Kind: Sync {
         }
     }
 
+    /// The columns as a Table carries them.
+    fn column_definitions(&self) -> Value {
+        self.columns().iter().map(Column::definition).collect()
+    }
+
     fn cells(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
         vec![
             meta::name(object).into(),
@@ -168,6 +190,11 @@ pub trait Kind: Sync {
         &[]
     }
 
+    /// The same for kinds whose names are known at run time only.
+    fn own_selectable_names(&self) -> Vec<&str> {
+        self.selectable_names().to_vec()
+    }
+
     /// The value of a selectable field.
     fn selectable(&self, _object: &Value, _field: &str) -> String {
         String::new()
@@ -175,7 +202,7 @@ pub trait Kind: Sync {
 
     /// The text when a field selector names another field.
     fn unknown_selectable(&self, field: &str) -> String {
-        if self.selectable_names().is_empty() {
+        if self.own_selectable_names().is_empty() {
             format!(
                 "\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
             )
@@ -210,27 +237,26 @@ pub fn keep(new: &mut Map<String, Value>, old: &Map<String, Value>, field: &str)
     };
 }
 
-/// One resource of the API.
+/// One resource of the API: built in, or made from a CustomResourceDefinition. Shared as a [`TypeRef`].
 #[derive(Clone)]
 pub struct ResourceType {
     /// Empty for the core group.
-    pub group: &'static str,
-    pub version: &'static str,
-    pub kind: &'static str,
-    pub plural: &'static str,
-    pub singular: &'static str,
-    pub short_names: &'static [&'static str],
-    pub categories: &'static [&'static str],
+    pub group: Cow<'static, str>,
+    pub version: Cow<'static, str>,
+    pub kind: Cow<'static, str>,
+    pub plural: Cow<'static, str>,
+    pub singular: Cow<'static, str>,
+    pub short_names: Names,
+    pub categories: Names,
     pub namespaced: bool,
     /// Discovery verbs: create, delete, deletecollection, get, list, patch, update, watch.
     pub verbs: &'static [&'static str],
     pub subresources: &'static [SubresourceType],
-    /// Name of the type in the facts table.
+    /// Name of the type in the facts table; empty for custom resources.
     pub schema: &'static str,
-    /// Group and plural under which objects are stored; differs from `group` and `plural` where one object
-    /// is served through several groups.
-    pub storage: (&'static str, &'static str),
-    pub(crate) behaviour: &'static dyn Kind,
+    /// Where its objects are stored when that is not under its own group and plural.
+    stored_as: Option<(&'static str, &'static str)>,
+    pub(crate) behaviour: Behaviour,
 }
 
 /// Verbs of discovery, all of them.
@@ -258,19 +284,42 @@ impl ResourceType {
     ) -> Self {
         let [group, version, kind, plural] = identity;
         Self {
-            group,
-            version,
-            kind,
-            plural,
-            singular,
-            short_names: &[],
-            categories: &[],
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            kind: Cow::Borrowed(kind),
+            plural: Cow::Borrowed(plural),
+            singular: Cow::Borrowed(singular),
+            short_names: Names::Static(&[]),
+            categories: Names::Static(&[]),
             namespaced: true,
             verbs: ALL,
             subresources: &[],
             schema,
-            storage: (group, plural),
-            behaviour,
+            stored_as: None,
+            behaviour: Behaviour::Static(behaviour),
+        }
+    }
+
+    /// A namespaced type made at run time, with all verbs.
+    pub fn custom(
+        [group, version, kind, plural]: [String; 4],
+        singular: String,
+        behaviour: std::sync::Arc<dyn Kind>,
+    ) -> Self {
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            plural: plural.into(),
+            singular: singular.into(),
+            short_names: Names::Static(&[]),
+            categories: Names::Static(&[]),
+            namespaced: true,
+            verbs: ALL,
+            subresources: &[],
+            schema: "",
+            stored_as: None,
+            behaviour: Behaviour::Shared(behaviour),
         }
     }
 
@@ -280,12 +329,13 @@ impl ResourceType {
     }
 
     pub(crate) const fn short(mut self, names: &'static [&'static str]) -> Self {
-        self.short_names = names;
+        // Assigning would drop the old value, which a `const fn` cannot.
+        std::mem::forget(std::mem::replace(&mut self.short_names, Names::Static(names)));
         self
     }
 
     pub(crate) const fn categories(mut self, names: &'static [&'static str]) -> Self {
-        self.categories = names;
+        std::mem::forget(std::mem::replace(&mut self.categories, Names::Static(names)));
         self
     }
 
@@ -302,7 +352,7 @@ impl ResourceType {
     /// Objects are those of another resource, converted by [`Kind::from_stored`] and [`Kind::to_stored`].
     #[allow(dead_code, reason = "used as soon as a kind is served through two groups")]
     pub(crate) const fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
-        self.storage = (group, plural);
+        self.stored_as = Some((group, plural));
         self
     }
 }
@@ -346,7 +396,7 @@ impl std::fmt::Debug for ResourceType {
 impl ResourceType {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        match self.group {
+        match &*self.group {
             "" => self.version.to_string(),
             group => format!("{group}/{}", self.version),
         }
@@ -357,14 +407,33 @@ impl ResourceType {
         format!("{}List", self.kind)
     }
 
+    /// Group and plural under which objects are stored; differs from `group` and `plural` where one object
+    /// is served through several groups.
+    pub fn storage(&self) -> (&str, &str) {
+        self.stored_as.unwrap_or((&self.group, &self.plural))
+    }
+
+    /// Group, version and kind of the body of one of its subresources.
+    pub fn body_of(&self, sub: &SubresourceType) -> (&str, &str, &str) {
+        let (group, version) = match sub.version {
+            "" => (&*self.group, &*self.version),
+            version => (sub.group, version),
+        };
+        let kind = match sub.kind {
+            "" => &*self.kind,
+            kind => kind,
+        };
+        (group, version, kind)
+    }
+
     /// `pods`, `deployments.apps`: how errors name the resource.
-    pub fn qualified(&self) -> Qualified<'static> {
-        Qualified::new(self.group, self.plural)
+    pub fn qualified(&self) -> Qualified<'_> {
+        Qualified::new(&self.group, &self.plural)
     }
 
     /// `Pod`, `Deployment.apps`: how `Invalid` errors name the kind.
-    pub fn qualified_kind(&self) -> Qualified<'static> {
-        Qualified::new(self.group, self.kind)
+    pub fn qualified_kind(&self) -> Qualified<'_> {
+        Qualified::new(&self.group, &self.kind)
     }
 
     pub fn supports(&self, verb: &str) -> bool {
@@ -393,8 +462,14 @@ impl ResourceType {
         self.behaviour.warnings(object)
     }
 
+    /// The columns of a built-in kind.
     pub fn columns(&self) -> &'static [Column] {
         self.behaviour.columns()
+    }
+
+    /// The columns as a Table carries them.
+    pub fn column_definitions(&self) -> Value {
+        self.behaviour.column_definitions()
     }
 
     /// One table row's cells, as many as there are columns.
@@ -403,18 +478,18 @@ impl ResourceType {
     }
 
     /// Names of the selectable fields, `metadata.name` and `metadata.namespace` included.
-    pub fn selectable_names(&self) -> Vec<&'static str> {
+    pub fn selectable_names(&self) -> Vec<&str> {
         let mut names = vec!["metadata.name"];
         if self.namespaced {
             names.push("metadata.namespace");
         }
-        names.extend(self.behaviour.selectable_names());
+        names.extend(self.behaviour.own_selectable_names());
         names
     }
 
     /// The selectable fields and their values, for a stored object's head.
-    pub fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
-        let value = |name: &'static str| match name {
+    pub fn selectable_fields(&self, object: &Value) -> Vec<(&str, String)> {
+        let value = |name: &str| match name {
             "metadata.name" => meta::name(object).to_string(),
             "metadata.namespace" => meta::namespace(object).to_string(),
             other => self.behaviour.selectable(object, other),
@@ -441,7 +516,7 @@ impl ResourceType {
     }
 }
 
-/// All resources this API serves.
+/// All built-in resources of this API.
 pub struct Registry {
     resources: &'static [ResourceType],
     by_plural: HashMap<(&'static str, &'static str, &'static str), &'static ResourceType>,
@@ -473,26 +548,26 @@ impl Registry {
         let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
         for resource in self.resources {
             match groups.iter_mut().find(|(g, _)| *g == resource.group) {
-                Some((_, versions)) if versions.contains(&resource.version) => {}
-                Some((_, versions)) => versions.push(resource.version),
-                None => groups.push((resource.group, vec![resource.version])),
+                Some((_, versions)) if versions.contains(&&*resource.version) => {}
+                Some((_, versions)) => versions.push(&resource.version),
+                None => groups.push((&resource.group, vec![&resource.version])),
             }
         }
         groups
     }
 }
 
-/// The one registry of this process.
+/// The built-in resources. An API server's own set may hold custom ones beside them.
 pub fn registry() -> &'static Registry {
     static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry {
         resources: &kinds::RESOURCES,
         by_plural: kinds::RESOURCES
             .iter()
-            .map(|r| ((r.group, r.version, r.plural), r))
+            .map(|r| ((&*r.group, &*r.version, &*r.plural), r))
             .collect(),
         by_kind: kinds::RESOURCES
             .iter()
-            .map(|r| ((r.group, r.version, r.kind), r))
+            .map(|r| ((&*r.group, &*r.version, &*r.kind), r))
             .collect(),
     });
     &REGISTRY

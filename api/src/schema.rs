@@ -387,7 +387,7 @@ mod tests {
             assert!(
                 entry
                     .gvks
-                    .contains(&(resource.group, resource.version, resource.kind)),
+                    .contains(&(&*resource.group, &*resource.version, &*resource.kind)),
                 "{resource:?}"
             );
         }

@@ -47,6 +47,17 @@ impl Column {
         }
     }
 
+    /// The column as a Table carries it.
+    pub fn definition(&self) -> Value {
+        json!({
+            "name": self.name,
+            "type": self.kind,
+            "format": self.format,
+            "description": description(self),
+            "priority": self.priority,
+        })
+    }
+
     /// Shown only with `-o wide`.
     pub const fn wide(name: &'static str) -> Self {
         Self {
@@ -83,16 +94,7 @@ impl IncludeObject {
 
 /// Column definitions as the wire has them.
 pub fn column_definitions(resource: &ResourceType) -> Value {
-    let describe = |c: &Column| {
-        json!({
-            "name": c.name,
-            "type": c.kind,
-            "format": c.format,
-            "description": description(c),
-            "priority": c.priority,
-        })
-    };
-    Value::Array(resource.columns().iter().map(describe).collect())
+    resource.column_definitions()
 }
 
 fn description(column: &Column) -> String {

@@ -77,7 +77,7 @@ fn no_field_is_misread() {
         for variant in 0..3 {
             let mut full = object(schema().find(resource.schema).unwrap(), variant, 0);
             full["apiVersion"] = resource.api_version().into();
-            full["kind"] = resource.kind.into();
+            full["kind"] = resource.kind.as_ref().into();
             full["metadata"]["resourceVersion"] = Value::Null;
             full["metadata"]["namespace"] = Value::Null;
             let body = serde_json::to_vec(&full).unwrap();

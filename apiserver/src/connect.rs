@@ -29,7 +29,7 @@ fn operation(sub: &str) -> Option<Operation> {
 
 /// Whether `sub` of `ty` is served by the node's agent.
 #[must_use]
-pub fn is_stream(ty: &'static ResourceType, sub: &str) -> bool {
+pub fn is_stream(ty: &ResourceType, sub: &str) -> bool {
     ty.group.is_empty() && ty.plural == "pods" && operation(sub).is_some()
 }
 
@@ -37,7 +37,7 @@ pub fn is_stream(ty: &'static ResourceType, sub: &str) -> bool {
 /// `NotFound`, `BadRequest` for a container that is not there, and what the node says.
 pub async fn stream(
     server: &ApiServer,
-    ty: &'static ResourceType,
+    ty: &ResourceType,
     target: &Target,
     parts: Parts,
     query: &Query,

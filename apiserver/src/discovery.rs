@@ -2,9 +2,7 @@
 //!
 //! All documents are made from the registry. Knows their shapes only.
 
-use std::sync::LazyLock;
-
-use corten_api::{ResourceType, Status, registry};
+use corten_api::{ResourceType, Status};
 use http::header::{ETAG, HeaderMap, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -12,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::negotiate::{self, Discovery};
 use crate::respond::{self, Answer};
+use crate::types::Types;
 use crate::{Inner, KUBERNETES_VERSION};
 
 /// `/version`.
@@ -40,9 +39,9 @@ pub fn version() -> Answer {
 }
 
 /// `/`: the paths there are.
-pub fn index() -> Answer {
+pub fn index(types: &Types) -> Answer {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for (group, versions) in named_groups() {
+    for (group, versions) in named_groups(types) {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
     }
@@ -60,18 +59,20 @@ pub fn index() -> Answer {
     respond::json(StatusCode::OK, json!({ "paths": paths }).to_string())
 }
 
-fn named_groups() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
-    registry()
-        .groups()
-        .into_iter()
-        .filter(|(group, _)| !group.is_empty())
+fn named_groups(types: &Types) -> impl Iterator<Item = (&str, Vec<&str>)> {
+    types.groups().into_iter().filter(|(group, _)| !group.is_empty())
 }
 
 /// `/api`.
 ///
 /// # Errors
 /// `NotAcceptable`.
-pub fn legacy_versions(server: &Inner, accept: Option<&str>, headers: &HeaderMap) -> Result<Answer, Status> {
+pub fn legacy_versions(
+    server: &Inner,
+    types: &Types,
+    accept: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Answer, Status> {
     match preferred(accept)? {
         Discovery::Legacy => {
             let address = format!("{}:{}", server.config.advertise_address, server.config.port);
@@ -82,7 +83,7 @@ pub fn legacy_versions(server: &Inner, accept: Option<&str>, headers: &HeaderMap
             });
             Ok(vary(respond::json(StatusCode::OK, document.to_string())))
         }
-        form => Ok(aggregated(form, true, headers)),
+        form => Ok(aggregated(types, form, true, headers)),
     }
 }
 
@@ -90,16 +91,16 @@ pub fn legacy_versions(server: &Inner, accept: Option<&str>, headers: &HeaderMap
 ///
 /// # Errors
 /// `NotAcceptable`.
-pub fn groups(accept: Option<&str>, headers: &HeaderMap) -> Result<Answer, Status> {
+pub fn groups(types: &Types, accept: Option<&str>, headers: &HeaderMap) -> Result<Answer, Status> {
     match preferred(accept)? {
         Discovery::Legacy => {
-            let groups: Vec<Value> = named_groups()
+            let groups: Vec<Value> = named_groups(types)
                 .map(|(group, versions)| api_group(group, &versions))
                 .collect();
             let document = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
             Ok(vary(respond::json(StatusCode::OK, document.to_string())))
         }
-        form => Ok(aggregated(form, false, headers)),
+        form => Ok(aggregated(types, form, false, headers)),
     }
 }
 
@@ -121,8 +122,8 @@ fn api_group(group: &str, versions: &[&str]) -> Value {
 }
 
 /// `/apis/GROUP`.
-pub fn group(name: &str) -> Answer {
-    let Some((group, versions)) = named_groups().find(|(group, _)| *group == name) else {
+pub fn group(types: &Types, name: &str) -> Answer {
+    let Some((group, versions)) = named_groups(types).find(|(group, _)| *group == name) else {
         return respond::page_not_found();
     };
     let mut document = api_group(group, &versions);
@@ -131,17 +132,10 @@ pub fn group(name: &str) -> Answer {
     respond::json(StatusCode::OK, document.to_string())
 }
 
-fn members(group: &str, version: &str) -> impl Iterator<Item = &'static ResourceType> {
-    registry()
-        .all()
-        .iter()
-        .filter(move |ty| ty.group == group && ty.version == version)
-}
-
 /// `/api/v1`, `/apis/GROUP/VERSION`.
-pub fn resources(group: &str, version: &str) -> Answer {
+pub fn resources(types: &Types, group: &str, version: &str) -> Answer {
     let mut resources = Vec::new();
-    for ty in members(group, version) {
+    for ty in types.members(group, version) {
         let mut own = json!({
             "name": ty.plural,
             "singularName": ty.singular,
@@ -156,7 +150,7 @@ pub fn resources(group: &str, version: &str) -> Answer {
             own["categories"] = json!(ty.categories);
         }
         if ty.supports("watch") {
-            own["storageVersionHash"] = hash([ty.group, ty.version, ty.kind].join("/"))[..11].into();
+            own["storageVersionHash"] = hash([&*ty.group, &*ty.version, &*ty.kind].join("/"))[..11].into();
         }
         resources.push(own);
         for sub in ty.subresources {
@@ -164,7 +158,7 @@ pub fn resources(group: &str, version: &str) -> Answer {
                 "name": format!("{}/{}", ty.plural, sub.name),
                 "singularName": "",
                 "namespaced": ty.namespaced,
-                "kind": sub.kind,
+                "kind": ty.body_of(sub).2,
                 "verbs": sub.verbs,
             });
             if !sub.version.is_empty() {
@@ -191,19 +185,22 @@ pub fn resources(group: &str, version: &str) -> Answer {
     respond::json(StatusCode::OK, document.to_string())
 }
 
-/// A document of aggregated discovery with its tag; made once, the registry does not change.
-struct Document {
+/// The aggregated documents of one set of types: v2 and v2beta1, each of the core group and of the others.
+pub type Documents = [Document; 4];
+
+/// A document of aggregated discovery with its tag.
+pub struct Document {
     bytes: String,
     etag: String,
 }
 
-fn aggregated(form: Discovery, legacy: bool, headers: &HeaderMap) -> Answer {
-    static DOCUMENTS: LazyLock<[Document; 4]> = LazyLock::new(|| {
+fn aggregated(types: &Types, form: Discovery, legacy: bool, headers: &HeaderMap) -> Answer {
+    let documents = types.discovery.get_or_init(|| {
         [(true, true), (true, false), (false, true), (false, false)]
-            .map(|(v2, legacy)| make_aggregated(v2, legacy))
+            .map(|(v2, legacy)| make_aggregated(types, v2, legacy))
     });
     let v2 = form == Discovery::V2;
-    let document = &DOCUMENTS[usize::from(!v2) * 2 + usize::from(!legacy)];
+    let document = &documents[usize::from(!v2) * 2 + usize::from(!legacy)];
     let content_type = if v2 {
         "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
     } else {
@@ -222,8 +219,8 @@ fn aggregated(form: Discovery, legacy: bool, headers: &HeaderMap) -> Answer {
     vary(answer)
 }
 
-fn make_aggregated(v2: bool, legacy: bool) -> Document {
-    let groups = registry()
+fn make_aggregated(types: &Types, v2: bool, legacy: bool) -> Document {
+    let groups = types
         .groups()
         .into_iter()
         .filter(|(group, _)| group.is_empty() == legacy);
@@ -232,7 +229,8 @@ fn make_aggregated(v2: bool, legacy: bool) -> Document {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> = members(group, version).map(discovered).collect();
+                    let resources: Vec<Value> =
+                        types.members(group, version).map(|ty| discovered(ty)).collect();
                     json!({ "version": version, "freshness": "Current", "resources": resources })
                 })
                 .collect();
@@ -260,12 +258,12 @@ fn make_aggregated(v2: bool, legacy: bool) -> Document {
     Document { bytes, etag }
 }
 
-fn discovered(ty: &'static ResourceType) -> Value {
+fn discovered(ty: &ResourceType) -> Value {
     let kind =
         |group: &str, version: &str, kind: &str| json!({ "group": group, "version": version, "kind": kind });
     let mut own = json!({
         "resource": ty.plural,
-        "responseKind": kind(ty.group, ty.version, ty.kind),
+        "responseKind": kind(&ty.group, &ty.version, &ty.kind),
         "scope": if ty.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": ty.singular,
         "verbs": ty.verbs,
@@ -280,14 +278,10 @@ fn discovered(ty: &'static ResourceType) -> Value {
         .subresources
         .iter()
         .map(|sub| {
-            let (group, version) = if sub.version.is_empty() {
-                (ty.group, ty.version)
-            } else {
-                (sub.group, sub.version)
-            };
+            let (group, version, own_kind) = ty.body_of(sub);
             json!({
                 "subresource": sub.name,
-                "responseKind": kind(group, version, sub.kind),
+                "responseKind": kind(group, version, own_kind),
                 "verbs": sub.verbs,
             })
         })

@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use corten_api::options::DeleteOptions;
 use corten_api::patch::PatchType;
+use corten_api::resource::TypeRef;
 use corten_api::schema::proto;
 use corten_api::table::IncludeObject;
-use corten_api::{ResourceType, Status, meta, registry};
+use corten_api::{Status, meta, registry};
 use corten_store::{Entry, Store};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -37,7 +38,7 @@ const COLLECTION_WORKERS: usize = 32;
 /// One request about objects.
 struct Call<'a> {
     server: &'a ApiServer,
-    ty: &'static ResourceType,
+    ty: TypeRef,
     target: &'a Target,
     parts: &'a Parts,
     query: &'a Query,
@@ -53,7 +54,7 @@ pub async fn resource(
     query: Query,
     body: RequestBody,
 ) -> Result<Answer, Status> {
-    let Some(ty) = registry().lookup(&target.group, &target.version, &target.resource) else {
+    let Some(ty) = server.lookup(&target.group, &target.version, &target.resource) else {
         return Ok(respond::page_not_found());
     };
     if !ty.namespaced && target.namespace.is_some() {
@@ -66,9 +67,9 @@ pub async fn resource(
         });
     }
     if let Some(sub) = target.subresource.as_deref()
-        && connect::is_stream(ty, sub)
+        && connect::is_stream(&ty, sub)
     {
-        return connect::stream(server, ty, &target, parts, &query).await;
+        return connect::stream(server, &ty, &target, parts, &query).await;
     }
     let call = Call {
         server,
@@ -103,7 +104,7 @@ impl Call<'_> {
             _ => IncludeObject::Metadata,
         };
         Ok(Shape {
-            ty: self.ty,
+            ty: self.ty.clone(),
             form: accepted.form,
             include,
         })
@@ -115,7 +116,7 @@ impl Call<'_> {
 
     fn subject(&self) -> Subject<'_> {
         Subject {
-            ty: self.ty,
+            ty: &self.ty,
             namespace: self.namespace().unwrap_or_default(),
         }
     }
@@ -310,7 +311,7 @@ impl Call<'_> {
         let current = self.subject().read(&snapshot, self.name()?)?;
         Ok(respond::json(
             StatusCode::OK,
-            scale::of(self.ty, &current.value).to_string(),
+            scale::of(&self.ty, &current.value).to_string(),
         ))
     }
 
@@ -406,7 +407,7 @@ impl Call<'_> {
     async fn delete_collection(&self, body: RequestBody) -> Result<Answer, Status> {
         let options = self.delete_options(body).await?;
         let list = self.list_options()?;
-        let filter = Filter::new(self.ty, self.namespace(), &list)?;
+        let filter = Filter::new(&self.ty, self.namespace(), &list)?;
         let store = &self.inner().store;
         let snapshot = point::snapshot(store, &point::Point::Newest, "")
             .await
@@ -460,12 +461,12 @@ impl Call<'_> {
                 response
             }
             Payload::Value(value) => respond::json(answer.code, value.to_string()),
-            Payload::Scale { ty, mut object, at } => {
+            Payload::Scale { mut scale, at } => {
                 let at = at.unwrap_or(revision);
                 if at > 0 {
-                    object["metadata"]["resourceVersion"] = at.to_string().into();
+                    scale["metadata"]["resourceVersion"] = at.to_string().into();
                 }
-                respond::json(answer.code, scale::of(ty, &object).to_string())
+                respond::json(answer.code, scale.to_string())
             }
             Payload::Stored { value, at } if dry_run && at.is_none() => {
                 // Nothing was stored: the object keeps the revision it has, which is that of no write of ours.

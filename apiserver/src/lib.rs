@@ -30,6 +30,7 @@ mod service;
 mod stored;
 pub mod streaming;
 pub mod tunnel;
+mod types;
 mod write;
 
 use std::net::{IpAddr, SocketAddr};
@@ -108,6 +109,8 @@ pub(crate) struct Inner {
     pub closing: CancellationToken,
     /// The nodes' tunnels to this server.
     pub tunnels: tunnel::Registry,
+    /// What is served; swapped as a whole when a custom resource comes, changes or goes.
+    pub types: types::Current,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -121,6 +124,7 @@ impl ApiServer {
             metrics: metrics::Metrics::default(),
             closing: CancellationToken::new(),
             tunnels: tunnel::Registry::default(),
+            types: types::Current::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

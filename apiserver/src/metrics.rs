@@ -1,7 +1,8 @@
 //! Counters of the front end in Prometheus' text form.
 //!
-//! Knows label sets, all closed: verbs, registered resources, status codes we send. Must not know requests.
+//! Knows label sets, all bounded: verbs, registered resources, status codes we send. Must not know requests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -14,12 +15,15 @@ const BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// What a request is counted under. `resource` comes from the registry, never from the request, so the set is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Most label sets kept. Resources come and go with their definitions; those beyond are counted together.
+const MAX_SERIES: usize = 4096;
+
+/// What a request is counted under. `resource` comes from the served types, never from the request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels {
     pub verb: &'static str,
-    pub group: &'static str,
-    pub resource: &'static str,
+    pub group: Cow<'static, str>,
+    pub resource: Cow<'static, str>,
     pub code: u16,
 }
 
@@ -40,9 +44,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn record(&self, labels: Labels, took: Duration) {
+    pub fn record(&self, mut labels: Labels, took: Duration) {
         let seconds = took.as_secs_f64();
         let mut requests = self.requests.lock();
+        if requests.len() >= MAX_SERIES && !requests.contains_key(&labels) {
+            (labels.group, labels.resource) = ("".into(), "other".into());
+        }
         let histogram = requests.entry(labels).or_default();
         histogram.count += 1;
         histogram.sum_seconds += seconds;
@@ -78,7 +85,12 @@ impl Metrics {
         }
         let mut durations: BTreeMap<Labels, Histogram> = BTreeMap::new();
         for (labels, histogram) in &requests {
-            let sum = durations.entry(Labels { code: 0, ..*labels }).or_default();
+            let sum = durations
+                .entry(Labels {
+                    code: 0,
+                    ..labels.clone()
+                })
+                .or_default();
             sum.count += histogram.count;
             sum.sum_seconds += histogram.sum_seconds;
             sum.counts
@@ -173,12 +185,12 @@ mod tests {
         let metrics = Metrics::default();
         let labels = Labels {
             verb: "get",
-            group: "",
-            resource: "pods",
+            group: "".into(),
+            resource: "pods".into(),
             code: 200,
         };
         for millis in [0, 2, 2_000, 90_000] {
-            metrics.record(labels, Duration::from_millis(millis));
+            metrics.record(labels.clone(), Duration::from_millis(millis));
         }
         let text = metrics.render(&[("store_revision", 7)]);
         for line in [

@@ -5,7 +5,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
-use corten_api::{Status, registry};
+use corten_api::Status;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
@@ -31,7 +31,7 @@ impl ApiServer {
             negotiate::accepts_gzip(text(&parts, header::ACCEPT_ENCODING)),
         );
         let routed = route(&parts.method, parts.uri.path(), &query);
-        let mut labels = labels(&routed);
+        let mut labels = self.labels(&routed);
         let compress =
             wants_gzip && peer.address.is_some() && matches!(labels.verb, "list" | "get" | "document");
         let answered = AssertUnwindSafe(self.answer(peer, routed, parts, query, body))
@@ -40,7 +40,7 @@ impl ApiServer {
         let mut answer = answered.unwrap_or_else(|_| {
             tracing::error!(
                 verb = labels.verb,
-                resource = labels.resource,
+                resource = %labels.resource,
                 "a request handler panicked"
             );
             respond::status(&Status::internal("the request handler failed"))
@@ -87,19 +87,23 @@ impl ApiServer {
         let done = match operation {
             Operation::Resource(target) => dispatch::resource(self, target, parts, query, body).await,
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
-            Operation::Index => Ok(discovery::index()),
-            Operation::LegacyVersions => discovery::legacy_versions(self.inner(), accept, &parts.headers),
-            Operation::Groups => discovery::groups(accept, &parts.headers),
-            Operation::Group(group) => Ok(discovery::group(&group)),
-            Operation::Resources { group, version } => Ok(discovery::resources(&group, &version)),
+            Operation::Index => Ok(discovery::index(&self.types())),
+            Operation::LegacyVersions => {
+                discovery::legacy_versions(self.inner(), &self.types(), accept, &parts.headers)
+            }
+            Operation::Groups => discovery::groups(&self.types(), accept, &parts.headers),
+            Operation::Group(group) => Ok(discovery::group(&self.types(), &group)),
+            Operation::Resources { group, version } => {
+                Ok(discovery::resources(&self.types(), &group, &version))
+            }
             Operation::Version => Ok(discovery::version()),
             Operation::Health { health, check } => {
                 Ok(health::answer(self.inner(), health, check.as_deref(), &query))
             }
             Operation::Metrics => Ok(health::metrics(self.inner())),
-            Operation::OpenApiV2 => Ok(openapi::v2(accept, &parts.headers)),
-            Operation::OpenApiV3Index => Ok(openapi::v3_index()),
-            Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&group, &version)),
+            Operation::OpenApiV2 => Ok(openapi::v2(&self.types(), accept, &parts.headers)),
+            Operation::OpenApiV3Index => Ok(openapi::v3_index(&self.types())),
+            Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&self.types(), &group, &version)),
         };
         done.unwrap_or_else(|status| respond::status(&status))
     }
@@ -125,40 +129,42 @@ fn authenticate(peer: &Peer, parts: &Parts) -> Result<User, Status> {
     }
 }
 
-fn labels(routed: &Result<Operation, NoRoute>) -> Labels {
-    let none = Labels {
-        verb: "none",
-        group: "",
-        resource: "",
-        code: 0,
-    };
-    match routed {
-        Err(_) => none,
-        Ok(Operation::Resource(target)) => {
-            match registry().lookup(&target.group, &target.version, &target.resource) {
-                Some(ty) => {
-                    let verb = match (target.verb, target.subresource.as_deref()) {
-                        (Verb::Create, Some("exec" | "attach" | "portforward")) => "connect",
-                        (Verb::Get, Some("log")) => "log",
-                        (verb, _) => verb.as_str(),
-                    };
-                    Labels {
-                        verb,
-                        group: ty.group,
-                        resource: ty.plural,
-                        code: 0,
+impl ApiServer {
+    fn labels(&self, routed: &Result<Operation, NoRoute>) -> Labels {
+        let none = Labels {
+            verb: "none",
+            group: "".into(),
+            resource: "".into(),
+            code: 0,
+        };
+        match routed {
+            Err(_) => none,
+            Ok(Operation::Resource(target)) => {
+                match self.lookup(&target.group, &target.version, &target.resource) {
+                    Some(ty) => {
+                        let verb = match (target.verb, target.subresource.as_deref()) {
+                            (Verb::Create, Some("exec" | "attach" | "portforward")) => "connect",
+                            (Verb::Get, Some("log")) => "log",
+                            (verb, _) => verb.as_str(),
+                        };
+                        Labels {
+                            verb,
+                            group: ty.group.clone(),
+                            resource: ty.plural.clone(),
+                            code: 0,
+                        }
                     }
+                    None => none,
                 }
-                None => none,
             }
+            Ok(Operation::Tunnel { .. }) => Labels {
+                verb: "tunnel",
+                ..none
+            },
+            Ok(_) => Labels {
+                verb: "document",
+                ..none
+            },
         }
-        Ok(Operation::Tunnel { .. }) => Labels {
-            verb: "tunnel",
-            ..none
-        },
-        Ok(_) => Labels {
-            verb: "document",
-            ..none
-        },
     }
 }

@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use bytes::Bytes;
+use corten_api::ResourceType;
 use serde_json::{Map, Value};
 
 const FORMAT: u8 = 1;
@@ -32,7 +33,16 @@ pub struct TypeMeta<'a> {
     pub kind: &'a str,
 }
 
-impl TypeMeta<'_> {
+impl<'a> TypeMeta<'a> {
+    #[must_use]
+    pub fn of(ty: &'a ResourceType) -> TypeMeta<'a> {
+        TypeMeta {
+            group: &ty.group,
+            version: &ty.version,
+            kind: &ty.kind,
+        }
+    }
+
     /// Appends `v1` or `apps/v1`.
     pub fn write_api_version(&self, out: &mut Vec<u8>) {
         if !self.group.is_empty() {

@@ -133,20 +133,9 @@ pub struct Misfit {
 }
 
 impl ResourceType {
-    /// The facts about this resource's type.
-    pub fn type_facts(&self) -> &'static Type {
-        schema()
-            .find(self.schema)
-            .expect("a test checks that every kind is in the table")
-    }
-
-    fn expected(&self) -> Expected<'static> {
-        Expected {
-            group: self.group,
-            version: self.version,
-            kind: self.kind,
-            entry: self.type_facts(),
-        }
+    /// The facts about this resource's type; `None` for a custom resource.
+    pub fn type_facts(&self) -> Option<&'static Type> {
+        schema().find(self.schema)
     }
 
     /// Reads a JSON body into canonical form: known fields only, zero values as Kubernetes writes them.
@@ -154,7 +143,14 @@ impl ResourceType {
     /// # Errors
     /// 400 with upstream's text for bad JSON, a wrong kind or type, or (Strict) unknown and repeated fields.
     pub fn decode(&self, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
-        decode(self.expected(), body, validation)
+        let entry = self.type_facts().ok_or_else(Status::no_such_resource)?;
+        let expected = Expected {
+            group: &self.group,
+            version: &self.version,
+            kind: &self.kind,
+            entry,
+        };
+        decode(expected, body, validation)
     }
 
     /// Reads the body of a subresource, for example a `Binding` or a `Scale`.
@@ -168,24 +164,20 @@ impl ResourceType {
         validation: FieldValidation,
     ) -> Result<Decoded, Status> {
         let sub = self.subresource(name).ok_or_else(Status::no_such_resource)?;
-        if sub.kind == self.kind {
+        let (group, version, kind) = self.body_of(sub);
+        if kind == self.kind {
             return self.decode(body, validation);
         }
-        let (group, version) = if sub.version.is_empty() {
-            (self.group, self.version)
-        } else {
-            (sub.group, sub.version)
-        };
         let entry = schema()
             .types()
             .iter()
-            .find(|t| t.gvks.contains(&(group, version, sub.kind)))
+            .find(|t| t.gvks.iter().any(|own| *own == (group, version, kind)))
             .ok_or_else(Status::no_such_resource)?;
         decode(
             Expected {
                 group,
                 version,
-                kind: sub.kind,
+                kind,
                 entry,
             },
             body,
@@ -200,7 +192,10 @@ impl ResourceType {
     pub fn conform(&self, value: &Value, validation: FieldValidation) -> Result<Decoded, Misfit> {
         let misfit = |text: String| Misfit { text };
         let body = serde_json::to_vec(value).map_err(|e| misfit(e.to_string()))?;
-        let read = read(self.type_facts(), &body).map_err(|e| misfit(e.to_string()))?;
+        let entry = self
+            .type_facts()
+            .ok_or_else(|| misfit(format!("no facts about {self:?}")))?;
+        let read = read(entry, &body).map_err(|e| misfit(e.to_string()))?;
         if let Some(error) = read.wrong {
             return Err(misfit(error));
         }

@@ -56,7 +56,7 @@ impl ResourceType {
         metadata.insert("uid".into(), ctx.uid.into());
         metadata.insert("creationTimestamp".into(), time::format_time(ctx.now).into());
         self.set_defaults(object);
-        if !self.behaviour.generation_fields().is_empty() {
+        if self.behaviour.has_generation() {
             meta::set(object, "generation", 1.into());
         }
         if let Some(map) = object.as_object_mut() {
@@ -149,20 +149,21 @@ impl ResourceType {
     fn stamp_identity(&self, object: &mut Value) {
         if let Some(map) = object.as_object_mut() {
             map.insert("apiVersion".into(), self.api_version().into());
-            map.insert("kind".into(), self.kind.into());
+            map.insert("kind".into(), self.kind.as_ref().into());
         }
     }
 
     fn set_generation(&self, new: &mut Value, old: &Map<String, Value>) {
-        let fields = self.behaviour.generation_fields();
-        if fields.is_empty() {
+        if !self.behaviour.has_generation() {
             return;
         }
         let before = old
             .get("metadata")
             .and_then(|m| m["generation"].as_i64())
             .unwrap_or_default();
-        let changed = fields.iter().any(|f| new.get(*f) != old.get(*f));
+        let changed = new
+            .as_object()
+            .is_some_and(|new| self.behaviour.raises_generation(new, old));
         let after = if changed { before + 1 } else { before };
         meta::set(
             new,

@@ -7,10 +7,9 @@ mod gnostic;
 mod v2;
 mod v3;
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use corten_api::registry;
 use http::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -18,22 +17,33 @@ use serde_json::{Map, Value, json};
 use crate::body::Body;
 use crate::discovery::hash;
 use crate::respond::{self, Answer};
+use crate::types::Types;
 
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_PROTOBUF_OLD: &str = "application/com.github.googleapis.gnostic.OpenAPIv2@68f4ded+protobuf";
 /// What it is called in answers: an `@` is no token character of a media type. Source: kube-openapi.
 const V2_PROTOBUF_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// `/openapi/v2`. The registry does not change, so both forms are made once.
-pub fn v2(accept: Option<&str>, headers: &HeaderMap) -> Answer {
-    static JSON: LazyLock<(Bytes, String)> =
-        LazyLock::new(|| tagged(v2::document().to_string().into_bytes()));
-    static PROTOBUF: LazyLock<(Bytes, String)> = LazyLock::new(|| tagged(gnostic::document(&v2::document())));
+/// The documents of one set of types, each made when first asked for.
+#[derive(Default)]
+pub struct Documents {
+    v2: OnceLock<Tagged>,
+    v2_protobuf: OnceLock<Tagged>,
+    v3: OnceLock<Vec<Document>>,
+}
+
+/// Bytes and their `ETag`.
+type Tagged = (Bytes, String);
+
+/// `/openapi/v2`.
+pub fn v2(types: &Types, accept: Option<&str>, headers: &HeaderMap) -> Answer {
     let asked = |media: &str| accept.is_some_and(|accept| accept.split(',').any(|part| part.trim() == media));
     let ((bytes, tag), content_type) = if asked(V2_PROTOBUF) || asked(V2_PROTOBUF_OLD) {
-        (&*PROTOBUF, V2_PROTOBUF_ANSWER)
+        let made = || tagged(gnostic::document(&v2::document(types)));
+        (types.openapi.v2_protobuf.get_or_init(made), V2_PROTOBUF_ANSWER)
     } else {
-        (&*JSON, "application/json")
+        let made = || tagged(v2::document(types).to_string().into_bytes());
+        (types.openapi.v2.get_or_init(made), "application/json")
     };
     if headers
         .get(IF_NONE_MATCH)
@@ -50,7 +60,7 @@ pub fn v2(accept: Option<&str>, headers: &HeaderMap) -> Answer {
     )
 }
 
-fn tagged(bytes: Vec<u8>) -> (Bytes, String) {
+fn tagged(bytes: Vec<u8>) -> Tagged {
     let tag = format!("\"{}\"", hash(&bytes).to_uppercase());
     (Bytes::from(bytes), tag)
 }
@@ -63,9 +73,9 @@ fn with_tag(mut answer: Response<Body>, tag: &str) -> Answer {
 }
 
 /// `/openapi/v3`.
-pub fn v3_index() -> Answer {
+pub fn v3_index(types: &Types) -> Answer {
     let mut paths = Map::new();
-    for (group, version, (_, tag)) in documents() {
+    for (group, version, (_, tag)) in documents(types) {
         let path = v3::path_of(group, version);
         let url = format!("/openapi/v3/{path}?hash={}", tag.trim_matches('"'));
         paths.insert(path, json!({ "serverRelativeURL": url }));
@@ -74,25 +84,31 @@ pub fn v3_index() -> Answer {
 }
 
 /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
-pub fn v3(group: &str, version: &str) -> Answer {
-    match documents().iter().find(|(g, v, _)| *g == group && *v == version) {
+pub fn v3(types: &Types, group: &str, version: &str) -> Answer {
+    match documents(types)
+        .iter()
+        .find(|(g, v, _)| *g == group && *v == version)
+    {
         Some((_, _, (bytes, tag))) => with_tag(respond::json(StatusCode::OK, bytes.clone()), tag),
         None => respond::page_not_found(),
     }
 }
 
-type Document = (&'static str, &'static str, (Bytes, String));
+/// Group, version and document.
+type Document = (String, String, Tagged);
 
-fn documents() -> &'static [Document] {
-    static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
-        let groups = registry().groups().into_iter();
+fn documents(types: &Types) -> &[Document] {
+    types.openapi.v3.get_or_init(|| {
+        let groups = types.groups().into_iter();
         let pairs =
             groups.flat_map(|(group, versions)| versions.into_iter().map(move |version| (group, version)));
         pairs
-            .map(|(g, v)| (g, v, tagged(v3::document(g, v).to_string().into_bytes())))
+            .map(|(g, v)| {
+                let document = tagged(v3::document(types, g, v).to_string().into_bytes());
+                (g.to_owned(), v.to_owned(), document)
+            })
             .collect()
-    });
-    &DOCUMENTS
+    })
 }
 
 /// `[{group, version, kind}]` as both versions of the format carry it.

@@ -1,17 +1,17 @@
 //! OpenAPI v2 (Swagger) of everything, from the v3 documents. Pure.
 
-use corten_api::registry;
 use serde_json::{Map, Value, json};
 
 use super::v3;
+use crate::types::Types;
 
 /// The one Swagger document.
-pub fn document() -> Value {
+pub fn document(types: &Types) -> Value {
     let mut definitions = Map::new();
     let mut paths = Map::new();
-    for (group, versions) in registry().groups() {
+    for (group, versions) in types.groups() {
         for version in versions {
-            let mut document = v3::document(group, version);
+            let mut document = v3::document(types, group, version);
             let schemas = document["components"]["schemas"].take();
             if let Value::Object(schemas) = schemas {
                 definitions.extend(

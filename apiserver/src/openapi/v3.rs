@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use corten_api::ResourceType;
 use corten_api::schema::{Kind, ListType, Type, schema};
-use corten_api::{ResourceType, registry};
 use serde_json::{Map, Value, json};
 
 use super::gvk;
+use crate::types::Types;
 
 /// `api/v1`, `apis/apps/v1`.
 pub fn path_of(group: &str, version: &str) -> String {
@@ -18,17 +19,14 @@ pub fn path_of(group: &str, version: &str) -> String {
 }
 
 /// The document of one group and version.
-pub fn document(group: &str, version: &str) -> Value {
+pub fn document(types: &Types, group: &str, version: &str) -> Value {
     let mut paths = Map::new();
     let mut wanted: BTreeSet<&'static str> = BTreeSet::new();
     let mut lists: BTreeMap<String, Value> = BTreeMap::new();
-    for ty in registry()
-        .all()
-        .iter()
-        .filter(|ty| ty.group == group && ty.version == version)
-    {
+    for ty in types.members(group, version) {
+        let Some(entry) = ty.type_facts() else { continue };
         add_paths(&mut paths, ty);
-        collect(ty.type_facts(), &mut wanted);
+        collect(entry, &mut wanted);
         lists.insert(format!("{}List", schema_name(ty.schema)), list_schema(ty));
     }
     let mut schemas: Map<String, Value> = wanted
@@ -163,7 +161,7 @@ fn list_schema(ty: &ResourceType) -> Value {
             "metadata": { "type": "object" },
             "items": { "type": "array", "items": reference(ty.schema) },
         },
-        "x-kubernetes-group-version-kind": [gvk(ty.group, ty.version, &ty.list_kind())],
+        "x-kubernetes-group-version-kind": [gvk(&ty.group, &ty.version, &ty.list_kind())],
     })
 }
 
@@ -214,7 +212,7 @@ fn operation(ty: &ResourceType, verb: &str, answer: &str) -> Value {
         "parameters": parameters(verb),
         "responses": { "200": { "description": "OK", "content": content(answer) } },
         "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": gvk(ty.group, ty.version, ty.kind),
+        "x-kubernetes-group-version-kind": gvk(&ty.group, &ty.version, &ty.kind),
     });
     let body = match verb {
         "create" | "update" => content(ty.schema),
@@ -229,8 +227,8 @@ fn operation(ty: &ResourceType, verb: &str, answer: &str) -> Value {
     own
 }
 
-fn add_paths(paths: &mut Map<String, Value>, ty: &'static ResourceType) {
-    let base = format!("/{}", path_of(ty.group, ty.version));
+fn add_paths(paths: &mut Map<String, Value>, ty: &ResourceType) {
+    let base = format!("/{}", path_of(&ty.group, &ty.version));
     let scope = if ty.namespaced {
         "/namespaces/{namespace}"
     } else {

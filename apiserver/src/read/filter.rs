@@ -17,10 +17,11 @@ use crate::stored::{Damaged, Head, Stored};
 
 /// The keys of a resource type.
 #[must_use]
-pub fn keys(ty: &'static ResourceType) -> Keys<'static> {
+pub fn keys(ty: &ResourceType) -> Keys<'_> {
+    let (group, resource) = ty.storage();
     Keys {
-        group: ty.storage.0,
-        resource: ty.storage.1,
+        group,
+        resource,
         namespaced: ty.namespaced,
     }
 }
@@ -44,11 +45,7 @@ impl Labels for Head<'_> {
 impl Filter {
     /// # Errors
     /// `BadRequest` for a selector that cannot be read or names a field the kind does not select by.
-    pub fn new(
-        ty: &'static ResourceType,
-        namespace: Option<&str>,
-        options: &ListOptions,
-    ) -> Result<Filter, Status> {
+    pub fn new(ty: &ResourceType, namespace: Option<&str>, options: &ListOptions) -> Result<Filter, Status> {
         let label_text = options.label_selector.as_deref().unwrap_or_default();
         let field_text = options.field_selector.as_deref().unwrap_or_default();
         let labels = LabelSelector::parse(label_text)

@@ -20,7 +20,7 @@ pub async fn get(
     resource_version: Option<&str>,
     now: Timestamp,
 ) -> Result<Answer, Status> {
-    let ty: &'static ResourceType = shape.ty;
+    let ty: &ResourceType = &shape.ty;
     let key = keys(ty).object(namespace, name);
     let point = point::of_get(resource_version)?;
     let snapshot = point::snapshot(&server.store, &point, "")

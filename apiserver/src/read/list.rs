@@ -35,7 +35,7 @@ pub async fn list(
     options: &ListOptions,
     now: Timestamp,
 ) -> Result<Answer, Status> {
-    let filter = Filter::new(shape.ty, namespace, options)?;
+    let filter = Filter::new(&shape.ty, namespace, options)?;
     let point = point::of_list(options, &filter.prefix)?;
     let snapshot = match point::snapshot(&server.store, &point, &filter.prefix).await {
         Ok(snapshot) => snapshot,
@@ -54,7 +54,7 @@ pub async fn list(
     };
     if options.limit > 0 {
         let limit = usize::try_from(options.limit).unwrap_or(usize::MAX).min(MAX_PAGE);
-        let page = one_page(&snapshot, &filter, shape, start, limit, now).map_err(damaged)?;
+        let page = one_page(&snapshot, &filter, &shape, start, limit, now).map_err(damaged)?;
         return Ok(respond::json(StatusCode::OK, page));
     }
     Ok(respond::with_type(
@@ -74,7 +74,7 @@ fn expired(status: &Status, token: &str) -> Answer {
 fn one_page(
     snapshot: &Snapshot,
     filter: &Filter,
-    shape: Shape,
+    shape: &Shape,
     start: Bytes,
     limit: usize,
     now: Timestamp,

@@ -2,7 +2,7 @@
 //!
 //! Knows the three forms. Must not know verbs.
 
-use corten_api::ResourceType;
+use corten_api::resource::TypeRef;
 use corten_api::table::{self, IncludeObject};
 
 use jiff::Timestamp;
@@ -11,21 +11,17 @@ use serde_json::Value;
 use crate::negotiate::{Form, MetaVersion};
 use crate::stored::{Damaged, Stored, TypeMeta};
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Shape {
-    pub ty: &'static ResourceType,
+    pub ty: TypeRef,
     pub form: Form,
     pub include: IncludeObject,
 }
 
 impl Shape {
     #[must_use]
-    pub fn meta(&self) -> TypeMeta<'static> {
-        TypeMeta {
-            group: self.ty.group,
-            version: self.ty.version,
-            kind: self.ty.kind,
-        }
+    pub fn meta(&self) -> TypeMeta<'_> {
+        TypeMeta::of(&self.ty)
     }
 
     /// Appends what stands for one object: on its own in a get, after `"object":` in a watch.
@@ -89,8 +85,8 @@ impl Shape {
         match self.form {
             Form::Object => out.extend_from_slice(
                 format!(
-                    "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{{{metadata}}},\"items\":[",
-                    self.ty.kind,
+                    "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{{{metadata}}},\"items\":[",
+                    self.ty.list_kind(),
                     self.ty.api_version()
                 )
                 .as_bytes(),
@@ -115,7 +111,7 @@ impl Shape {
             .as_bytes(),
         );
         if header {
-            put_json(out, &table::column_definitions(self.ty));
+            put_json(out, &table::column_definitions(&self.ty));
         } else {
             out.extend_from_slice(b"null");
         }
@@ -157,7 +153,7 @@ impl Shape {
         };
         let metadata = format!("\"resourceVersion\":\"{revision}\"{annotations}");
         let (kind, api_version) = match self.form {
-            Form::Object => (self.ty.kind, self.ty.api_version()),
+            Form::Object => (&*self.ty.kind, self.ty.api_version()),
             Form::Partial(version) => ("PartialObjectMetadata", version.api_version().to_owned()),
             Form::Table(version) => {
                 self.open_table(out, version, &metadata, false);

@@ -111,7 +111,7 @@ pub async fn watch(
     options: &ListOptions,
 ) -> Result<Answer, Status> {
     let inner = server.inner();
-    let filter = Filter::new(shape.ty, namespace, options)?;
+    let filter = Filter::new(&shape.ty, namespace, options)?;
     let start = start(options)?;
     let timeout = match options.timeout_seconds {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_TIMEOUT),

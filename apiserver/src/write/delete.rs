@@ -53,7 +53,7 @@ pub fn decide(
     let marked = mark(subject, &current.value, options, now);
     if is_over(subject, &marked) || !meta::is_deleting(&marked) {
         let (preconditions, ops) = removal(subject, &current);
-        let payload = if ANSWERS_OBJECT.contains(&subject.ty.plural) && subject.ty.group.is_empty() {
+        let payload = if ANSWERS_OBJECT.contains(&&*subject.ty.plural) && subject.ty.group.is_empty() {
             Payload::Stored {
                 value: subject.encode(&marked),
                 at: None,

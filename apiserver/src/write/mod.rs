@@ -62,24 +62,20 @@ impl Env {
 /// Which object a request is about.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
-    pub ty: &'static ResourceType,
+    pub ty: &'a ResourceType,
     /// Empty for cluster scope.
     pub namespace: &'a str,
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
     #[must_use]
     pub fn key(&self, name: &str) -> Bytes {
         keys(self.ty).object(Some(self.namespace), name)
     }
 
     #[must_use]
-    pub fn meta(&self) -> TypeMeta<'static> {
-        TypeMeta {
-            group: self.ty.group,
-            version: self.ty.version,
-            kind: self.ty.kind,
-        }
+    pub fn meta(&self) -> TypeMeta<'a> {
+        TypeMeta::of(self.ty)
     }
 
     /// The stored object with its type and revision.
@@ -136,10 +132,9 @@ pub enum Payload {
         value: Bytes,
         at: Option<u64>,
     },
-    /// The Scale of a stored object.
+    /// A Scale; its revision is `at`, or that of the transaction's first write.
     Scale {
-        ty: &'static ResourceType,
-        object: Value,
+        scale: Value,
         at: Option<u64>,
     },
     /// An object that was not stored (dry run).

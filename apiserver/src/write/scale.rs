@@ -13,7 +13,7 @@ use crate::Config;
 
 /// The Scale of `object`.
 #[must_use]
-pub fn of(_ty: &'static ResourceType, object: &Value) -> Value {
+pub fn of(_ty: &ResourceType, object: &Value) -> Value {
     let selector = LabelSelector::from_value(&object["spec"]["selector"])
         .map(|s| s.to_string())
         .unwrap_or_default();
@@ -103,8 +103,7 @@ pub fn decide(
         } = answer;
         let payload = match payload {
             Payload::Stored { at, .. } => Payload::Scale {
-                ty: subject.ty,
-                object: seen.clone(),
+                scale: of(subject.ty, &seen),
                 at,
             },
             other => other,
