@@ -18,6 +18,7 @@ mod error;
 pub mod proto;
 mod scalar;
 mod scan;
+pub mod view;
 
 /// A struct type.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub struct Field {
     pub list_keys: Vec<&'static str>,
     /// A map or struct that server-side apply treats as one value.
     pub atomic: bool,
+    /// A struct whose type is one value to server-side apply, but not here.
+    pub granular: bool,
     pub proto_name: Option<&'static str>,
 }
 
@@ -344,6 +347,7 @@ fn parse_field(
         list_type: None,
         list_keys: Vec::new(),
         atomic: false,
+        granular: false,
         proto_name: None,
     };
     for word in words {
@@ -367,7 +371,8 @@ fn parse_field(
             ("lt", "set") => field.list_type = Some(ListType::Set),
             ("lt", "map") => field.list_type = Some(ListType::Map),
             ("lk", keys) => field.list_keys = keys.split(',').collect(),
-            ("mt", map_type) => field.atomic = map_type == "atomic",
+            ("mt", "atomic") => field.atomic = true,
+            ("mt", "granular") => field.granular = true,
             ("pb", proto) => field.proto_name = Some(proto),
             _ => panic!("facts table: unknown word {word:?} of field {name}"),
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Decoded, FieldValidation, ResourceType};
 use crate::Status;
 use crate::schema::decode::{Read, read};
+use crate::schema::view::View;
 use crate::schema::{Type, schema};
 
 /// What a body is to be read as.
@@ -136,6 +137,11 @@ impl ResourceType {
     /// The facts about this resource's type; `None` for a custom resource.
     pub fn type_facts(&self) -> Option<&'static Type> {
         schema().find(self.schema)
+    }
+
+    /// The schema of this resource's objects; for a type without one, what an object's own form tells.
+    pub fn view(&self) -> View<'_> {
+        self.type_facts().map_or_else(View::deduced, View::of)
     }
 
     /// Reads a JSON body into canonical form: known fields only, zero values as Kubernetes writes them.
