@@ -20,6 +20,8 @@ mod scalar;
 mod scan;
 pub mod view;
 
+pub use error::SyntaxError;
+
 /// A struct type.
 #[derive(Debug)]
 pub struct Type {
@@ -96,18 +98,26 @@ pub struct Schema {
     by_name: HashMap<&'static str, u32>,
 }
 
-static FACTS: &str = include_str!("schema/facts.txt");
+/// The facts, and the types that upstream's OpenAPI document does not name.
+static FACTS: [&str; 2] = [
+    include_str!("schema/facts.txt"),
+    include_str!("schema/unlisted.txt"),
+];
 
 /// The built-in table.
 pub fn schema() -> &'static Schema {
-    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse(FACTS));
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| parse(&FACTS));
     &SCHEMA
 }
 
 impl Schema {
     /// Finds a type by its short name (`core.v1.PodSpec`).
     pub fn find(&self, name: &str) -> Option<&Type> {
-        self.by_name.get(name).map(|idx| &self.types[*idx as usize])
+        self.index(name).map(|idx| &self.types[idx as usize])
+    }
+
+    fn index(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
     }
 
     pub fn get(&self, idx: u32) -> &Type {
@@ -240,8 +250,13 @@ fn special(name: &str) -> Option<Kind> {
 }
 
 /// Reads the table. It is part of the program, so a bad line is a bug and panics with the line.
-fn parse(text: &'static str) -> Schema {
-    let lines = || text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+fn parse(texts: &[&'static str]) -> Schema {
+    let lines = || {
+        texts
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+    };
     let names = lines()
         .filter(|l| !l.starts_with(' '))
         .map(|l| l.split(' ').next().unwrap_or_default());

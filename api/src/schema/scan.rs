@@ -54,6 +54,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Where the next token begins, once [`Scanner::start`] has looked.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes read since a position.
+    pub fn since(&self, position: usize) -> &'a [u8] {
+        &self.bytes[position..self.at]
+    }
+
     fn white(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
             self.at += 1;
