@@ -182,8 +182,8 @@ impl Field {
             // Structs are values in Go and so always written.
             Kind::Struct(idx) => Some(schema().get(idx).zero().clone()),
             Kind::Time | Kind::MicroTime => Some(Value::Null),
+            Kind::IntOrString | Kind::Quantity => Some(self.kind.zero()),
             kind if self.always => Some(kind.zero()),
-            // A quantity or port is a struct as well, but those that matter are all in maps or pointers.
             _ => None,
         }
     }

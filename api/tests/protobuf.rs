@@ -120,7 +120,7 @@ fn every_kind_goes_there_and_back_without_loss() {
                 }
                 .object(entry, 0);
                 object["apiVersion"] = resource.api_version().into();
-                object["kind"] = resource.kind.into();
+                object["kind"] = resource.kind.as_ref().into();
                 there_and_back(resource, &object);
             }
             Ok(())
