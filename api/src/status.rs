@@ -124,6 +124,17 @@ impl Status {
         .with(details)
     }
 
+    /// What a create that makes no object of its own answers (`pods/binding`, `pods/eviction`).
+    pub fn created() -> Self {
+        Self {
+            code: 201,
+            success: true,
+            reason: String::new(),
+            message: String::new(),
+            details: None,
+        }
+    }
+
     /// 404 for an object. `resource.name` is the plural.
     pub fn not_found(resource: Qualified<'_>, name: &str) -> Self {
         Self::failure(404, "NotFound", format!("{resource} \"{name}\" not found"))
@@ -372,8 +383,8 @@ impl Status {
             let details = serde_json::to_value(details).expect("plain strings always serialise");
             object.insert("details".into(), details);
         }
-        // A success carries no code on the wire, as upstream's deletes do not.
-        if !self.success {
+        // A plain success carries no code on the wire, as upstream's deletes do not.
+        if !self.success || self.code != 200 {
             object.insert("code".into(), self.code.into());
         }
         Value::Object(object)

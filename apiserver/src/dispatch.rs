@@ -28,7 +28,7 @@ use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
 use crate::write::{
-    Answered, Env, Payload, Subject, binding, create, delete, patch, scale, transact, update,
+    Answered, Env, Payload, Subject, binding, create, delete, evict, patch, scale, transact, update,
 };
 use crate::{ApiServer, Inner, connect, damaged};
 
@@ -377,30 +377,17 @@ impl Call<'_> {
         self.written(answer, revision, options.dry_run, Vec::new(), shape)
     }
 
-    /// Without PodDisruptionBudgets an eviction is a deletion.
     async fn evict(&self, body: RequestBody) -> Result<Answer, Status> {
-        let (shape, name) = (self.shape()?, self.name()?);
+        let options = WriteOptions::parse(self.query)?;
+        let (shape, name, subject) = (self.shape()?, self.name()?, self.subject());
         let bytes = self.json(body).await?;
-        let eviction: Value =
-            serde_json::from_slice(&bytes).map_err(|e| Status::bad_request(e.to_string()))?;
-        let options = match &eviction["deleteOptions"] {
-            Value::Null => DeleteOptions::default(),
-            options => DeleteOptions::decode(options.to_string().as_bytes())?,
-        };
-        let subject = self.subject();
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            delete::decide(subject, snapshot, name, &options, self.now)
+        let eviction = evict::decode(self.ty, &bytes, options.validation, subject.namespace, name)?;
+        let dry_run = options.dry_run || eviction.options.dry_run;
+        let written = transact(&self.inner().store, dry_run, |snapshot| {
+            evict::decide(subject, snapshot, name, &eviction.options, self.now)
         });
-        written.await?;
-        let mut created = Status::success(corten_api::status::Qualified::new("", ""), "", "");
-        created.code = 201;
-        created.details = None;
-        let answer = Answered {
-            code: StatusCode::CREATED,
-            payload: Payload::Status(created),
-            warnings: Vec::new(),
-        };
-        self.written(answer, 0, false, Vec::new(), shape)
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, dry_run, eviction.warnings, shape)
     }
 
     /// Deletes what a list would show, each like a single delete, and answers with the list.

@@ -43,6 +43,20 @@ pub fn decide(
 ) -> Result<Decision, Status> {
     let current = subject.read(snapshot, name)?;
     check_preconditions(subject, &current.value, options)?;
+    of_current(subject, current, options, now)
+}
+
+/// The deletion of an object that was read and may have been changed since: the change is written with the mark.
+///
+/// # Errors
+/// `Forbidden` (namespaces that always exist).
+pub fn of_current(
+    subject: Subject<'_>,
+    current: Current,
+    options: &DeleteOptions,
+    now: Timestamp,
+) -> Result<Decision, Status> {
+    let name = meta::name(&current.value);
     if core(subject, "namespaces") && IMMORTAL.contains(&name) {
         return Err(Status::forbidden(
             subject.ty.qualified(),
@@ -91,7 +105,13 @@ pub fn decide(
     Ok(Decision::commit(vec![current.unchanged()], ops, answer(None)))
 }
 
-fn check_preconditions(subject: Subject<'_>, object: &Value, options: &DeleteOptions) -> Result<(), Status> {
+/// # Errors
+/// `Conflict` when the object is not the one the options mean.
+pub fn check_preconditions(
+    subject: Subject<'_>,
+    object: &Value,
+    options: &DeleteOptions,
+) -> Result<(), Status> {
     let failed = |what: &str, wanted: &str, own: &str| {
         let why =
             format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}");

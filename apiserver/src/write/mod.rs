@@ -9,6 +9,7 @@ pub mod allocate;
 pub mod binding;
 pub mod create;
 pub mod delete;
+pub mod evict;
 pub mod patch;
 pub mod scale;
 pub mod update;
@@ -22,6 +23,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
+use crate::key::Keys;
 use crate::read::filter::keys;
 use crate::stored::{self, Stored, TypeMeta};
 use crate::{damaged, store_status};
@@ -76,6 +78,11 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub fn meta(&self) -> TypeMeta<'a> {
         TypeMeta::of(self.ty)
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> Keys<'_> {
+        keys(self.ty)
     }
 
     /// The stored object with its type and revision.

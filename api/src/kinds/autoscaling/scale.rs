@@ -9,7 +9,7 @@ use crate::selector::LabelSelector;
 use crate::status::Qualified;
 use crate::{Status, meta};
 
-/// The Scale of a Deployment or ReplicaSet.
+/// The Scale of a workload.
 pub fn of(workload: &Value) -> Value {
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -17,9 +17,8 @@ pub fn of(workload: &Value) -> Value {
             metadata[field] = value.clone();
         }
     }
-    let selector = LabelSelector::from_value(&workload["spec"]["selector"]).unwrap_or_default();
     let mut status = json!({"replicas": workload["status"]["replicas"].as_i64().unwrap_or_default()});
-    let text = selector.to_string();
+    let text = selector(workload).to_string();
     if !text.is_empty() {
         status["selector"] = text.into();
     }
@@ -31,10 +30,21 @@ pub fn of(workload: &Value) -> Value {
     json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": spec, "status": status})
 }
 
-/// Sets the workload's replicas from a Scale.
+/// A ReplicationController selects by a plain map of labels, all others by a LabelSelector.
+fn selector(workload: &Value) -> LabelSelector {
+    let selector = &workload["spec"]["selector"];
+    if meta::kind(workload) == "ReplicationController" {
+        let labels = selector.as_object().into_iter().flatten();
+        return LabelSelector::exact(labels.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))));
+    }
+    LabelSelector::from_value(selector).unwrap_or_default()
+}
+
+/// Sets the workload's replicas from a Scale. A `resourceVersion` or uid the Scale names becomes the workload's, so
+/// that its update refuses another state or incarnation.
 ///
 /// # Errors
-/// 422 for negative replicas or another object's name.
+/// 422 for negative replicas.
 pub fn apply(workload: &mut Value, scale: &Value) -> Result<(), Status> {
     let mut errors = FieldErrors::default();
     let at = At::root(scale, "autoscaling.v1.Scale");
@@ -47,12 +57,25 @@ pub fn apply(workload: &mut Value, scale: &Value) -> Result<(), Status> {
         ));
     }
     workload["spec"]["replicas"] = at.at("spec").int("replicas").into();
+    for field in ["resourceVersion", "uid"] {
+        let wanted = &scale["metadata"][field];
+        if wanted.as_str().is_some_and(|text| !text.is_empty()) {
+            workload["metadata"][field] = wanted.clone();
+        }
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replication_controller_selects_by_a_map() {
+        let controller = json!({"kind": "ReplicationController", "metadata": {"name": "a"},
+            "spec": {"replicas": 1, "selector": {"b": "2", "a": "1"}}});
+        assert_eq!(of(&controller)["status"]["selector"], "a=1,b=2");
+    }
 
     #[test]
     fn scale_goes_there_and_back() {
