@@ -18,6 +18,7 @@ use crate::{Status, kinds, meta};
 mod body;
 mod handle;
 mod prepare;
+mod versions;
 
 pub use body::Misfit;
 pub(crate) use handle::Behaviour;

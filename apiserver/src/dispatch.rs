@@ -381,7 +381,7 @@ impl Call<'_> {
         let options = WriteOptions::parse(self.query)?;
         let (shape, name, subject) = (self.shape()?, self.name()?, self.subject());
         let bytes = self.json(body).await?;
-        let eviction = evict::decode(self.ty, &bytes, options.validation, subject.namespace, name)?;
+        let eviction = evict::decode(&self.ty, &bytes, options.validation, subject.namespace, name)?;
         let dry_run = options.dry_run || eviction.options.dry_run;
         let written = transact(&self.inner().store, dry_run, |snapshot| {
             evict::decide(subject, snapshot, name, &eviction.options, self.now)

@@ -7,6 +7,7 @@ mod batch;
 mod claim;
 mod context;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoints;
 mod garbage;
@@ -78,6 +79,7 @@ pub async fn run(
     tokio::join!(
         replica_set::run(context.clone()),
         deployment::run(context.clone()),
+        disruption::run(context.clone()),
         endpoint_slice::run(context.clone()),
         endpoints::run(context.clone()),
         node::lifecycle::run(context.clone(), config.node_monitor_grace_period),

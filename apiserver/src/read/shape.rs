@@ -38,10 +38,7 @@ impl Shape {
     ) -> Result<(), Damaged> {
         let stored = Stored::new(value)?;
         match self.form {
-            Form::Object => {
-                stored.write_object(out, self.meta(), revision);
-                Ok(())
-            }
+            Form::Object => self.write_whole(out, stored, revision),
             Form::Partial(version) => stored.write_partial(out, version.api_version(), revision),
             Form::Table(version) => {
                 self.open_table(
@@ -55,6 +52,23 @@ impl Shape {
                 Ok(())
             }
         }
+    }
+
+    /// The object itself, in this form of it. Stored bytes go out as they are unless the form is another one.
+    fn write_whole(&self, out: &mut Vec<u8>, stored: Stored<'_>, revision: u64) -> Result<(), Damaged> {
+        if self.ty.converts() {
+            put_json(out, &self.value(stored, revision)?);
+        } else {
+            stored.write_object(out, self.meta(), revision);
+        }
+        Ok(())
+    }
+
+    /// The object parsed, in this form of it.
+    fn value(&self, stored: Stored<'_>, revision: u64) -> Result<Value, Damaged> {
+        let mut value = stored.parse(self.meta(), revision)?;
+        self.ty.from_stored(&mut value);
+        Ok(value)
     }
 
     /// Appends one item of a list.
@@ -71,6 +85,15 @@ impl Shape {
         let stored = Stored::new(value)?;
 
         match self.form {
+            Form::Object if self.ty.converts() => {
+                let mut value = self.value(stored, revision)?;
+                if let Some(top) = value.as_object_mut() {
+                    top.remove("apiVersion");
+                    top.remove("kind");
+                }
+                put_json(out, &value);
+                Ok(())
+            }
             Form::Object => {
                 stored.write_item(out, revision);
                 Ok(())
@@ -126,7 +149,7 @@ impl Shape {
         revision: u64,
         now: Timestamp,
     ) -> Result<(), Damaged> {
-        let value = stored.parse(self.meta(), revision)?;
+        let value = self.value(stored, revision)?;
         out.extend_from_slice(b"{\"cells\":");
         put_json(out, &Value::Array(self.ty.cells(&value, now)));
         match self.include {
@@ -137,7 +160,7 @@ impl Shape {
             }
             IncludeObject::Object => {
                 out.extend_from_slice(b",\"object\":");
-                stored.write_object(out, self.meta(), revision);
+                self.write_whole(out, stored, revision)?;
             }
         }
         out.push(b'}');

@@ -363,8 +363,9 @@ impl Watching {
         let Some((kind, entry)) = self.seen_as(event)? else {
             return Ok(None);
         };
-        let natural = kind == natural_kind(&event.kind);
-        if let (Form::Object, true) = (self.shape.form, natural) {
+        // One form of the object is encoded once for all: the stored one.
+        let shared = kind == natural_kind(&event.kind) && !self.shape.ty.converts();
+        if let (Form::Object, true) = (self.shape.form, shared) {
             if let Some(bytes) = event.encoded.get() {
                 return Ok(Some(bytes.clone()));
             }

@@ -102,12 +102,19 @@ impl<'a> Subject<'a> {
     /// `InternalError` for a stored value that is not ours.
     pub fn parse(&self, entry: &Entry) -> Result<Value, Status> {
         let stored = Stored::new(&entry.value).map_err(damaged)?;
-        stored.parse(self.meta(), entry.mod_revision.0).map_err(damaged)
+        let mut value = stored.parse(self.meta(), entry.mod_revision.0).map_err(damaged)?;
+        self.ty.from_stored(&mut value);
+        Ok(value)
     }
 
     /// The bytes to store.
     #[must_use]
     pub fn encode(&self, object: &Value) -> Bytes {
+        if self.ty.has_other_forms() {
+            let mut stored = object.clone();
+            self.ty.to_stored(&mut stored);
+            return stored::encode(&stored, &self.ty.stored_fields(&stored));
+        }
         stored::encode(object, &self.ty.selectable_fields(object))
     }
 }
