@@ -70,7 +70,7 @@ impl Column {
 }
 
 /// How much of each object a row carries (`includeObject`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IncludeObject {
     None,
     #[default]

@@ -22,7 +22,7 @@ use crate::negotiate::{self, BodyFormat, Form};
 use crate::query::{DeleteQuery, ListOptions, Query, WriteOptions};
 use crate::read::filter::Filter;
 use crate::read::shape::Shape;
-use crate::read::{get, list, point, watch};
+use crate::read::{get, list, options, point, watch};
 use crate::respond::{self, Answer};
 use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
@@ -60,7 +60,8 @@ pub async fn resource(
     if !ty.namespaced && target.namespace.is_some() {
         return Ok(respond::page_not_found());
     }
-    if ty.namespaced && target.namespace.is_none() && !matches!(target.verb, Verb::List | Verb::Watch) {
+    let whole = matches!(target.verb, Verb::List | Verb::Watch) && target.name.is_none();
+    if ty.namespaced && target.namespace.is_none() && !whole {
         return Ok(match target.name {
             Some(_) => respond::page_not_found(),
             None => method_not_allowed(),
@@ -153,13 +154,8 @@ impl Call<'_> {
                 .await
             }
             Verb::Watch => {
-                watch::watch(
-                    self.server,
-                    self.shape()?,
-                    self.namespace(),
-                    &self.list_options()?,
-                )
-                .await
+                let options = options::of_one(self.list_options()?, self.target.name.as_deref())?;
+                watch::watch(self.server, self.shape()?, self.namespace(), &options).await
             }
             Verb::Create if self.ty.plural == "bindings" => self.bind(None, body).await,
             Verb::Create => self.create(body).await,

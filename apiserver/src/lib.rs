@@ -21,6 +21,7 @@ mod metrics;
 mod negotiate;
 mod openapi;
 pub mod pki;
+mod pretty;
 mod query;
 mod read;
 mod respond;
@@ -105,6 +106,7 @@ pub(crate) struct Inner {
     pub store: Store,
     pub config: Config,
     pub metrics: metrics::Metrics,
+    pub encodings: read::shared::Encodings,
     /// Ends all watches at shutdown.
     pub closing: CancellationToken,
     /// The nodes' tunnels to this server.
@@ -122,6 +124,7 @@ impl ApiServer {
             store,
             config,
             metrics: metrics::Metrics::default(),
+            encodings: read::shared::Encodings::default(),
             closing: CancellationToken::new(),
             tunnels: tunnel::Registry::default(),
             types: types::Current::default(),

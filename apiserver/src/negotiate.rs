@@ -24,7 +24,7 @@ impl Media {
 }
 
 /// What the client wants to see of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
     /// The object itself.
     Object,
@@ -34,7 +34,7 @@ pub enum Form {
     Partial(MetaVersion),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MetaVersion {
     V1,
     V1Beta1,

@@ -56,21 +56,20 @@ impl Query {
             .is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
-    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, BadParameter> {
-        match self.get(key) {
-            None | Some("") => Ok(None),
-            Some(value) => value.parse().map(Some).map_err(|_| {
-                BadParameter(format!("unable to decode query parameter {key}: strconv.ParseInt: parsing {value:?}: invalid syntax"))
-            }),
-        }
+    /// Present and empty is no number, as upstream's converter has it.
+    fn number(&self, key: &str) -> Result<Option<i64>, BadParameter> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        value.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = match error.kind() {
+                PosOverflow | NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            BadParameter(format!("strconv.ParseInt: parsing {value:?}: {why}"))
+        })
     }
-}
-
-/// `resourceVersionMatch`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Match {
-    Exact,
-    NotOlderThan,
 }
 
 /// Parameters of get, list, watch and deletecollection. Source: Kubernetes `ListOptions`.
@@ -78,21 +77,22 @@ pub enum Match {
 pub struct ListOptions {
     pub label_selector: Option<String>,
     pub field_selector: Option<String>,
-    /// Objects a page, 0 for all.
+    /// Objects a page, 0 for all. What is below 0 means 0, as upstream has it.
     pub limit: u64,
     pub continue_token: Option<String>,
     /// `None` when absent or empty.
     pub resource_version: Option<String>,
-    pub resource_version_match: Option<Match>,
+    /// `None` when absent or empty; not checked here (`read::options` does).
+    pub resource_version_match: Option<String>,
     pub allow_watch_bookmarks: bool,
     pub send_initial_events: Option<bool>,
-    /// Seconds a watch may last.
-    pub timeout_seconds: Option<u64>,
+    /// Seconds a watch may last; below 0 it is over at once.
+    pub timeout_seconds: Option<i64>,
 }
 
 impl ListOptions {
     /// # Errors
-    /// A number or `resourceVersionMatch` that cannot be read.
+    /// A number that cannot be read.
     pub fn parse(query: &Query) -> Result<ListOptions, BadParameter> {
         let text = |key| {
             query
@@ -100,24 +100,13 @@ impl ListOptions {
                 .filter(|value| !value.is_empty())
                 .map(str::to_owned)
         };
-        let limit: i64 = query.number("limit")?.unwrap_or(0);
         Ok(ListOptions {
             label_selector: text("labelSelector"),
             field_selector: text("fieldSelector"),
-            limit: u64::try_from(limit)
-                .map_err(|_| BadParameter(format!("limit must not be negative: {limit}")))?,
+            limit: u64::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0),
             continue_token: text("continue"),
             resource_version: text("resourceVersion"),
-            resource_version_match: match query.get("resourceVersionMatch") {
-                None | Some("") => None,
-                Some("Exact") => Some(Match::Exact),
-                Some("NotOlderThan") => Some(Match::NotOlderThan),
-                Some(other) => {
-                    return Err(BadParameter(format!(
-                        "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-                    )));
-                }
-            },
+            resource_version_match: text("resourceVersionMatch"),
             allow_watch_bookmarks: query.is_true("allowWatchBookmarks"),
             send_initial_events: query
                 .get("sendInitialEvents")
@@ -216,13 +205,19 @@ mod tests {
                 allow_watch_bookmarks: true,
                 send_initial_events: Some(false),
                 timeout_seconds: Some(7),
-                resource_version_match: Some(Match::Exact),
+                resource_version_match: Some("Exact".into()),
                 ..ListOptions::default()
             }),
         );
-        check("limit=x", Err(()));
-        check("limit=-1", Err(()));
-        check("resourceVersionMatch=Newest", Err(()));
+        check("limit=-1", Ok(ListOptions::default()));
+        for bad in [
+            "limit=x",
+            "limit=",
+            "limit=99999999999999999999",
+            "timeoutSeconds=1s",
+        ] {
+            check(bad, Err(()));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use http::{Response, StatusCode};
 
 use crate::body::{Body, BoxError};
 use crate::negotiate::Media;
+use crate::pretty::Pretty;
 
 pub type Answer = Response<Body>;
 
@@ -106,6 +107,26 @@ pub async fn as_media(response: Answer, media: Media) -> Result<Answer, BoxError
         .headers
         .insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
     Ok(Response::from_parts(parts, Body::from(yaml)))
+}
+
+/// Puts line breaks into a JSON answer, as its chunks pass.
+#[must_use]
+pub fn pretty(response: Answer) -> Answer {
+    if response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_none_or(|t| t != "application/json")
+    {
+        return response;
+    }
+    let mut pretty = Pretty::default();
+    response.map(|body| match body.as_bytes() {
+        Some(bytes) => Body::from(pretty.push(bytes)),
+        None => Body::stream(
+            body.into_stream()
+                .map(move |chunk| chunk.map(|bytes| Bytes::from(pretty.push(&bytes)))),
+        ),
+    })
 }
 
 /// Compresses bodies of at least [`GZIP_FROM_BYTES`] and streamed lists. Watches must never come here: each of their

@@ -120,6 +120,8 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
     let parts = split(path)?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
+        ["api", "v1", "watch", rest @ ..] => legacy_watch(method, "", "v1", rest, query),
+        ["apis", group, version, "watch", rest @ ..] => legacy_watch(method, group, version, rest, query),
         ["api", "v1", rest @ ..] if !rest.is_empty() => resource(method, "", "v1", rest, query),
         ["apis", "corten.dev", "v1", "nodes", node, "tunnel"] => match *method {
             Method::POST => Ok(Operation::Tunnel {
@@ -261,6 +263,27 @@ fn resource(
     }))
 }
 
+/// `/api/v1/watch/...`: a watch by its path, of a list or of one object. Deprecated since 1.16 and still served.
+fn legacy_watch(
+    method: &Method,
+    group: &str,
+    version: &str,
+    rest: &[&str],
+    query: &Query,
+) -> Result<Operation, NoRoute> {
+    match resource(method, group, version, rest, query)? {
+        Operation::Resource(target) if target.subresource.is_some() => Err(NoRoute::NotFound),
+        Operation::Resource(target) if !matches!(target.verb, Verb::Get | Verb::List | Verb::Watch) => {
+            Err(NoRoute::MethodNotAllowed)
+        }
+        Operation::Resource(target) => Ok(Operation::Resource(Target {
+            verb: Verb::Watch,
+            ..target
+        })),
+        _ => Err(NoRoute::NotFound),
+    }
+}
+
 fn name_and_subresource<'a>(tail: &[&'a str]) -> (Option<&'a str>, Option<String>) {
     match tail {
         [] => (None, None),
@@ -355,6 +378,23 @@ mod tests {
             "create a/pods b /attach",
         );
         check("GET", "/api/v1/namespaces/a/pods/b/log", "get a/pods b /log");
+    }
+
+    #[test]
+    fn watches_by_path() {
+        check("GET", "/api/v1/watch/pods", "watch pods");
+        check("GET", "/api/v1/watch/namespaces/a/pods", "watch a/pods");
+        check(
+            "GET",
+            "/api/v1/watch/namespaces/a/pods/b?watch=0",
+            "watch a/pods b",
+        );
+        check("GET", "/api/v1/watch/namespaces/a", "watch namespaces a");
+        check("GET", "/apis/apps/v1/watch/deployments", "watch deployments.apps");
+        check("GET", "/api/v1/watch", "NotFound");
+        check("GET", "/api/v1/watch/namespaces/a/pods/b/log", "NotFound");
+        check("POST", "/api/v1/watch/namespaces/a/pods", "MethodNotAllowed");
+        check("DELETE", "/api/v1/watch/namespaces/a/pods/b", "MethodNotAllowed");
     }
 
     #[test]

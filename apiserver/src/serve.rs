@@ -141,7 +141,8 @@ macro_rules! service {
             let (server, peer) = (server.clone(), peer.clone());
             async move {
                 let request = request.map(|body| ReadToEnd::from(body).boxed_unsync());
-                Ok::<_, std::convert::Infallible>(server.handle(&peer, request).await)
+                // Boxed: a stream keeps room for this future as long as its body lives, and a watch lives for hours.
+                Ok::<_, std::convert::Infallible>(Box::pin(server.handle(&peer, request)).await)
             }
         })
     }};

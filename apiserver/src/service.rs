@@ -17,7 +17,7 @@ use crate::negotiate;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
-use crate::{ApiServer, Peer, User, connect, discovery, dispatch, health, openapi};
+use crate::{ApiServer, Peer, User, connect, discovery, dispatch, health, openapi, pretty};
 
 impl ApiServer {
     /// The answer to one request. Never panics: a bug in a handler becomes a 500 and a log line.
@@ -30,6 +30,7 @@ impl ApiServer {
             parts.method.clone(),
             negotiate::accepts_gzip(text(&parts, header::ACCEPT_ENCODING)),
         );
+        let pretty = pretty::wanted(&query, text(&parts, header::USER_AGENT));
         let routed = route(&parts.method, parts.uri.path(), &query);
         let mut labels = self.labels(&routed);
         let compress =
@@ -45,6 +46,9 @@ impl ApiServer {
             );
             respond::status(&Status::internal("the request handler failed"))
         });
+        if pretty && !matches!(labels.verb, "watch" | "log") {
+            answer = respond::pretty(answer);
+        }
         if compress && answer.status() == StatusCode::OK {
             answer = respond::gzip(answer);
         }

@@ -159,8 +159,8 @@ impl<'a> Stored<'a> {
     /// Bytes that [`encode`] did not write.
     pub fn head(&self) -> Result<Head<'a>, Damaged> {
         let mut rest = self.head;
-        let labels = take_pairs(&mut rest)?;
-        let fields = take_pairs(&mut rest)?;
+        let labels = Pairs::take(&mut rest)?;
+        let fields = Pairs::take(&mut rest)?;
         Ok(Head { labels, fields })
     }
 
@@ -228,21 +228,50 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// What selectors look at.
+/// What selectors look at, in place: a filter allocates nothing.
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
-    labels: Vec<(&'a str, &'a str)>,
-    fields: Vec<(&'a str, &'a str)>,
+    labels: Pairs<'a>,
+    fields: Pairs<'a>,
 }
 
 impl<'a> Head<'a> {
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&'a str> {
-        self.labels.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+        self.labels.find(key)
     }
 
     #[must_use]
     pub fn field(&self, key: &str) -> Option<&'a str> {
-        self.fields.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+        self.fields.find(key)
+    }
+}
+
+/// Keys and values one after the other, each known to be whole.
+#[derive(Clone, Copy)]
+struct Pairs<'a>(&'a [u8]);
+
+impl<'a> Pairs<'a> {
+    fn take(rest: &mut &'a [u8]) -> Result<Pairs<'a>, Damaged> {
+        let count = take_number(rest)?;
+        let start = *rest;
+        for _ in 0..count {
+            take_bytes(rest)?;
+            take_bytes(rest)?;
+        }
+        Ok(Pairs(&start[..start.len() - rest.len()]))
+    }
+
+    fn find(self, key: &str) -> Option<&'a str> {
+        let mut rest = self.0;
+        while !rest.is_empty() {
+            let name = take_bytes(&mut rest).ok()?;
+            let value = take_bytes(&mut rest).ok()?;
+            if name == key.as_bytes() {
+                return std::str::from_utf8(value).ok();
+            }
+        }
+        None
     }
 }
 
@@ -259,20 +288,11 @@ fn take_number(rest: &mut &[u8]) -> Result<usize, Damaged> {
     Err(Damaged)
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Damaged> {
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Damaged> {
     let length = take_number(rest)?;
-    let (text, tail) = rest.split_at_checked(length).ok_or(Damaged)?;
+    let (bytes, tail) = rest.split_at_checked(length).ok_or(Damaged)?;
     *rest = tail;
-    std::str::from_utf8(text).map_err(|_| Damaged)
-}
-
-fn take_pairs<'a>(rest: &mut &'a [u8]) -> Result<Vec<(&'a str, &'a str)>, Damaged> {
-    let count = take_number(rest)?;
-    let mut pairs = Vec::with_capacity(count.min(rest.len()));
-    for _ in 0..count {
-        pairs.push((take_text(rest)?, take_text(rest)?));
-    }
-    Ok(pairs)
+    Ok(bytes)
 }
 
 #[cfg(test)]

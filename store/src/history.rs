@@ -259,11 +259,11 @@ impl Rebuild {
     }
 }
 
-/// The new value counts twice: the encoded form that watchers share is about as large.
+/// What is kept alive by the event. Its encoded forms are bounded by whoever makes them.
 fn size(event: &Event) -> usize {
     let value = event.entry().map_or(0, |entry| entry.value.len());
     let prev = event.prev().map_or(0, |prev| prev.value.len());
-    EVENT_OVERHEAD + event.key.len() + 2 * value + prev
+    EVENT_OVERHEAD + event.key.len() + value + prev
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub use error::{OpenError, SnapshotError, StoreError, WatchError};
 pub use history::Limits as HistoryLimits;
 pub use image::trail::Interval as ImageInterval;
 pub use model::{
-    Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome, key_range, prefix_range,
+    Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome, key_range,
+    prefix_range,
 };
 pub use store::{Config, Status, Store};
 pub use tree::{RangeIter, Snapshot};

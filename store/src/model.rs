@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// The position of one write operation in the one global order. Grows by 1 with each put or delete, also inside a
@@ -85,8 +86,48 @@ pub struct Event {
     pub revision: Revision,
     pub key: Bytes,
     pub kind: EventKind,
-    /// The encoded form, made by the first watcher that needs it and sent by all.
-    pub encoded: OnceLock<Bytes>,
+    /// What watchers made of the event.
+    pub encoded: Encoded,
+}
+
+/// Encoded forms of one event, each made by the first watcher that needs it and sent by all. A form is a number of the
+/// reader's own. Never stored, never compared.
+#[derive(Default)]
+pub struct Encoded(Mutex<Vec<(u64, Bytes)>>);
+
+/// Forms kept for one event; more are made again by each who needs them.
+const MAX_FORMS: usize = 16;
+
+impl Encoded {
+    #[must_use]
+    pub fn get(&self, form: u64) -> Option<Bytes> {
+        let forms = self.0.lock();
+        forms
+            .iter()
+            .find(|(held, _)| *held == form)
+            .map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Whether it was kept: the first of two who made the same form is.
+    pub fn insert(&self, form: u64, bytes: Bytes) -> bool {
+        let mut forms = self.0.lock();
+        let keep = forms.len() < MAX_FORMS && forms.iter().all(|(held, _)| *held != form);
+        if keep {
+            forms.push((form, bytes));
+        }
+        keep
+    }
+
+    /// Frees what is held; whoever still needs it makes it again.
+    pub fn clear(&self) {
+        *self.0.lock() = Vec::new();
+    }
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Encoded({} forms)", self.0.lock().len())
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -231,6 +272,20 @@ mod tests {
         check(b"a\xff", b"a\xff\xff", true);
         check(b"a\xff", b"b", false);
         check(b"\xff\xff", b"\xff\xff\x01", true);
+    }
+
+    #[test]
+    fn an_encoded_form_is_kept_once_and_within_bounds() {
+        let encoded = Encoded::default();
+        assert!(encoded.insert(7, Bytes::from_static(b"a")));
+        assert!(!encoded.insert(7, Bytes::from_static(b"b")));
+        assert_eq!(encoded.get(7), Some(Bytes::from_static(b"a")));
+        let kept = (100..200)
+            .filter(|form| encoded.insert(*form, Bytes::new()))
+            .count();
+        assert_eq!(kept, MAX_FORMS - 1);
+        encoded.clear();
+        assert_eq!(encoded.get(7), None);
     }
 
     #[test]

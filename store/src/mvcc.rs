@@ -3,11 +3,11 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome};
+use crate::model::{Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome};
 use crate::tree::{Snapshot, Tree};
 
 /// The newest state. Older ones are the business of [`crate::history`].
@@ -108,7 +108,7 @@ impl Mvcc {
             revision,
             key,
             kind,
-            encoded: OnceLock::new(),
+            encoded: Encoded::default(),
         }))
     }
 

@@ -48,8 +48,7 @@ impl Filter {
     pub fn new(ty: &ResourceType, namespace: Option<&str>, options: &ListOptions) -> Result<Filter, Status> {
         let label_text = options.label_selector.as_deref().unwrap_or_default();
         let field_text = options.field_selector.as_deref().unwrap_or_default();
-        let labels = LabelSelector::parse(label_text)
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = LabelSelector::parse(label_text).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(field_text).map_err(Status::bad_request)?;
         ty.check_field_selector(&fields)?;
         let keys = keys(ty);

@@ -1,8 +1,9 @@
-//! `list`: a page, or everything as a stream from one snapshot.
+//! `list`: a page, or everything, as a stream from one snapshot.
 //!
-//! Memory of a whole list is one chunk, whatever its length: the snapshot shares its tree with the store.
+//! Memory of a list is one chunk, whatever its length: the snapshot shares its tree with the store.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use bytes::Bytes;
 use corten_api::status::Status;
@@ -23,8 +24,6 @@ use crate::{Inner, damaged};
 
 /// Bytes gathered before a part of a streamed list is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Most objects a page holds, whatever the client's `limit`. A page is held in memory while it is written.
-const MAX_PAGE: usize = 10_000;
 
 /// # Errors
 /// Bad options, 410 for an expired page, 504 for a revision that does not exist yet.
@@ -35,6 +34,7 @@ pub async fn list(
     options: &ListOptions,
     now: Timestamp,
 ) -> Result<Answer, Status> {
+    super::options::check_list(options)?;
     let filter = Filter::new(&shape.ty, namespace, options)?;
     let point = point::of_list(options, &filter.prefix)?;
     let snapshot = match point::snapshot(&server.store, &point, &filter.prefix).await {
@@ -48,20 +48,73 @@ pub async fn list(
             continue_token: Some(token),
         }) => return Ok(expired(&status, &token)),
     };
+    let limit = match point {
+        // Upstream serves this read from its cache and looks at no limit; clients are used to whole lists.
+        Point::Any => 0,
+        _ => usize::try_from(options.limit).unwrap_or(usize::MAX),
+    };
     let start = match point {
         Point::Page(position) => position.start,
         _ => filter.range.start.clone(),
     };
-    if options.limit > 0 {
-        let limit = usize::try_from(options.limit).unwrap_or(usize::MAX).min(MAX_PAGE);
-        let page = one_page(&snapshot, &filter, &shape, start, limit, now).map_err(damaged)?;
-        return Ok(respond::json(StatusCode::OK, page));
-    }
+    let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit).map_err(damaged)?;
     Ok(respond::with_type(
         StatusCode::OK,
         "application/json",
-        whole(snapshot, filter, shape, start, now),
+        write(snapshot, filter, shape, page, now),
     ))
+}
+
+/// Which part of a list goes into one answer.
+struct Page {
+    range: Range<Bytes>,
+    /// The members of the list's `metadata`.
+    metadata: String,
+}
+
+impl Page {
+    /// `limit` 0: no limit. Looks at heads only: what is in the page is written later, piece by piece.
+    fn cut(snapshot: &Snapshot, filter: &Filter, range: Range<Bytes>, limit: usize) -> Result<Page, Damaged> {
+        let revision = snapshot.revision().0;
+        let mut metadata = format!("\"resourceVersion\":\"{revision}\"");
+        let Some(last) = last_of(snapshot, filter, range.clone(), limit)? else {
+            return Ok(Page { range, metadata });
+        };
+        let token = page::after(&filter.prefix, &last, revision);
+        write!(metadata, ",\"continue\":\"{token}\"").expect("writing to a String cannot fail");
+        let next = page::next_key(&last);
+        if filter.selects_all() {
+            let remaining = snapshot.count(next.clone()..range.end);
+            write!(metadata, ",\"remainingItemCount\":{remaining}").expect("writing to a String cannot fail");
+        }
+        Ok(Page {
+            range: range.start..next,
+            metadata,
+        })
+    }
+}
+
+/// The key of the last object of a page that does not hold all there is.
+fn last_of(
+    snapshot: &Snapshot,
+    filter: &Filter,
+    range: Range<Bytes>,
+    limit: usize,
+) -> Result<Option<Bytes>, Damaged> {
+    if limit == 0 {
+        return Ok(None);
+    }
+    let mut entries = snapshot.range(range);
+    let mut left = limit;
+    for entry in entries.by_ref() {
+        if filter.matches(&entry)? {
+            left -= 1;
+            if left == 0 {
+                return Ok(entries.next().map(|_| entry.key.clone()));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn expired(status: &Status, token: &str) -> Answer {
@@ -69,51 +122,6 @@ fn expired(status: &Status, token: &str) -> Answer {
     value["metadata"]["continue"] = token.into();
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::GONE);
     respond::json(code, value.to_string())
-}
-
-fn one_page(
-    snapshot: &Snapshot,
-    filter: &Filter,
-    shape: &Shape,
-    start: Bytes,
-    limit: usize,
-    now: Timestamp,
-) -> Result<Vec<u8>, Damaged> {
-    let revision = snapshot.revision().0;
-    let mut items = Vec::with_capacity(CHUNK_BYTES);
-    let mut count = 0;
-    let mut last = None;
-    let mut more = false;
-    for entry in snapshot.range(filter.range_from(&start)) {
-        if count == limit {
-            more = true;
-            break;
-        }
-        if filter.matches(&entry)? {
-            if count > 0 {
-                items.push(b',');
-            }
-            shape.write_item(&mut items, &entry.value, entry.mod_revision.0, now)?;
-            count += 1;
-            last = Some(entry.key.clone());
-        }
-    }
-    let mut metadata = format!("\"resourceVersion\":\"{revision}\"");
-    if let (true, Some(last)) = (more, last) {
-        let token = page::after(&filter.prefix, &last, revision);
-        write!(metadata, ",\"continue\":\"{token}\"").expect("writing to a String cannot fail");
-        if filter.selects_all() {
-            let mut next = last.to_vec();
-            next.push(0);
-            let remaining = snapshot.count(filter.range_from(&Bytes::from(next)));
-            write!(metadata, ",\"remainingItemCount\":{remaining}").expect("writing to a String cannot fail");
-        }
-    }
-    let mut out = Vec::with_capacity(items.len() + 512);
-    shape.open_list(&mut out, &metadata);
-    out.extend_from_slice(&items);
-    out.extend_from_slice(b"]}\n");
-    Ok(out)
 }
 
 struct Streaming {
@@ -145,15 +153,11 @@ impl Streaming {
     }
 }
 
-fn whole(snapshot: Snapshot, filter: Filter, shape: Shape, start: Bytes, now: Timestamp) -> Body {
-    let mut buffer = Vec::with_capacity(CHUNK_BYTES * 2);
-    shape.open_list(
-        &mut buffer,
-        &format!("\"resourceVersion\":\"{}\"", snapshot.revision()),
-    );
-    let entries = snapshot.range(filter.range_from(&start));
+fn write(snapshot: Snapshot, filter: Filter, shape: Shape, page: Page, now: Timestamp) -> Body {
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
+    shape.open_list(&mut buffer, &page.metadata);
     let mut streaming = Streaming {
-        entries,
+        entries: snapshot.range(page.range),
         filter,
         shape,
         now,

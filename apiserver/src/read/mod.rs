@@ -5,7 +5,9 @@
 pub mod filter;
 pub mod get;
 pub mod list;
+pub mod options;
 pub mod page;
 pub mod point;
 pub mod shape;
+pub mod shared;
 pub mod watch;

@@ -21,12 +21,23 @@ pub struct Position {
     pub start: Bytes,
 }
 
-#[derive(Serialize, Deserialize)]
+/// What a token lacks reads as zero, which is then refused in upstream's words.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Wire {
     v: String,
     rv: i64,
     /// The key relative to the list's prefix.
     start: String,
+}
+
+/// The first key after `last`.
+#[must_use]
+pub fn next_key(last: &[u8]) -> Bytes {
+    let mut next = Vec::with_capacity(last.len() + 1);
+    next.extend_from_slice(last);
+    next.push(0);
+    next.into()
 }
 
 /// The token for the page after the object with key `last`. `prefix` is the list's key prefix.
@@ -56,39 +67,48 @@ fn encode(wire: &Wire) -> String {
 }
 
 /// # Errors
-/// Upstream's text for a `BadRequest`.
+/// Upstream's text, without what the caller puts before it.
 pub fn decode(token: &str, prefix: &str) -> Result<Position, String> {
-    let bad = |why: &str| format!("continue key is not valid: {why}");
+    let bad = |why: String| format!("continue key is not valid: {why}");
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(bad("too long"));
+        return Err(bad(format!("longer than {MAX_TOKEN_BYTES} bytes")));
     }
     let bytes = URL_SAFE_NO_PAD
-        .decode(token.trim_end_matches('='))
-        .map_err(|error| bad(&error.to_string()))?;
-    let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+        .decode(token)
+        .map_err(|error| bad(base64_error(&error, token)))?;
+    let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
     if wire.v != VERSION {
-        return Err(bad(&format!(
-            "server does not recognize this encoded version {:?}",
+        return Err(format!(
+            "continue key is not valid: server does not recognize this encoded version {}",
             wire.v
+        ));
+    }
+    if wire.rv == 0 {
+        return Err(bad(format!(
+            "incorrect encoded start resourceVersion (version {VERSION})"
         )));
     }
-    if wire.start.is_empty() || wire.start.starts_with('/') || wire.start.split('/').any(|part| part == "..")
-    {
-        return Err(bad("encoded start key is not valid"));
+    if wire.start.is_empty() {
+        return Err(bad(format!("encoded start key empty (version {VERSION})")));
     }
-    let revision = match wire.rv {
-        INCONSISTENT => None,
-        rv => Some(
-            u64::try_from(rv)
-                .ok()
-                .filter(|rv| *rv > 0)
-                .ok_or_else(|| bad("incorrect encoded start resourceVersion"))?,
-        ),
-    };
+    // A token names a place below the list's own prefix, whatever a client wrote into it.
+    let relative = wire.start.strip_prefix('/').unwrap_or(&wire.start);
+    if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(bad(wire.start));
+    }
     Ok(Position {
-        revision,
-        start: Bytes::from(format!("{prefix}{}", wire.start)),
+        revision: u64::try_from(wire.rv).ok(),
+        start: Bytes::from(format!("{prefix}{relative}")),
     })
+}
+
+/// As Go words it.
+fn base64_error(error: &base64::DecodeError, token: &str) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => token.len(),
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 #[cfg(test)]
@@ -113,15 +133,32 @@ mod tests {
     #[test]
     fn foreign_tokens_are_refused() {
         let token = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        for bad in [
-            "%%%".to_owned(),
-            token("{}"),
-            token(r#"{"v":"v9","rv":1,"start":"a"}"#),
-            token(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#),
-            token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../../secrets/"}"#),
-            token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"/x"}"#),
+        for (bad, want) in [
+            ("%%%".to_owned(), "illegal base64 data at input byte 0"),
+            (token("{}"), "server does not recognize this encoded version "),
+            (
+                token(r#"{"v":"v9","rv":1,"start":"a"}"#),
+                "server does not recognize this encoded version v9",
+            ),
+            (
+                token(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#),
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (
+                token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":""}"#),
+                "encoded start key empty (version meta.k8s.io/v1)",
+            ),
+            (
+                token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../../secrets/"}"#),
+                "../../secrets/",
+            ),
+            (token(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"//x"}"#), "//x"),
         ] {
-            assert!(decode(&bad, "/core/pods/").is_err(), "{bad}");
+            let error = decode(&bad, "/core/pods/").expect_err("not ours");
+            assert!(
+                error.starts_with("continue key is not valid: ") && error.contains(want),
+                "{bad}: {error}"
+            );
         }
     }
 }

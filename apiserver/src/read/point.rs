@@ -3,12 +3,12 @@
 //!
 //! Source: Kubernetes API concepts, "Resource versions".
 
-use corten_api::field::FieldErrors;
-use corten_api::status::{Qualified, Status};
+use corten_api::status::Status;
 use corten_store::{Revision, Snapshot, SnapshotError, Store};
 
+use super::options::EXACT;
 use super::page::{self, Position};
-use crate::query::{ListOptions, Match};
+use crate::query::ListOptions;
 use crate::store_status;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,75 +22,53 @@ pub enum Point {
     Page(Position),
 }
 
-const LIST_OPTIONS: Qualified<'static> = Qualified {
-    group: "meta.k8s.io",
-    name: "ListOptions",
-};
-
-fn forbidden(field: &str, why: &str) -> Status {
-    let mut errors = FieldErrors::default();
-    errors.forbidden(field, why);
-    Status::invalid(LIST_OPTIONS, "", &errors)
-}
-
 /// # Errors
-/// `BadRequest` or `Invalid` with upstream's texts.
-pub fn parse_revision(text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| {
-        Status::bad_request(format!(
-            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-        ))
-    })
+/// Upstream's text, for the caller to say what was wrong with what.
+pub fn parse_revision(text: &str) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(revision) if digits => Ok(revision),
+        _ => {
+            let why = if digits {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
+            Err(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+            ))
+        }
+    }
 }
 
-/// Where a list reads. `prefix` is its key prefix.
+/// Where a list reads, of options that go together ([`super::options`]). `prefix` is its key prefix.
 ///
 /// # Errors
-/// Options that contradict each other.
+/// `BadRequest` for a token or revision that cannot be read. Source: Kubernetes `storage.ValidateListOptions`.
 pub fn of_list(options: &ListOptions, prefix: &str) -> Result<Point, Status> {
-    let how = options.resource_version_match;
-    if options.send_initial_events.is_some() {
-        return Err(forbidden(
-            "sendInitialEvents",
-            "sendInitialEvents is forbidden for list",
-        ));
-    }
+    let version = options.resource_version.as_deref();
     if let Some(token) = &options.continue_token {
-        if how.is_some() {
-            return Err(forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for continue",
-            ));
-        }
-        if options.resource_version.as_deref().is_some_and(|rv| rv != "0") {
+        let position = page::decode(token, prefix)
+            .map_err(|why| Status::bad_request(format!("invalid continue token: {why}")))?;
+        if version.is_some_and(|version| version != "0") {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        return page::decode(token, prefix)
-            .map(Point::Page)
-            .map_err(Status::bad_request);
+        return Ok(Point::Page(position));
     }
-    let Some(text) = &options.resource_version else {
-        return match how {
-            None => Ok(Point::Newest),
-            Some(_) => Err(forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            )),
-        };
+    let Some(text) = version else {
+        return Ok(Point::Newest);
     };
-    match (parse_revision(text)?, how) {
-        (0, Some(Match::Exact)) => Err(forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        (0, _) => Ok(Point::Any),
-        (revision, Some(Match::Exact)) => Ok(Point::Exact(revision)),
+    let revision = parse_revision(text)
+        .map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
+    Ok(match (revision, options.resource_version_match.as_deref()) {
+        (0, _) => Point::Any,
+        (revision, Some(EXACT)) => Point::Exact(revision),
         // Legacy: a first page at a revision is exact, a whole list is not older than it.
-        (revision, None) if options.limit > 0 => Ok(Point::Exact(revision)),
-        (revision, _) => Ok(Point::NotOlderThan(revision)),
-    }
+        (revision, None) if options.limit > 0 => Point::Exact(revision),
+        (revision, _) => Point::NotOlderThan(revision),
+    })
 }
 
 /// Where a get reads: unset, `0`, or not older than.
@@ -100,14 +78,15 @@ pub fn of_list(options: &ListOptions, prefix: &str) -> Result<Point, Status> {
 pub fn of_get(resource_version: Option<&str>) -> Result<Point, Status> {
     match resource_version.filter(|text| !text.is_empty()) {
         None => Ok(Point::Newest),
-        Some(text) => Ok(match parse_revision(text)? {
+        Some(text) => Ok(match parse_revision(text).map_err(Status::bad_request)? {
             0 => Point::Any,
             revision => Point::NotOlderThan(revision),
         }),
     }
 }
 
-/// Source: kube-apiserver, `handleErrorForLargeContinue`.
+/// Source: kube-apiserver, etcd3 `expiredList` and `inconsistentContinue`.
+const EXPIRED_LIST: &str = "The resourceVersion for the provided list is too old.";
 const EXPIRED_PAGE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// Why there is no snapshot: a `Status`, and for an expired page the token to go on with.
@@ -152,9 +131,7 @@ pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snap
                 newest(store).await?;
             }
             exact(*revision).map_err(|error| match error {
-                SnapshotError::Compacted { oldest } => {
-                    Status::too_old_resource_version(*revision, oldest.0).into()
-                }
+                SnapshotError::Compacted { .. } => Status::expired(EXPIRED_LIST).into(),
                 SnapshotError::Future { newest } => {
                     Status::too_large_resource_version(*revision, newest.0).into()
                 }
@@ -221,23 +198,32 @@ mod tests {
             "resourceVersion=0&resourceVersionMatch=NotOlderThan",
             Ok(Point::Any),
         );
+        for (bad, why) in [
+            ("x", "invalid syntax"),
+            ("+5", "invalid syntax"),
+            ("99999999999999999999", "value out of range"),
+        ] {
+            let query = format!("resourceVersion={}", bad.replace('+', "%2B"));
+            let text = format!(
+                "invalid resource version: resourceVersion: Invalid value: {bad:?}: strconv.ParseUint: parsing {bad:?}: {why}"
+            );
+            check(&query, Err(&text));
+        }
         check(
-            "resourceVersion=0&resourceVersionMatch=Exact",
-            Err("forbidden for resourceVersion \"0\""),
+            "continue=abc",
+            Err("invalid continue token: continue key is not valid: "),
         );
+        let token = page::after("/core/pods/", b"/core/pods/a/b", 7);
+        let position = page::decode(&token, "/core/pods/").expect("own token");
+        for version in ["", "&resourceVersion=", "&resourceVersion=0"] {
+            check(
+                &format!("continue={token}{version}"),
+                Ok(Point::Page(position.clone())),
+            );
+        }
         check(
-            "resourceVersionMatch=Exact",
-            Err("forbidden unless resourceVersion is provided"),
-        );
-        check("resourceVersion=x", Err("invalid syntax"));
-        check("continue=abc", Err("continue key is not valid"));
-        check(
-            "continue=abc&resourceVersion=5",
-            Err("specifying resource version is not allowed"),
-        );
-        check(
-            "sendInitialEvents=true",
-            Err("sendInitialEvents is forbidden for list"),
+            &format!("continue={token}&resourceVersion=5"),
+            Err("specifying resource version is not allowed when using continue"),
         );
     }
 }

@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use corten_api::field::FieldErrors;
-use corten_api::status::{Qualified, Status};
+use corten_api::status::Status;
 use corten_store::{Entry, Event, EventKind, RangeIter, Revision, Watch, WatchError, WatchItem};
 use futures::{FutureExt, StreamExt, stream};
 use http::StatusCode;
@@ -20,11 +19,12 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::filter::Filter;
-use super::point::{self, parse_revision};
+use super::options;
+use super::point::parse_revision;
 use super::shape::Shape;
 use crate::body::{Body, BoxError};
 use crate::negotiate::Form;
-use crate::query::{ListOptions, Match};
+use crate::query::ListOptions;
 use crate::respond::{self, Answer};
 use crate::stored::Damaged;
 use crate::{ApiServer, Inner, store_status};
@@ -54,52 +54,28 @@ enum Start {
     After(u64),
 }
 
-fn invalid(field: &str, why: &str) -> Status {
-    let mut errors = FieldErrors::default();
-    errors.forbidden(field, why);
-    Status::invalid(Qualified::new("meta.k8s.io", "ListOptions"), "", &errors)
-}
-
-/// Source: Kubernetes `ValidateListOptions` and the watch part of "Resource versions".
+/// Where a watch with these options begins. Source: Kubernetes "Resource versions", the part on watch.
+///
+/// # Errors
+/// `Invalid` for options that do not go together, `BadRequest` for a revision that is no number.
 fn start(options: &ListOptions) -> Result<Start, Status> {
+    let options = options::with_watch_defaults(options);
+    options::check_watch(&options)?;
     let revision = options
         .resource_version
         .as_deref()
         .map(parse_revision)
-        .transpose()?;
-    match (options.send_initial_events, options.resource_version_match) {
-        (None, Some(_)) => Err(invalid(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
-        (Some(_), how) if how != Some(Match::NotOlderThan) => Err(invalid(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )),
-        (Some(true), _) => {
-            let not_older_than = revision.unwrap_or(0);
-            let newest = revision.is_none();
-            Ok(Start::State {
-                newest,
-                not_older_than,
-                mark_end: options.allow_watch_bookmarks,
-            })
-        }
-        (Some(false), _) if revision.is_none_or(|rv| rv == 0) => Ok(Start::Now),
-        _ => Ok(match revision {
-            None => Start::State {
-                newest: true,
-                not_older_than: 0,
-                mark_end: false,
-            },
-            Some(0) => Start::State {
-                newest: false,
-                not_older_than: 0,
-                mark_end: false,
-            },
-            Some(revision) => Start::After(revision),
-        }),
-    }
+        .transpose();
+    let revision = revision.map_err(Status::bad_request)?;
+    Ok(match (options.send_initial_events, revision) {
+        (Some(true), _) => Start::State {
+            newest: revision.is_none(),
+            not_older_than: revision.unwrap_or(0),
+            mark_end: options.allow_watch_bookmarks,
+        },
+        (_, None | Some(0)) => Start::Now,
+        (_, Some(revision)) => Start::After(revision),
+    })
 }
 
 /// # Errors
@@ -111,49 +87,33 @@ pub async fn watch(
     options: &ListOptions,
 ) -> Result<Answer, Status> {
     let inner = server.inner();
-    let filter = Filter::new(&shape.ty, namespace, options)?;
     let start = start(options)?;
+    let filter = Filter::new(&shape.ty, namespace, options)?;
     let timeout = match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_TIMEOUT),
+        Some(seconds) if seconds != 0 => {
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX_TIMEOUT)
+        }
         _ => MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()),
     };
-    let (initial, from) = match start {
-        Start::After(revision) => (None, revision),
-        Start::Now => {
-            let revision = inner
-                .store
-                .read_barrier()
-                .await
-                .map_err(|error| store_status(&error))?;
-            (None, revision.0)
-        }
+    let (at_least, state, mark_end) = match start {
+        Start::After(revision) => (revision, false, false),
         Start::State {
-            newest,
+            newest: false,
             not_older_than,
-            ..
-        } => {
-            let at = match (newest, not_older_than) {
-                (true, _) => point::Point::Newest,
-                (false, 0) => point::Point::Any,
-                (false, revision) => point::Point::NotOlderThan(revision),
-            };
-            let snapshot = point::snapshot(&inner.store, &at, "")
-                .await
-                .map_err(|missing| missing.status)?;
-            (Some(snapshot.range(filter.range.clone())), snapshot.revision().0)
-        }
+            mark_end,
+        } => (not_older_than, true, mark_end),
+        Start::State { mark_end, .. } => (newest(inner).await?, true, mark_end),
+        Start::Now => (newest(inner).await?, false, false),
     };
     let now = Instant::now();
     let watching = Watching {
         _open: Open::new(server.clone()),
         closing: inner.closing.clone(),
+        form: shape.number(),
         shape,
         filter,
-        phase: Phase::Initial {
-            entries: initial,
-            mark_end: matches!(start, Start::State { mark_end: true, .. }),
-        },
-        told: Revision(from),
+        phase: Phase::Waiting { state, mark_end },
+        told: Revision(at_least),
         header_sent: false,
         deadline: Box::pin(tokio::time::sleep_until(now + timeout)),
         bookmark: options
@@ -169,6 +129,11 @@ pub async fn watch(
         "application/json",
         Body::stream(events),
     ))
+}
+
+async fn newest(inner: &Inner) -> Result<u64, Status> {
+    let revision = inner.store.read_barrier().await;
+    Ok(revision.map_err(|error| store_status(&error))?.0)
 }
 
 /// Counts an open watch, and keeps its server.
@@ -192,6 +157,11 @@ impl Drop for Open {
 }
 
 enum Phase {
+    /// Until this server has come to where the watch begins: at once, but for a client that was ahead of it.
+    Waiting {
+        state: bool,
+        mark_end: bool,
+    },
     Initial {
         entries: Option<RangeIter>,
         mark_end: bool,
@@ -208,6 +178,8 @@ struct Watching {
     phase: Phase,
     /// The client knows it has seen everything up to here.
     told: Revision,
+    /// What the bytes of this watch's events are shared under.
+    form: u64,
     /// A Table watch names its columns once.
     header_sent: bool,
     deadline: Pin<Box<Sleep>>,
@@ -219,6 +191,10 @@ impl Watching {
         loop {
             match &mut self.phase {
                 Phase::Ended => return None,
+                Phase::Waiting { state, mark_end } => {
+                    let (state, mark_end) = (*state, *mark_end);
+                    self.begin(state, mark_end).await;
+                }
                 Phase::Initial { .. } => match self.initial() {
                     Ok(bytes) if bytes.is_empty() => {}
                     Ok(bytes) => return Some(Ok(bytes)),
@@ -233,6 +209,27 @@ impl Watching {
         }
     }
 
+    /// Waits for the revision the watch begins at, then takes the state if it was asked for.
+    async fn begin(&mut self, state: bool, mark_end: bool) {
+        let store = &self._open.inner().store;
+        if store.snapshot().revision() < self.told {
+            tokio::select! {
+                applied = store.wait_applied(self.told) => match applied {
+                    Ok(()) => (),
+                    Err(_) => return self.phase = Phase::Ended,
+                },
+                () = self.closing.cancelled() => return self.phase = Phase::Ended,
+                () = &mut self.deadline => return self.phase = Phase::Ended,
+            }
+        }
+        let entries = state.then(|| {
+            let snapshot = store.snapshot();
+            self.told = snapshot.revision();
+            snapshot.range(self.filter.range.clone())
+        });
+        self.phase = Phase::Initial { entries, mark_end };
+    }
+
     /// The next chunk of initial events; moves on to the store's events after the last one.
     fn initial(&mut self) -> Result<Bytes, Damaged> {
         let Phase::Initial { entries, mark_end } = &mut self.phase else {
@@ -241,6 +238,7 @@ impl Watching {
         let mark_end = *mark_end;
         let mut out = Vec::new();
         let now = Timestamp::now();
+        let table = matches!(self.shape.form, Form::Table(_));
         if let Some(mut entries) = entries.take() {
             while out.len() < JOIN_BYTES {
                 let Some(entry) = entries.next() else {
@@ -251,10 +249,10 @@ impl Watching {
                     return Ok(out.into());
                 };
                 if self.filter.matches(&entry)? {
-                    let header = !std::mem::replace(&mut self.header_sent, true);
+                    let header = table && !std::mem::replace(&mut self.header_sent, true);
                     line(
                         &mut out,
-                        "ADDED",
+                        Kind::Added,
                         &self.shape,
                         &entry,
                         entry.mod_revision,
@@ -363,43 +361,25 @@ impl Watching {
         let Some((kind, entry)) = self.seen_as(event)? else {
             return Ok(None);
         };
-        // One form of the object is encoded once for all: the stored one.
-        let shared = kind == natural_kind(&event.kind) && !self.shape.ty.converts();
-        if let (Form::Object, true) = (self.shape.form, shared) {
-            if let Some(bytes) = event.encoded.get() {
-                return Ok(Some(bytes.clone()));
-            }
+        let table = matches!(self.shape.form, Form::Table(_));
+        let header = table && !std::mem::replace(&mut self.header_sent, true);
+        // One event is an addition, a change or a deletion to each watcher, and each of these is one object's state.
+        let form = self.form << 3 | kind.number() << 1 | u64::from(header);
+        let encodings = &self._open.inner().encodings;
+        let make = || {
             let mut out = Vec::with_capacity(entry.value.len() + 128);
-            line(
-                &mut out,
-                kind,
-                &self.shape,
-                entry,
-                event.revision,
-                false,
-                Timestamp::UNIX_EPOCH,
-            )?;
-            return Ok(Some(event.encoded.get_or_init(|| out.into()).clone()));
-        }
-        let mut out = Vec::with_capacity(entry.value.len() + 128);
-        let header = !std::mem::replace(&mut self.header_sent, true);
-        line(
-            &mut out,
-            kind,
-            &self.shape,
-            entry,
-            event.revision,
-            header,
-            Timestamp::now(),
-        )?;
-        Ok(Some(out.into()))
+            let (shape, revision) = (&self.shape, event.revision);
+            line(&mut out, kind, shape, entry, revision, header, Timestamp::now())?;
+            Ok(out)
+        };
+        encodings.get_or_make(event, form, make).map(Some)
     }
 
     /// What the event means to a watcher with this filter: an object that begins to match is added, one that no
     /// longer matches is deleted (and shown as it last matched).
-    fn seen_as<'e>(&self, event: &'e Event) -> Result<Option<(&'static str, &'e Arc<Entry>)>, Damaged> {
+    fn seen_as<'e>(&self, event: &'e Event) -> Result<Option<(Kind, &'e Arc<Entry>)>, Damaged> {
         Ok(match &event.kind {
-            EventKind::Delete { prev } => self.filter.matches(prev)?.then_some(("DELETED", prev)),
+            EventKind::Delete { prev } => self.filter.matches(prev)?.then_some((Kind::Deleted, prev)),
             EventKind::Put { entry, prev } => {
                 let before = prev
                     .as_ref()
@@ -407,9 +387,9 @@ impl Watching {
                     .transpose()?
                     .unwrap_or(false);
                 match (before, self.filter.matches(entry)?) {
-                    (false, true) => Some(("ADDED", entry)),
-                    (true, true) => Some(("MODIFIED", entry)),
-                    (true, false) => prev.as_ref().map(|prev| ("DELETED", prev)),
+                    (false, true) => Some((Kind::Added, entry)),
+                    (true, true) => Some((Kind::Modified, entry)),
+                    (true, false) => prev.as_ref().map(|prev| (Kind::Deleted, prev)),
                     (false, false) => None,
                 }
             }
@@ -444,25 +424,39 @@ async fn timer(sleep: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// How an event is called by a watcher that selects everything.
-fn natural_kind(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::Put { prev: None, .. } => "ADDED",
-        EventKind::Put { prev: Some(_), .. } => "MODIFIED",
-        EventKind::Delete { .. } => "DELETED",
+/// What an event is to one watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Added => "ADDED",
+            Kind::Modified => "MODIFIED",
+            Kind::Deleted => "DELETED",
+        }
+    }
+
+    /// Two bits.
+    fn number(self) -> u64 {
+        self as u64
     }
 }
 
 fn line(
     out: &mut Vec<u8>,
-    kind: &str,
+    kind: Kind,
     shape: &Shape,
     entry: &Entry,
     revision: Revision,
     header: bool,
     now: Timestamp,
 ) -> Result<(), Damaged> {
-    open(out, kind);
+    open(out, kind.as_str());
     shape.write_object(out, &entry.value, revision.0, header, now)?;
     out.extend_from_slice(b"}\n");
     Ok(())
@@ -520,28 +514,22 @@ mod tests {
             })
         };
         check("", state(true, 0, false));
+        check("allowWatchBookmarks=1", state(true, 0, true));
         check("resourceVersion=0", state(false, 0, false));
+        check("resourceVersion=0&allowWatchBookmarks=1", state(false, 0, true));
         check("resourceVersion=5", Ok(Start::After(5)));
         check("resourceVersion=5&allowWatchBookmarks=1", Ok(Start::After(5)));
         let list = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
         check(list, state(true, 0, true));
         check(&format!("{list}&resourceVersion=0"), state(false, 0, true));
         check(&format!("{list}&resourceVersion=9"), state(false, 9, true));
-        check(
-            "sendInitialEvents=false&resourceVersionMatch=NotOlderThan",
-            Ok(Start::Now),
-        );
-        check(
-            "sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=3",
-            Ok(Start::After(3)),
-        );
+        let live = "sendInitialEvents=false&resourceVersionMatch=NotOlderThan";
+        check(live, Ok(Start::Now));
+        check(&format!("{live}&resourceVersion=0"), Ok(Start::Now));
+        check(&format!("{live}&resourceVersion=3"), Ok(Start::After(3)));
         check(
             "sendInitialEvents=true",
             Err("requires setting resourceVersionMatch to NotOlderThan"),
-        );
-        check(
-            "resourceVersionMatch=NotOlderThan&resourceVersion=3",
-            Err("forbidden for watch unless sendInitialEvents"),
         );
         check("resourceVersion=x", Err("invalid syntax"));
     }

@@ -120,6 +120,7 @@ fn check_preconditions(subject: Subject<'_>, current: &Current, new: &Value) -> 
         version if version == meta::resource_version(&current.value) => Ok(()),
         version if version.parse::<u64>().is_err() => Err(crate::read::point::parse_revision(version)
             .err()
+            .map(Status::bad_request)
             .unwrap_or_else(|| Status::bad_request("metadata.resourceVersion: Invalid value"))),
         _ => Err(Status::modified(qualified, name)),
     }
