@@ -73,6 +73,19 @@ pub enum Subresource {
     EphemeralContainers,
     /// A Namespace's `/finalize`: only `spec.finalizers`.
     Finalize,
+    /// A CertificateSigningRequest's `/approval`: only `status.conditions`.
+    Approval,
+}
+
+/// Who makes an object, for the kinds that write it down.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requester {
+    pub name: String,
+    /// Empty for users without one.
+    pub uid: String,
+    pub groups: Vec<String>,
+    /// What the authenticator knows beyond that, by key.
+    pub extra: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 /// A subresource as discovery lists it.
@@ -110,8 +123,22 @@ pub trait Kind: Send + Sync {
         self.prepare_update(new, old);
     }
 
-    /// The other parts that are written like the whole object (`Resize`, `EphemeralContainers`): takes over
-    /// from `old` all but that part.
+    /// Writes down who made the object; runs after [`Kind::prepare_create`], which clears what a client wrote.
+    fn stamp_create(&self, _object: &mut Map<String, Value>, _requester: &Requester) {}
+
+    /// Writes down when parts of the object changed; runs on the decoded object, before what this path must
+    /// not change is taken over from `old`.
+    fn stamp_update(
+        &self,
+        _part: Subresource,
+        _new: &mut Map<String, Value>,
+        _old: &Map<String, Value>,
+        _now: Timestamp,
+    ) {
+    }
+
+    /// The other parts that are written like the whole object (`Resize`, `EphemeralContainers`, `Approval`):
+    /// takes over from `old` all but that part.
     fn prepare_part(&self, _part: Subresource, new: &mut Map<String, Value>, old: &Map<String, Value>) {
         self.prepare_update(new, old);
     }
@@ -127,6 +154,11 @@ pub trait Kind: Send + Sync {
     /// True when an update without `resourceVersion` may overwrite whatever is stored.
     fn unconditional_update(&self) -> bool {
         true
+    }
+
+    /// True when an update of a name that does not exist makes the object.
+    fn create_on_update(&self) -> bool {
+        false
     }
 
     /// Checks an object on its own.
@@ -215,6 +247,16 @@ pub trait Kind: Send + Sync {
     /// Warnings for the client about a valid object (deprecated or doubtful fields).
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Warnings about a new object; by default those of any write.
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
+        self.warnings(object)
+    }
+
+    /// The name under which the stored version offers a selectable field of this version.
+    fn stored_field<'a>(&self, field: &'a str) -> &'a str {
+        field
     }
 
     /// True when this version's form differs from the stored one; then the two methods below are used.
@@ -351,7 +393,6 @@ impl ResourceType {
     }
 
     /// Objects are those of another resource, converted by [`Kind::from_stored`] and [`Kind::to_stored`].
-    #[allow(dead_code, reason = "used as soon as a kind is served through two groups")]
     pub(crate) const fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
         self.stored_as = Some((group, plural));
         self
@@ -456,6 +497,36 @@ impl ResourceType {
     /// answered `metadata.resourceVersion: Invalid value: 0: must be specified for an update`.
     pub fn unconditional_update(&self) -> bool {
         self.behaviour.unconditional_update()
+    }
+
+    /// True when an update of a name that does not exist makes the object.
+    pub fn create_on_update(&self) -> bool {
+        self.behaviour.create_on_update()
+    }
+
+    /// Writes down who made the object, where the kind does so. Runs after [`ResourceType::prepare_create`].
+    pub fn stamp_create(&self, object: &mut Value, requester: &Requester) {
+        if let Some(map) = object.as_object_mut() {
+            self.behaviour.stamp_create(map, requester);
+        }
+    }
+
+    /// Writes down when parts of the object changed, where the kind does so. Runs before
+    /// [`ResourceType::prepare_update`], on the decoded object.
+    pub fn stamp_update(&self, new: &mut Value, old: &Value, part: Subresource, now: Timestamp) {
+        if let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) {
+            self.behaviour.stamp_update(part, new, old, now);
+        }
+    }
+
+    /// The name under which the stored version offers a selectable field of this version.
+    pub fn stored_field<'a>(&self, field: &'a str) -> &'a str {
+        self.behaviour.stored_field(field)
+    }
+
+    /// Warnings for the client about a valid new object.
+    pub fn warnings_on_create(&self, object: &Value) -> Vec<String> {
+        self.behaviour.warnings_on_create(object)
     }
 
     /// Warnings for the client about a valid object.

@@ -11,7 +11,7 @@ use crate::{Status, meta, resource::ResourceType};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     pub name: &'static str,
-    /// `string`, `integer`, `number` or `date`.
+    /// `string`, `integer`, `number`, `boolean` or `date`.
     pub kind: &'static str,
     /// `name` for the column that names the object, else empty.
     pub format: &'static str,
@@ -56,6 +56,15 @@ impl Column {
             "description": description(self),
             "priority": self.priority,
         })
+    }
+
+    pub const fn boolean(name: &'static str) -> Self {
+        Self {
+            name,
+            kind: "boolean",
+            format: "",
+            priority: 0,
+        }
     }
 
     /// Shown only with `-o wide`.

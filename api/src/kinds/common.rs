@@ -1,6 +1,9 @@
 //! Rules that several kinds share: defaults on JSON maps, metadata, selectors, small checks.
 
 pub mod defaults;
+pub mod go_value;
+pub mod ip;
 pub mod metadata;
+pub mod node_labels;
 pub mod rules;
 pub mod selector;

@@ -92,7 +92,7 @@ impl ResourceType {
             Subresource::Status => self.behaviour.prepare_status_update(map, old_map),
             Subresource::Finalize => self.behaviour.prepare_finalize(map, old_map),
             Subresource::Main => self.behaviour.prepare_update(map, old_map),
-            part @ (Subresource::Resize | Subresource::EphemeralContainers) => {
+            part @ (Subresource::Resize | Subresource::EphemeralContainers | Subresource::Approval) => {
                 self.behaviour.prepare_part(part, map, old_map);
             }
         }
@@ -113,7 +113,7 @@ impl ResourceType {
                 self.behaviour.validate(new, &mut errors);
                 self.behaviour.validate_update(new, old, &mut errors);
             }
-            part @ (Subresource::Resize | Subresource::EphemeralContainers) => {
+            part @ (Subresource::Resize | Subresource::EphemeralContainers | Subresource::Approval) => {
                 self.behaviour.validate(new, &mut errors);
                 self.behaviour.validate_part(part, new, old, &mut errors);
             }

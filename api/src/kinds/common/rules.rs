@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cursor::At;
 use crate::field::{BadValue, FieldErrors};
@@ -111,5 +111,66 @@ pub fn at_most_all(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
         && crate::intstr::percent(text).is_some_and(|p| p > 100)
     {
         errors.invalid(at.path(field), text, "must not be greater than 100%");
+    }
+}
+
+/// `acme.io/path`: a domain, then characters of an HTTP path. Source: `IsDomainPrefixedPath`.
+pub fn domain_prefixed_path(field: impl Display, value: &str, errors: &mut FieldErrors) {
+    let Some((host, path)) = value
+        .split_once('/')
+        .filter(|(h, p)| !h.is_empty() && !p.is_empty())
+    else {
+        errors.invalid(
+            field,
+            value,
+            "must be a domain-prefixed path (such as \"acme.io/foo\")",
+        );
+        return;
+    };
+    named(&field, host, names::dns_subdomain, errors);
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(known) {
+        errors.invalid(
+            field,
+            path,
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        );
+    }
+}
+
+/// Bytes of a CSI driver's name.
+const MAX_DRIVER_NAME: usize = 63;
+
+/// A CSI driver's name: a DNS subdomain in any case. Source: `ValidateCSIDriverName`.
+pub fn csi_driver_name(field: impl Display, name: &str, errors: &mut FieldErrors) {
+    if name.is_empty() {
+        errors.required(&field, "");
+    }
+    if name.len() > MAX_DRIVER_NAME {
+        errors.too_long(&field, MAX_DRIVER_NAME);
+    }
+    for text in names::dns_subdomain(&name.to_lowercase()) {
+        errors.invalid(&field, name, &text);
+    }
+}
+
+/// A status update of kinds that reset the metadata on it. Source: `metav1.ResetObjectMetaForStatus`.
+pub fn keep_metadata(new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    let Some(old) = old.get("metadata").and_then(Value::as_object) else {
+        return;
+    };
+    let Some(new) = new.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for field in [
+        "deletionTimestamp",
+        "generation",
+        "selfLink",
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+    ] {
+        crate::resource::keep(new, old, field);
     }
 }

@@ -5,32 +5,32 @@ use serde_json::{Map, Value};
 
 use crate::cursor::At;
 use crate::field::FieldErrors;
+use crate::kinds::common::rules::named;
 use crate::resource::Kind;
 use crate::table::Column;
-use crate::{humanize, meta, time};
+use crate::{humanize, meta, names, time};
 
 pub struct Event;
+
+const TYPE: &str = "core.v1.Event";
+/// Bytes of `reportingInstance`, `action` and `reason` of a newer event.
+const MAX_FIELD: usize = 128;
+/// Bytes of the message of a newer event.
+const MAX_MESSAGE: usize = 1024;
 
 impl Kind for Event {
     fn prepare_update(&self, _new: &mut Map<String, Value>, _old: &Map<String, Value>) {}
 
+    fn create_on_update(&self) -> bool {
+        true
+    }
+
+    fn name_rule(&self) -> fn(&str) -> Vec<String> {
+        names::path_segment
+    }
+
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        let at = At::root(object, "core.v1.Event");
-        let involved = at.at("involvedObject");
-        let (own, other) = (meta::namespace(object), involved.str("namespace"));
-        // Events about cluster-scoped objects live in `default` or `kube-system`.
-        let fits = if other.is_empty() {
-            matches!(own, "default" | "kube-system")
-        } else {
-            own == other
-        };
-        if !fits {
-            errors.invalid(
-                involved.path("namespace"),
-                other,
-                "does not match event.namespace",
-            );
-        }
+        basics(object, "reportingComponent", errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -44,12 +44,7 @@ impl Kind for Event {
                 Column::wide("Source"),
                 Column::string("Message"),
                 Column::wide("First Seen"),
-                Column {
-                    name: "Count",
-                    kind: "integer",
-                    format: "",
-                    priority: 1,
-                },
+                Column::wide("Count"),
                 Column {
                     name: "Name",
                     kind: "string",
@@ -132,6 +127,52 @@ impl Kind for Event {
             _ => field.split('.').fold(object, |value, part| &value[part]),
         };
         value.as_str().unwrap_or_default().into()
+    }
+}
+
+/// The rules for events of every version; `controller` is what the version calls who reports. An event with a
+/// time is of the newer form and must be complete.
+pub(crate) fn basics(object: &Value, controller: &'static str, errors: &mut FieldErrors) {
+    let at = At::root(object, TYPE);
+    let involved = at.at("involvedObject");
+    let (own, other) = (meta::namespace(object), involved.str("namespace"));
+    let newer = at.has("eventTime");
+    let fits = match (newer, other) {
+        (false, "") => matches!(own, "" | "default"),
+        (false, other) => own == other,
+        (true, "") => matches!(own, "default" | "kube-system"),
+        (true, _) => true,
+    };
+    if !fits {
+        errors.invalid(
+            involved.path("namespace"),
+            other,
+            "does not match event.namespace",
+        );
+    }
+    if newer {
+        let reporter = at.str("reportingComponent");
+        if reporter.is_empty() {
+            errors.required(controller, "");
+        }
+        named(controller, reporter, names::qualified_name, errors);
+        for field in ["reportingInstance", "action", "reason"] {
+            let text = at.str(field);
+            if text.is_empty() {
+                errors.required(at.path(field), "");
+            }
+            at_most(&at, field, MAX_FIELD, errors);
+        }
+        at_most(&at, "message", MAX_MESSAGE, errors);
+    }
+    for text in names::dns_subdomain(own) {
+        errors.invalid("namespace", own, &text);
+    }
+}
+
+fn at_most(at: &At<'_>, field: &'static str, max: usize, errors: &mut FieldErrors) {
+    if at.str(field).len() > max {
+        errors.invalid(at.path(field), "", &format!("can have at most {max} characters"));
     }
 }
 

@@ -9,9 +9,9 @@ use crate::kinds::common::defaults::{child, child_or_new, str};
 use crate::resource::{Kind, Subresource, keep};
 use crate::table::Column;
 
-mod affinity;
+pub(crate) mod affinity;
 mod columns;
-mod container;
+pub(crate) mod container;
 mod defaults;
 mod probe;
 pub mod template;
