@@ -1,5 +1,6 @@
-//! Rules that several kinds share: defaults on JSON maps, metadata, selectors, small checks.
+//! Rules that several kinds share: defaults on JSON maps, metadata, selectors, conditions, webhooks, small checks.
 
+pub mod conditions;
 pub mod defaults;
 pub mod go_value;
 pub mod ip;
@@ -7,3 +8,5 @@ pub mod metadata;
 pub mod node_labels;
 pub mod rules;
 pub mod selector;
+pub mod status;
+pub mod webhook;

@@ -72,15 +72,7 @@ pub fn affinity(spec: &At<'_>, errors: &mut FieldErrors) {
     };
     if let Some(node) = affinity.opt("nodeAffinity") {
         if let Some(required) = node.opt(REQUIRED) {
-            if required.count("nodeSelectorTerms") == 0 {
-                errors.required(
-                    required.path("nodeSelectorTerms"),
-                    "must have at least one node selector term",
-                );
-            }
-            for term in required.items("nodeSelectorTerms") {
-                node_term(&term, errors);
-            }
+            node_selector(&required, errors);
         }
         for preferred in node.items(PREFERRED) {
             weight(&preferred, errors);
@@ -96,6 +88,19 @@ pub fn affinity(spec: &At<'_>, errors: &mut FieldErrors) {
             weight(&preferred, errors);
             pod_term(&preferred.at("podAffinityTerm"), errors);
         }
+    }
+}
+
+/// A `NodeSelector`: at least one term.
+pub fn node_selector(at: &At<'_>, errors: &mut FieldErrors) {
+    if at.count("nodeSelectorTerms") == 0 {
+        errors.required(
+            at.path("nodeSelectorTerms"),
+            "must have at least one node selector term",
+        );
+    }
+    for term in at.items("nodeSelectorTerms") {
+        node_term(&term, errors);
     }
 }
 
