@@ -86,6 +86,11 @@ impl History {
         }
     }
 
+    /// Continues from another state, without the events on the way to it.
+    pub fn replace(&mut self, newest: Snapshot) {
+        *self = History::new(newest, self.limits.clone());
+    }
+
     pub fn newest(&self) -> &Snapshot {
         &self.newest
     }

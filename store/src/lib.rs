@@ -33,10 +33,12 @@ pub mod watch;
 pub use error::{OpenError, SnapshotError, StoreError, WatchError};
 pub use history::Limits as HistoryLimits;
 pub use image::trail::Interval as ImageInterval;
+pub use log::Identity;
 pub use model::{
     Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome, key_range,
     prefix_range,
 };
-pub use store::{Config, Status, Store};
+pub use store::{Birth, Change, Config, Inbox, Membership, Status, Store};
+pub use transport::{Connect, Transport};
 pub use tree::{RangeIter, Snapshot};
 pub use watch::{ProgressHandle, Watch, WatchItem};

@@ -257,6 +257,14 @@ impl Sim {
         };
         match output {
             Output::Send { to, message } => self.send(id, to, message),
+            // The state is inside the message here; whether it arrives, the sender learns no better than the network.
+            Output::SendSnapshot { to, message, .. } => {
+                self.send(id, to, message);
+                let ok = self.random.random_bool(0.9);
+                if let Some(up) = &mut self.members[id as usize - 1].up {
+                    return up.replica.step([Input::SnapshotSent { to, ok }]);
+                }
+            }
             Output::Persist(batch) => up.work.push_back((now + fsync, DiskWork::Append(batch))),
             Output::Install(snapshot) => {
                 let metadata = snapshot.get_metadata();
@@ -526,7 +534,12 @@ impl Sim {
                     changes: vec![change].into(),
                     ..ConfChangeV2::default()
                 };
-                self.step(id, vec![Input::ProposeConf(changes)]);
+                let input = Input::ProposeConf {
+                    token: 0,
+                    context: Bytes::new(),
+                    change: changes,
+                };
+                self.step(id, vec![input]);
             }
         }
     }

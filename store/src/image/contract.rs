@@ -50,8 +50,10 @@ pub(super) fn batch(tree: &mut Tree, puts: Vec<Arc<Entry>>, deletes: &[&str], in
         digest: tree
             .iter()
             .fold(0u64, |sum, entry| sum.wrapping_add(digest(entry))),
+        installed: false,
     };
     Batch {
+        replace: false,
         puts,
         deletes: deletes.iter().map(|key| Bytes::from((*key).to_owned())).collect(),
         meta,

@@ -88,6 +88,9 @@ impl Image for EngineImage {
         // `Durability::Immediate` is the default: commit returns after fsync.
         let write = database.begin_write().map_err(error)?;
         {
+            if batch.replace {
+                write.delete_table(KEYS).map_err(error)?;
+            }
             let mut keys = write.open_table(KEYS).map_err(error)?;
             for key in &batch.deletes {
                 keys.remove(&key[..]).map_err(error)?;

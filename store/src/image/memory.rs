@@ -45,6 +45,9 @@ impl Image for MemoryImage {
 
     fn write(&mut self, batch: &Batch) -> Result<(), ImageError> {
         let mut content = self.0.0.lock();
+        if batch.replace {
+            content.records.clear();
+        }
         for key in &batch.deletes {
             content.records.remove(key);
         }

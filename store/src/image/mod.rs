@@ -16,9 +16,9 @@ use raft::eraftpb::ConfState;
 
 use crate::log::{Base, Identity};
 use crate::model::{Entry, Memo, Revision};
-use crate::tree::Tree;
+use crate::tree::{Snapshot, Tree};
 
-const META_VERSION: u8 = 1;
+const META_VERSION: u8 = 2;
 /// CRC, create revision, mod revision.
 const RECORD_HEADER: usize = 4 + 8 + 8;
 
@@ -33,11 +33,29 @@ pub struct Meta {
     pub keys: u64,
     /// Sum of [`digest`] over all entries: a lost or stale record shows, though its own checksum is right.
     pub digest: u64,
+    /// It came from a peer, and the log is about to start after it: a crash in between leaves the log behind.
+    pub installed: bool,
+}
+
+impl Meta {
+    /// The meta of a whole state that a peer sent.
+    pub fn of_installed(identity: Identity, base: Base, state: &Snapshot) -> Meta {
+        Meta {
+            identity,
+            base,
+            revision: state.revision,
+            keys: state.tree.len() as u64,
+            digest: sum(&state.tree),
+            installed: true,
+        }
+    }
 }
 
 /// The difference from one image to the next.
 #[derive(Clone, Debug)]
 pub struct Batch {
+    /// Nothing of the image before is kept.
+    pub replace: bool,
     pub puts: Vec<Arc<Entry>>,
     pub deletes: Vec<Bytes>,
     pub meta: Meta,
@@ -91,6 +109,12 @@ pub fn digest(entry: &Entry) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// [`Meta::digest`] of a whole tree.
+fn sum(tree: &Tree) -> u64 {
+    tree.iter()
+        .fold(0u64, |sum, entry| sum.wrapping_add(digest(entry)))
+}
+
 /// Compares what was read with what the image says about itself.
 fn verify(meta: &Meta, tree: &Tree) -> Result<(), ImageError> {
     if tree.len() as u64 != meta.keys {
@@ -100,11 +124,7 @@ fn verify(meta: &Meta, tree: &Tree) -> Result<(), ImageError> {
             meta.keys
         )));
     }
-    if tree
-        .iter()
-        .fold(0u64, |sum, entry| sum.wrapping_add(digest(entry)))
-        != meta.digest
-    {
+    if sum(tree) != meta.digest {
         return Err(ImageError::Damaged("a key is older than the image".into()));
     }
     if let Some(newer) = tree.iter().find(|entry| entry.mod_revision > meta.revision) {
@@ -175,6 +195,7 @@ fn encode_meta(meta: &Meta) -> Vec<u8> {
         revision,
         keys,
         digest,
+        installed,
     } = meta;
     for word in [
         identity.cluster,
@@ -184,6 +205,7 @@ fn encode_meta(meta: &Meta) -> Vec<u8> {
         revision.0,
         *keys,
         *digest,
+        u64::from(*installed),
     ] {
         out.extend_from_slice(&word.to_le_bytes());
     }
@@ -215,11 +237,11 @@ fn decode_meta(record: &[u8]) -> Result<Meta, ImageError> {
             .and_then(|bytes| bytes.try_into().ok())
             .map(u64::from_le_bytes)
     };
-    let words: Vec<u64> = (0..7).map_while(word).collect();
-    let [cluster, member, index, term, revision, keys, digest] = words[..] else {
+    let words: Vec<u64> = (0..8).map_while(word).collect();
+    let [cluster, member, index, term, revision, keys, digest, installed] = words[..] else {
         return Err(damaged());
     };
-    let conf_state = ConfState::parse_from_bytes(&body[57..]).map_err(|_| damaged())?;
+    let conf_state = ConfState::parse_from_bytes(&body[65..]).map_err(|_| damaged())?;
     Ok(Meta {
         identity: Identity { cluster, member },
         base: Base {
@@ -230,5 +252,6 @@ fn decode_meta(record: &[u8]) -> Result<Meta, ImageError> {
         revision: Revision(revision),
         keys,
         digest,
+        installed: installed != 0,
     })
 }

@@ -98,6 +98,15 @@ impl Trail {
         Some(batch)
     }
 
+    /// The image was replaced by another state.
+    pub fn restart(&mut self, image: Meta) {
+        *self = Trail {
+            // A batch on its way was written before the replacement, and its answer is still to come.
+            writing: self.writing,
+            ..Trail::new(image, self.interval)
+        };
+    }
+
     /// The batch of the last [`Trail::advance`] is on disk: the log up to the returned base may be cut.
     pub fn written(&mut self) -> Base {
         self.writing = false;
@@ -109,6 +118,7 @@ fn batch(image: &Meta, goal: Cut) -> Batch {
     let mut meta = Meta {
         base: goal.base,
         revision: goal.state.revision(),
+        installed: false,
         ..image.clone()
     };
     let (mut puts, mut deletes) = (Vec::new(), Vec::new());
@@ -128,7 +138,12 @@ fn batch(image: &Meta, goal: Cut) -> Batch {
             None => (),
         }
     }
-    Batch { puts, deletes, meta }
+    Batch {
+        replace: false,
+        puts,
+        deletes,
+        meta,
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +167,7 @@ mod tests {
             revision: Revision::INITIAL,
             keys: 0,
             digest: 0,
+            installed: false,
         };
         let (mut trail, mut image) = (
             Trail::new(

@@ -230,12 +230,14 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
                 .map_err(engine_error)?;
             state.hard_state = hard_state;
         }
+        // The watermark may be behind the log, never ahead: it goes down before the log does, and up after.
+        if state.last_index < self.state.last_index {
+            self.watermark.set(state.last_index)?;
+        }
         self.engine.write(&mut write, true).map_err(engine_error)?;
         self.fsyncs += 1;
-        if state.last_index != self.state.last_index {
-            self.watermark
-                .write(state.last_index)
-                .map_err(|source| LogError::File("watermark", source))?;
+        if state.last_index > self.state.last_index {
+            self.watermark.set(state.last_index)?;
         }
         self.state = state;
         Ok(Durable { number: batch.number })
@@ -311,6 +313,11 @@ impl Watermark {
             return None;
         }
         Some(word(8))
+    }
+
+    fn set(&self, index: u64) -> Result<(), LogError> {
+        self.write(index)
+            .map_err(|source| LogError::File("watermark", source))
     }
 
     fn write(&self, index: u64) -> std::io::Result<()> {

@@ -39,8 +39,11 @@ struct Wants {
 impl Cache {
     pub fn new(start: &Start) -> Self {
         let mut hard_state = start.log.hard_state.clone();
-        // The commit index is saved lazily; what was applied was committed.
+        // The commit index is saved lazily; what was applied was committed, and its term has been.
         hard_state.commit = hard_state.commit.max(start.applied.index);
+        if hard_state.term < start.applied.term {
+            (hard_state.term, hard_state.vote) = (start.applied.term, 0);
+        }
         let mut cache = Cache {
             base: start.applied.clone(),
             hard_state,

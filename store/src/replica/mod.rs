@@ -20,7 +20,7 @@ use raft::eraftpb::{
     ConfChange, ConfChangeSingle, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType,
     Snapshot,
 };
-use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, StateRole};
+use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use crate::log::{Append, Base, Durable, LogState};
 use cache::Cache;
@@ -69,7 +69,14 @@ pub enum Input {
     /// A message from a peer.
     Message(Bytes),
     Propose(Vec<Proposal>),
-    ProposeConf(ConfChangeV2),
+    /// A change of the membership; the entry carries `context`, and `token` comes back when it is dropped.
+    ProposeConf {
+        token: u64,
+        context: Bytes,
+        change: ConfChangeV2,
+    },
+    /// Asks this peer to take over as the leader.
+    Transfer(u64),
     /// Asks for the index that a linearizable read has to wait for.
     Read {
         token: u64,
@@ -88,12 +95,24 @@ pub enum Input {
     Offer(Snapshot),
     /// A message to this peer could not be sent.
     Unreachable(u64),
+    /// How the transfer of a snapshot to this peer ended; nothing else is sent to it before.
+    SnapshotSent {
+        to: u64,
+        ok: bool,
+    },
 }
 
 #[derive(Debug, PartialEq)]
 pub enum Output {
     Send {
         to: u64,
+        message: Bytes,
+    },
+    /// The message that goes with a snapshot of the state as of `index`; the state travels beside it. Answered with
+    /// [`Input::SnapshotSent`].
+    SendSnapshot {
+        to: u64,
+        index: u64,
         message: Bytes,
     },
     /// Make it durable in one atomic write; then give the token back with [`Input::Persisted`].
@@ -244,8 +263,11 @@ impl Replica {
     fn take(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
             // A lost tick or message is nothing new to Raft.
-            Input::Tick | Input::Message(_) | Input::Campaign | Input::ProposeConf(_)
+            Input::Tick | Input::Message(_) | Input::Campaign | Input::Transfer(_)
                 if self.installing.is_some() => {}
+            Input::ProposeConf { token, .. } if self.installing.is_some() => {
+                out.push(Output::Dropped { tokens: vec![token] });
+            }
             Input::Propose(proposals) if self.installing.is_some() => {
                 out.push(Output::Dropped {
                     tokens: proposals.iter().map(|proposal| proposal.token).collect(),
@@ -254,11 +276,12 @@ impl Replica {
             Input::Tick => self.tick(out),
             Input::Message(bytes) => self.message(&bytes),
             Input::Propose(proposals) => self.propose(proposals, out),
-            Input::ProposeConf(change) => {
-                if let Err(error) = self.node.propose_conf_change(Vec::new(), change) {
-                    tracing::warn!(%error, "membership change was dropped");
-                }
-            }
+            Input::ProposeConf {
+                token,
+                context,
+                change,
+            } => self.propose_conf(token, &context, change, out),
+            Input::Transfer(peer) => self.node.transfer_leader(peer),
             Input::Read { token } => {
                 if let Some(refused) = self.reads.add(token) {
                     out.push(Output::ReadFailed {
@@ -280,6 +303,14 @@ impl Replica {
             Input::Cut(base) => self.node.mut_store().cut(base),
             Input::Offer(snapshot) => self.node.mut_store().offer_snapshot(snapshot),
             Input::Unreachable(peer) => self.node.report_unreachable(peer),
+            Input::SnapshotSent { to, ok } => {
+                let status = if ok {
+                    SnapshotStatus::Finish
+                } else {
+                    SnapshotStatus::Failure
+                };
+                self.node.report_snapshot(to, status);
+            }
         }
     }
 
@@ -347,6 +378,20 @@ impl Replica {
         if let Err(error) = self.node.raft.step(message) {
             tracing::debug!(%error, "proposals were dropped");
             out.push(Output::Dropped { tokens });
+        }
+    }
+
+    /// A leader forgets a second change while one is under way without a word: it is dropped here instead.
+    fn propose_conf(&mut self, token: u64, context: &[u8], change: ConfChangeV2, out: &mut Vec<Output>) {
+        let busy = self.node.raft.state == StateRole::Leader && self.node.raft.has_pending_conf();
+        let proposed = if busy {
+            Err(raft::Error::ProposalDropped)
+        } else {
+            self.node.propose_conf_change(context.to_vec(), change)
+        };
+        if let Err(error) = proposed {
+            tracing::debug!(%error, "membership change was dropped");
+            out.push(Output::Dropped { tokens: vec![token] });
         }
     }
 
@@ -518,12 +563,16 @@ impl Replica {
 
 fn send(messages: Vec<Message>, out: &mut Vec<Output>) {
     for message in messages {
-        let bytes = message
+        let to = message.to;
+        let snapshot = (message.get_msg_type() == MessageType::MsgSnapshot)
+            .then(|| message.get_snapshot().get_metadata().index);
+        let message = message
             .write_to_bytes()
-            .expect("a message in memory always encodes");
-        out.push(Output::Send {
-            to: message.to,
-            message: bytes.into(),
+            .expect("a message in memory always encodes")
+            .into();
+        out.push(match snapshot {
+            Some(index) => Output::SendSnapshot { to, index, message },
+            None => Output::Send { to, message },
         });
     }
 }

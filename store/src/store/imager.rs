@@ -7,8 +7,14 @@ use std::thread::JoinHandle;
 use super::queue::Request;
 use crate::image::{Batch, Image, ImageError};
 
+/// A batch, and who waits for it; nobody when the answer comes through the queue.
+struct Work {
+    batch: Batch,
+    waiter: Option<SyncSender<Result<u64, ImageError>>>,
+}
+
 pub(super) struct Imager {
-    batches: Option<SyncSender<Batch>>,
+    batches: Option<SyncSender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -27,9 +33,28 @@ impl Imager {
 
     /// Starts to write; the answer comes as [`Request::ImageWritten`].
     pub fn write(&self, batch: Batch) {
+        self.send(Work { batch, waiter: None });
+    }
+
+    /// Writes after whatever is under way, and waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Image::write`].
+    pub fn write_now(&self, batch: Batch) -> Result<u64, ImageError> {
+        let (sender, receiver) = sync_channel(1);
+        self.send(Work {
+            batch,
+            waiter: Some(sender),
+        });
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(ImageError::Damaged("the image's thread has ended".into())))
+    }
+
+    fn send(&self, work: Work) {
         let sender = self.batches.as_ref().expect("taken only by stop");
         // The thread lives until `stop`; a write that panics is answered as a failure.
-        let _ = sender.send(batch);
+        let _ = sender.send(work);
     }
 
     /// Waits for the batch under way.
@@ -41,12 +66,16 @@ impl Imager {
     }
 }
 
-fn run(mut image: impl Image, batches: Receiver<Batch>, done: SyncSender<Request>) {
-    while let Ok(batch) = batches.recv() {
+fn run(mut image: impl Image, batches: Receiver<Work>, done: SyncSender<Request>) {
+    while let Ok(Work { batch, waiter }) = batches.recv() {
         let write = || image.write(&batch).map(|()| image.disk_bytes());
         let panicked = |_| Err(ImageError::Damaged("the engine panicked while it wrote".into()));
         let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(panicked);
-        if done.send(Request::ImageWritten(written)).is_err() {
+        let told = match waiter {
+            Some(waiter) => waiter.send(written).is_ok(),
+            None => done.send(Request::ImageWritten(written)).is_ok(),
+        };
+        if !told {
             return;
         }
     }

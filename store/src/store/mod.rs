@@ -2,6 +2,8 @@
 //! published state without asking anyone. Knows the shape of the queue, not what becomes of a proposal.
 
 mod imager;
+mod inbox;
+mod members;
 mod open;
 mod owner;
 mod queue;
@@ -20,12 +22,16 @@ use crate::command;
 use crate::error::{OpenError, SnapshotError, StoreError, WatchError};
 use crate::history;
 use crate::image::trail::Interval;
+use crate::log::Identity;
 use crate::model::{Op, Precondition, Revision, Txn, TxnOutcome};
+use crate::transport::Connect;
 use crate::tree::Snapshot;
 use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
+pub use inbox::Inbox;
+pub use members::Change;
 use queue::{Queue, Request};
 use status::Counters;
-pub use status::Status;
+pub use status::{Membership, Status};
 
 /// Proposals that may wait for the next fsync; the next one is refused as overloaded.
 pub const MAX_QUEUED: usize = 8192;
@@ -50,6 +56,20 @@ pub struct Config {
     pub image: Interval,
     /// Election timeouts are drawn from it; `None` draws the seed itself.
     pub seed: Option<u64>,
+    /// What a member with an empty folder becomes.
+    pub birth: Birth,
+    /// How peers are reached; `None` for a member that will always be alone.
+    pub peers: Option<Arc<dyn Connect>>,
+}
+
+/// How a member comes into being. Asked only once: afterwards its folder says who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Birth {
+    /// The first member of a new cluster.
+    #[default]
+    Found,
+    /// A member of an existing cluster: it waits until the leader of that cluster takes it in.
+    Join { cluster: u64, member: u64 },
 }
 
 impl Config {
@@ -68,6 +88,8 @@ impl Config {
             max_watch_lag: DEFAULT_MAX_LAG,
             image: Interval::default(),
             seed: None,
+            birth: Birth::Found,
+            peers: None,
         }
     }
 }
@@ -80,10 +102,11 @@ pub struct Store {
 
 struct Inner {
     hub: Arc<Hub>,
-    queue: Queue,
+    queue: Arc<Queue>,
     counters: Arc<Counters>,
     applied: tokio_watch::Receiver<Revision>,
     done: tokio_watch::Receiver<bool>,
+    identity: Identity,
 }
 
 impl Drop for Inner {
@@ -187,6 +210,37 @@ impl Store {
         answer
             .await
             .map_err(|_| StoreError::Ambiguous("the store closed"))?
+    }
+
+    /// Changes the membership by joint consensus; returns when the change is applied here. One change at a time.
+    ///
+    /// # Errors
+    /// Those of [`Store::txn`]; `Unavailable` while another change is under way.
+    pub async fn change_members(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let change = members::conf_change(changes);
+        self.send(Request::Conf { change, reply })?;
+        answer
+            .await
+            .map_err(|_| StoreError::Ambiguous("the store closed"))?
+    }
+
+    /// Asks the leader, if it is this member, to hand over to `member`. Whether it did shows in [`Store::status`].
+    ///
+    /// # Errors
+    /// `Overloaded` or `Closed`.
+    pub fn transfer_leadership(&self, member: u64) -> Result<(), StoreError> {
+        self.send(Request::Transfer(member))
+    }
+
+    /// Where messages from peers go in.
+    pub fn inbox(&self) -> Inbox {
+        Inbox::new(self.inner.queue.clone())
+    }
+
+    /// The cluster's and this member's number: random, written once, never reused.
+    pub fn identity(&self) -> Identity {
+        self.inner.identity
     }
 
     pub fn status(&self) -> Status {

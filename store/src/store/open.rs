@@ -11,9 +11,9 @@ use tokio::sync::{oneshot, watch as tokio_watch};
 use super::imager::Imager;
 use super::owner::{Fatal, Owner, Parts, Shared, mark};
 use super::queue::{Queue, Request};
-use super::recovery::{first_member, recover};
+use super::recovery::{founder, joiner, recover};
 use super::status::Counters;
-use super::{Config, Inner, Store};
+use super::{Birth, Config, Inbox, Inner, Store};
 use crate::error::OpenError;
 use crate::image::Image;
 use crate::image::engine::EngineImage;
@@ -21,18 +21,23 @@ use crate::image::memory::MemoryImage;
 use crate::image::trail::Trail;
 use crate::log::engine::EngineLog;
 use crate::log::memory::MemoryLog;
-use crate::log::{Identity, Log};
+use crate::log::{Base, Identity, Log};
 use crate::mvcc::Mvcc;
 use crate::replica::{Replica, Start};
-use crate::transport::NoPeers;
+use crate::transport::{NoPeers, Transport};
 use crate::watch::Hub;
 
-type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<crate::model::Revision>), OpenError>;
+type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<crate::model::Revision>, Identity), OpenError>;
 /// Taken when the caller of `open` has its answer.
 type Answer = Option<oneshot::Sender<Opened>>;
 
 pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     let (queue, requests) = Queue::new();
+    let queue = Arc::new(queue);
+    let transport: Box<dyn Transport> = match &config.peers {
+        Some(peers) => peers.connect(Inbox::new(queue.clone())),
+        None => Box::new(NoPeers),
+    };
     let counters = Arc::new(Counters::default());
     let (done, done_receiver) = tokio_watch::channel(false);
     let (opened, opening) = oneshot::channel();
@@ -42,6 +47,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
         depth: queue.depth().clone(),
         sender: queue.sender(),
         requests,
+        transport,
     };
     std::thread::Builder::new()
         .name("store".into())
@@ -50,7 +56,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
             let _ = done.send(true);
         })
         .map_err(OpenError::Thread)?;
-    let (hub, applied) = opening.await.expect("the thread answers or the process ends")?;
+    let (hub, applied, identity) = opening.await.expect("the thread answers or the process ends")?;
     Ok(Store {
         inner: Arc::new(Inner {
             hub,
@@ -58,6 +64,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
             counters,
             applied,
             done: done_receiver,
+            identity,
         }),
     })
 }
@@ -83,6 +90,7 @@ struct Thread {
     depth: Arc<super::queue::Depth>,
     sender: std::sync::mpsc::SyncSender<Request>,
     requests: std::sync::mpsc::Receiver<Request>,
+    transport: Box<dyn Transport>,
 }
 
 /// Why the thread ends before its time.
@@ -121,25 +129,25 @@ impl Thread {
 
     fn work(self, opened: &mut Answer) -> Result<(), Stop> {
         let Some(dir) = self.config.dir.clone() else {
-            let (identity, base) = first_member(random_identity());
+            let (identity, base) = born(self.config.birth);
             let log = MemoryLog::open(&crate::log::memory::Disk::default(), identity, base);
             return self.serve(log, MemoryImage::default(), Path::new("memory"), opened);
         };
         // Held until this returns.
         let _lock = lock(&dir)?;
-        let log = open_log(&dir)?;
+        let log = open_log(&dir, self.config.birth)?;
         let path = dir.join("image.redb");
         self.serve(log, EngineImage::new(&path), &path, opened)
     }
 
     fn serve(
         self,
-        log: impl Log,
+        mut log: impl Log,
         mut image: impl Image,
         path: &Path,
         opened: &mut Answer,
     ) -> Result<(), Stop> {
-        let recovered = recover(&log, &mut image, path)?;
+        let recovered = recover(&mut log, &mut image, path)?;
         self.counters
             .image_bytes
             .store(image.disk_bytes(), Ordering::Relaxed);
@@ -152,7 +160,7 @@ impl Thread {
         ));
         let (applied_sender, applied_receiver) = tokio_watch::channel(recovered.state.revision());
         let boot = rand::random();
-        let member = recovered.log.identity.member;
+        let identity = recovered.log.identity;
         let applied = recovered.image.base.clone();
         let start = Start {
             log: recovered.log,
@@ -173,15 +181,15 @@ impl Thread {
             mvcc: Mvcc::restore(recovered.state),
             trail: Trail::new(recovered.image, self.config.image),
             imager,
-            transport: Box::new(NoPeers),
+            transport: self.transport,
             shared,
             applied,
-            mark: mark(member, boot),
+            mark: mark(identity.member, boot),
         });
         owner.start()?;
         // The caller may have given up: then all handles are gone, and the queue says so at once.
         if let Some(opened) = opened.take() {
-            let _ = opened.send(Ok((hub.clone(), applied_receiver)));
+            let _ = opened.send(Ok((hub.clone(), applied_receiver, identity)));
         }
         let end = owner.run(&self.requests);
         hub.close();
@@ -213,9 +221,15 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn open_log(dir: &Path) -> Result<EngineLog, OpenError> {
-    EngineLog::open(&dir.join("log"), || first_member(random_identity()))
-        .map_err(|source| OpenError::Log(Box::new(source)))
+fn open_log(dir: &Path, birth: Birth) -> Result<EngineLog, OpenError> {
+    EngineLog::open(&dir.join("log"), || born(birth)).map_err(|source| OpenError::Log(Box::new(source)))
+}
+
+fn born(birth: Birth) -> (Identity, Base) {
+    match birth {
+        Birth::Found => founder(random_identity()),
+        Birth::Join { cluster, member } => joiner(Identity { cluster, member }),
+    }
 }
 
 /// Never 0, which Raft uses for "nobody".

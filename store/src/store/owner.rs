@@ -1,27 +1,29 @@
 //! The one thread that owns the replica and the state machine: it takes requests in batches, performs what the replica
 //! asks for, and answers. While one fsync runs, proposals gather in the queue for the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use raft::eraftpb::Entry;
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry};
 use tokio::sync::watch as tokio_watch;
 
 use super::imager::Imager;
 use super::queue::{Depth, Reply, Request};
-use super::status::Counters;
+use super::status::{Counters, Membership};
 use crate::command::{self, Command, CommandError};
 use crate::error::StoreError;
-use crate::image::ImageError;
 use crate::image::trail::Trail;
+use crate::image::{Batch, ImageError, Meta};
 use crate::log::{Append, Base, Log, LogError};
 use crate::model::{Event, Revision, TxnOutcome};
 use crate::mvcc::Mvcc;
 use crate::replica::{Input, Output, Proposal, Replica, Role};
 use crate::transport::Transport;
+use crate::tree::Snapshot;
 use crate::watch::Hub;
 
 /// Proposals that one fsync makes durable, at most.
@@ -30,6 +32,8 @@ const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// One tick of Raft's time. Only members with peers tick.
 const TICK: Duration = Duration::from_millis(100);
+/// States of snapshots kept for transfers that have not started.
+const MAX_OFFERED: usize = 2;
 /// Ticks after which a proposal without an outcome is called ambiguous.
 const PROPOSAL_TIMEOUT_TICKS: u64 = 100;
 
@@ -42,7 +46,8 @@ pub(super) enum Fatal {
     Image(#[from] ImageError),
     #[error("committed entry {index} is damaged")]
     Entry { index: u64, source: CommandError },
-    #[error("a leader sent a snapshot, which this version cannot install")]
+    /// Raft accepts a snapshot only from the message that brought its state.
+    #[error("a snapshot came without its state")]
     Snapshot,
 }
 
@@ -72,6 +77,10 @@ pub(super) struct Owner<L> {
     barriers: BTreeMap<u64, Reply<Revision>>,
     /// `(index, tokens)`: barriers that wait for `index` to be applied.
     confirmed: Vec<(u64, Vec<u64>)>,
+    /// The states of the snapshots that were offered to peers, until their transfer starts.
+    offered: VecDeque<(u64, Snapshot)>,
+    /// The state that came with the snapshot message in the replica's hands.
+    arrived: Option<Snapshot>,
     ticks: u64,
     started: Instant,
 }
@@ -83,7 +92,8 @@ struct Pending {
 
 enum ProposalReply {
     Txn(Reply<TxnOutcome>),
-    Compact(Reply<()>),
+    /// A compaction, or a change of the membership.
+    Done(Reply<()>),
 }
 
 impl ProposalReply {
@@ -91,7 +101,7 @@ impl ProposalReply {
         // A caller that has gone away needs no answer.
         match self {
             ProposalReply::Txn(reply) => drop(reply.send(Err(error))),
-            ProposalReply::Compact(reply) => drop(reply.send(Err(error))),
+            ProposalReply::Done(reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -131,7 +141,7 @@ impl<L: Log> Owner<L> {
             .counters
             .image_applied
             .store(applied.index, Ordering::Relaxed);
-        Owner {
+        let owner = Owner {
             replica,
             log,
             mvcc,
@@ -145,9 +155,13 @@ impl<L: Log> Owner<L> {
             proposals: BTreeMap::new(),
             barriers: BTreeMap::new(),
             confirmed: Vec::new(),
+            offered: VecDeque::new(),
+            arrived: None,
             ticks: 0,
             started: Instant::now(),
-        }
+        };
+        owner.note_members(&owner.applied.conf_state);
+        owner
     }
 
     /// Applies what the log holds. A member without peers leads when this returns.
@@ -231,8 +245,29 @@ impl<L: Log> Owner<L> {
                     proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
                 }
                 Request::Compact { data, reply } => {
-                    proposals.push(self.proposal(data, ProposalReply::Compact(reply)))
+                    proposals.push(self.proposal(data, ProposalReply::Done(reply)))
                 }
+                Request::Conf { change, reply } => {
+                    let (token, context) = self.pending(ProposalReply::Done(reply));
+                    inputs.push(Input::ProposeConf {
+                        token,
+                        context: context.into(),
+                        change,
+                    });
+                }
+                Request::Message(message) => inputs.push(Input::Message(message)),
+                Request::Install { message, state } => {
+                    // A step of its own: what the replica says about a snapshot is about this one.
+                    let outputs = self.replica.step(std::mem::take(&mut inputs));
+                    self.perform(outputs)?;
+                    self.arrived = Some(state);
+                    let outputs = self.replica.step([Input::Message(message)]);
+                    self.perform(outputs)?;
+                    self.arrived = None;
+                }
+                Request::Unreachable(peer) => inputs.push(Input::Unreachable(peer)),
+                Request::SnapshotSent { to, ok } => inputs.push(Input::SnapshotSent { to, ok }),
+                Request::Transfer(peer) => inputs.push(Input::Transfer(peer)),
                 Request::Barrier { reply } => {
                     let token = self.token();
                     self.barriers.insert(token, reply);
@@ -259,6 +294,16 @@ impl<L: Log> Owner<L> {
     }
 
     fn proposal(&mut self, data: Vec<u8>, reply: ProposalReply) -> Proposal {
+        let (token, context) = self.pending(reply);
+        Proposal {
+            token,
+            context: context.into(),
+            data: data.into(),
+        }
+    }
+
+    /// Notes who waits for an entry; its token, and the context by which the entry is known again.
+    fn pending(&mut self, reply: ProposalReply) -> (u64, Vec<u8>) {
         let token = self.token();
         let mut context = Vec::with_capacity(24);
         context.extend_from_slice(&self.mark);
@@ -270,11 +315,7 @@ impl<L: Log> Owner<L> {
                 since: self.ticks,
             },
         );
-        Proposal {
-            token,
-            context: context.into(),
-            data: data.into(),
-        }
+        (token, context)
     }
 
     /// The token of an entry that this member proposed since it started.
@@ -304,6 +345,7 @@ impl<L: Log> Owner<L> {
                 Output::Send { to, message } => self.transport.send(to, message),
                 Output::Conf { index, conf_state } => {
                     debug_assert!(index <= self.applied.index);
+                    self.note_members(&conf_state);
                     self.applied.conf_state = conf_state;
                 }
                 Output::ReadReady { tokens, index } => self.confirmed.push((index, tokens)),
@@ -316,16 +358,80 @@ impl<L: Log> Owner<L> {
                         .unwrap_or_default();
                     outputs.extend(self.replica.step([Input::Fetched { fetch, entries }]));
                 }
-                Output::NeedSnapshot { index } => {
-                    tracing::warn!(index, "a peer needs a snapshot, which this version cannot send");
-                }
-                Output::Install(_) => return Err(Fatal::Snapshot),
+                Output::SendSnapshot { to, index, message } => self.send_snapshot(to, index, message),
+                Output::NeedSnapshot { index } => outputs.extend(self.offer_snapshot(index)),
+                Output::Install(snapshot) => self.install(&snapshot)?,
                 Output::Role(role) => self.note_role(role),
             }
         }
         self.answer_barriers();
         self.advance_image();
         Ok(())
+    }
+
+    /// The state now stands for a snapshot at the applied index; its bytes are made only when a transfer starts.
+    fn offer_snapshot(&mut self, index: u64) -> Vec<Output> {
+        if self.applied.index < index {
+            tracing::warn!(index, "a peer needs a snapshot of what is not applied yet");
+            return Vec::new();
+        }
+        let mut snapshot = raft::eraftpb::Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (self.applied.index, self.applied.term);
+        metadata.set_conf_state(self.applied.conf_state.clone());
+        self.offered.push_back((self.applied.index, self.mvcc.snapshot()));
+        if self.offered.len() > MAX_OFFERED {
+            self.offered.pop_front();
+        }
+        self.replica.step([Input::Offer(snapshot)])
+    }
+
+    fn send_snapshot(&mut self, to: u64, index: u64, message: Bytes) {
+        let state = self.offered.iter().find(|(offered, _)| *offered == index);
+        match state {
+            Some((_, state)) => self.transport.send_snapshot(to, message, state.clone()),
+            // Raft keeps the last snapshot it was offered; the next try gets a fresh one.
+            None => self.transport.snapshot_lost(to),
+        }
+    }
+
+    /// Replaces the whole state by the one that came with a snapshot: on disk, then for everyone to see.
+    fn install(&mut self, snapshot: &raft::eraftpb::Snapshot) -> Result<(), Fatal> {
+        let state = self.arrived.take().ok_or(Fatal::Snapshot)?;
+        let metadata = snapshot.get_metadata();
+        let base = Base {
+            index: metadata.index,
+            term: metadata.term,
+            conf_state: metadata.get_conf_state().clone(),
+        };
+        let meta = Meta::of_installed(self.log.state().identity, base.clone(), &state);
+        let bytes = self.imager.write_now(Batch {
+            replace: true,
+            puts: state.tree.iter().cloned().collect(),
+            deletes: Vec::new(),
+            meta: meta.clone(),
+        })?;
+        self.trail.restart(meta);
+        self.mvcc = Mvcc::restore(state.clone());
+        self.applied = base;
+        self.shared.hub.install(state);
+        self.shared.applied.send_replace(self.mvcc.revision());
+        let counters = &self.shared.counters;
+        counters.image_bytes.store(bytes, Ordering::Relaxed);
+        counters
+            .image_applied
+            .store(self.applied.index, Ordering::Relaxed);
+        counters.applied.store(self.applied.index, Ordering::Relaxed);
+        counters.installed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn note_members(&self, conf_state: &ConfState) {
+        *self.shared.counters.members.lock() = Membership {
+            voters: conf_state.voters.clone(),
+            learners: conf_state.learners.clone(),
+            joint: !conf_state.voters_outgoing.is_empty(),
+        };
     }
 
     fn persist(&mut self, batch: Append) -> Result<Vec<Output>, Fatal> {
@@ -357,13 +463,14 @@ impl<L: Log> Owner<L> {
         for entry in entries {
             (self.applied.index, self.applied.term) = (entry.index, entry.term);
             bytes += entry.data.len() as u64;
-            // A new leader's first entry, or a membership change.
-            if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
-                continue;
-            }
             let pending = self
                 .own_token(&entry)
                 .and_then(|token| self.proposals.remove(&token));
+            // A new leader's first entry, or a membership change.
+            if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+                answers.extend(pending.map(|pending| (pending.reply, None)));
+                continue;
+            }
             let outcome = match command::decode(&entry.data) {
                 Ok(Command::Txn(txn)) => {
                     let applied = self.mvcc.apply(txn);
@@ -395,7 +502,7 @@ impl<L: Log> Owner<L> {
             // A caller that has gone away needs no answer.
             match answer {
                 (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(Ok(outcome))),
-                (ProposalReply::Compact(reply), _) => drop(reply.send(Ok(()))),
+                (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
                 (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
             }
         }
@@ -511,7 +618,6 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::image::Meta;
     use crate::image::memory::MemoryImage;
     use crate::image::trail::Interval;
     use crate::log::Identity;
@@ -519,22 +625,22 @@ mod tests {
     use crate::model::{Op, Txn};
     use crate::replica::Start;
     use crate::store::queue::Queue;
-    use crate::store::recovery::{Recovered, first_member, recover};
+    use crate::store::recovery::{Recovered, founder, recover};
     use crate::transport::NoPeers;
 
     fn owner(disk: &Disk, queue: &Queue) -> Owner<MemoryLog> {
-        let (identity, base) = first_member(Identity {
+        let (identity, base) = founder(Identity {
             cluster: 1,
             member: 2,
         });
-        let log = MemoryLog::open(disk, identity, base);
+        let mut log = MemoryLog::open(disk, identity, base);
         let mut image = MemoryImage::default();
         let Recovered {
             log: state,
             image: meta,
             state: snapshot,
             entries,
-        } = recover(&log, &mut image, std::path::Path::new("memory")).expect("fits");
+        } = recover(&mut log, &mut image, std::path::Path::new("memory")).expect("fits");
         let Meta { base: applied, .. } = meta.clone();
         let start = Start {
             log: state,

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use bytes::Bytes;
+use raft::eraftpb::ConfChangeV2;
 use tokio::sync::oneshot;
 
 use super::{MAX_QUEUED, MAX_QUEUED_BYTES};
 use crate::error::StoreError;
 use crate::image::ImageError;
 use crate::model::{Revision, TxnOutcome};
+use crate::tree::Snapshot;
 
 /// Places beyond [`MAX_QUEUED`] for what must always fit: `Close`, and the answer of the image's thread.
 const RESERVED: usize = 2;
@@ -17,9 +20,35 @@ const RESERVED: usize = 2;
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Request {
-    Txn { data: Vec<u8>, reply: Reply<TxnOutcome> },
-    Compact { data: Vec<u8>, reply: Reply<()> },
-    Barrier { reply: Reply<Revision> },
+    Txn {
+        data: Vec<u8>,
+        reply: Reply<TxnOutcome>,
+    },
+    Compact {
+        data: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Barrier {
+        reply: Reply<Revision>,
+    },
+    /// From a peer.
+    Message(Bytes),
+    /// From a peer: the message that goes with a snapshot, and the state it stands for.
+    Install {
+        message: Bytes,
+        state: Snapshot,
+    },
+    /// What the transport found out about a peer.
+    Unreachable(u64),
+    SnapshotSent {
+        to: u64,
+        ok: bool,
+    },
+    Conf {
+        change: ConfChangeV2,
+        reply: Reply<()>,
+    },
+    Transfer(u64),
     ImageWritten(Result<u64, ImageError>),
     Close,
 }
@@ -28,7 +57,8 @@ impl Request {
     pub fn bytes(&self) -> usize {
         match self {
             Request::Txn { data, .. } | Request::Compact { data, .. } => data.len(),
-            Request::Barrier { .. } | Request::ImageWritten(_) | Request::Close => 0,
+            Request::Message(message) => message.len(),
+            _ => 0,
         }
     }
 
@@ -39,6 +69,10 @@ impl Request {
             Request::Txn { reply, .. } => drop(reply.send(Err(StoreError::Closed))),
             Request::Compact { reply, .. } => drop(reply.send(Err(StoreError::Closed))),
             Request::Barrier { reply } => drop(reply.send(Err(StoreError::Closed))),
+            Request::Conf { reply, .. } => drop(reply.send(Err(StoreError::Closed))),
+            // Raft sends again what is lost.
+            Request::Message(_) | Request::Install { .. } | Request::Unreachable(_) => (),
+            Request::SnapshotSent { .. } | Request::Transfer(_) => (),
             Request::ImageWritten(_) | Request::Close => (),
         }
     }

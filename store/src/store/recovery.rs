@@ -7,24 +7,31 @@ use raft::eraftpb::{ConfState, Entry};
 
 use crate::error::OpenError;
 use crate::image::{Image, Meta};
-use crate::log::{Base, Identity, Log, LogState};
+use crate::log::{Append, Base, Identity, Log, LogState};
 use crate::model::Revision;
 use crate::tree::{Snapshot, Tree};
 
-/// A member that starts alone.
-pub(super) fn first_member(identity: Identity) -> (Identity, Base) {
+/// The entry that stands for the founding of a cluster. No log holds it, so a member that joins with nothing can only
+/// start from a snapshot, which tells it the membership.
+const FOUNDED: u64 = 1;
+
+/// The member that founds a cluster.
+pub(super) fn founder(identity: Identity) -> (Identity, Base) {
     let conf_state = ConfState {
         voters: vec![identity.member],
         ..ConfState::default()
     };
-    (
-        identity,
-        Base {
-            index: 0,
-            term: 0,
-            conf_state,
-        },
-    )
+    let base = Base {
+        index: FOUNDED,
+        term: FOUNDED,
+        conf_state,
+    };
+    (identity, base)
+}
+
+/// A member that joins a cluster: it knows nothing, votes for nobody, and waits for a leader's snapshot.
+pub(super) fn joiner(identity: Identity) -> (Identity, Base) {
+    (identity, Base::default())
 }
 
 /// What both halves hold together.
@@ -41,15 +48,19 @@ pub(super) struct Recovered {
 ///
 /// # Errors
 /// See [`OpenError`]. A damaged image is put aside and rebuilt when the log still starts at the beginning.
-pub(super) fn recover(log: &impl Log, image: &mut impl Image, path: &Path) -> Result<Recovered, OpenError> {
-    let state = log.state();
+pub(super) fn recover(
+    log: &mut impl Log,
+    image: &mut impl Image,
+    path: &Path,
+) -> Result<Recovered, OpenError> {
+    let mut state = log.state();
     let loaded = match image.load() {
         Ok(loaded) => loaded,
-        Err(source) if state.base.index == 0 => {
+        Err(source) if state.base.index <= FOUNDED => {
             tracing::warn!(%source, path = %path.display(), "state image is put aside and rebuilt from the log");
             let refuse = |source| OpenError::Image {
                 path: path.into(),
-                log_base: 0,
+                log_base: state.base.index,
                 source: Box::new(source),
             };
             image.set_aside().map_err(refuse)?;
@@ -65,6 +76,15 @@ pub(super) fn recover(log: &impl Log, image: &mut impl Image, path: &Path) -> Re
         }
     };
     let (meta, tree) = loaded.unwrap_or_else(|| (empty(&state), Tree::default()));
+    if meta.installed && meta.identity == state.identity && meta.base.index > state.last_index {
+        // A snapshot's state was written, its place in the log was not: every entry of the log is older.
+        log.append(Append {
+            base: Some(meta.base.clone()),
+            ..Append::default()
+        })
+        .map_err(|source| OpenError::Log(source.into()))?;
+        state = log.state();
+    }
     check_fit(&state, &meta).map_err(OpenError::Mismatch)?;
     let applied = meta.base.index;
     let read = |low, high| {
@@ -105,7 +125,7 @@ pub(super) fn recover(log: &impl Log, image: &mut impl Image, path: &Path) -> Re
 }
 
 fn empty(log: &LogState) -> Meta {
-    let base = if log.base.index == 0 {
+    let base = if log.base.index <= FOUNDED {
         log.base.clone()
     } else {
         Base::default()
@@ -116,6 +136,7 @@ fn empty(log: &LogState) -> Meta {
         revision: Revision::INITIAL,
         keys: 0,
         digest: 0,
+        installed: false,
     }
 }
 
@@ -143,7 +164,6 @@ mod tests {
     use super::*;
     use crate::image::memory::{self as image_memory, MemoryImage};
     use crate::image::{Batch, ImageError};
-    use crate::log::Append;
     use crate::log::memory::{self as log_memory, MemoryLog};
 
     const ME: Identity = Identity {
@@ -168,10 +188,10 @@ mod tests {
         }
     }
 
-    /// A log of entries `base + 1 ..= last`, all of term 1.
+    /// A log of entries `base + 1 ..= last`, all of term 1; 1 is the founding.
     fn log(base: u64, last: u64) -> MemoryLog {
-        let mut log = MemoryLog::open(&log_memory::Disk::default(), ME, first_member(ME).1);
-        let entries = (1..=last)
+        let mut log = MemoryLog::open(&log_memory::Disk::default(), ME, founder(ME).1);
+        let entries = (FOUNDED + 1..=last)
             .map(|index| Entry {
                 index,
                 term: 1,
@@ -187,7 +207,7 @@ mod tests {
         log.cut(Base {
             index: base,
             term: 1,
-            ..first_member(ME).1
+            ..founder(ME).1
         })
         .expect("cut");
         log
@@ -198,7 +218,7 @@ mod tests {
         let base = Base {
             index,
             term,
-            ..first_member(ME).1
+            ..founder(ME).1
         };
         let meta = Meta {
             identity,
@@ -206,9 +226,11 @@ mod tests {
             revision: Revision(9),
             keys: 0,
             digest: 0,
+            installed: false,
         };
         image
             .write(&Batch {
+                replace: false,
                 puts: Vec::new(),
                 deletes: Vec::new(),
                 meta,
@@ -218,8 +240,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(log: &MemoryLog, mut image: impl Image, expected: &str) {
-        let found = match recover(log, &mut image, Path::new("image")) {
+    fn check(mut log: MemoryLog, mut image: impl Image, expected: &str) {
+        let found = match recover(&mut log, &mut image, Path::new("image")) {
             Ok(recovered) => format!(
                 "from {} replay {}",
                 recovered.image.base.index,
@@ -235,43 +257,67 @@ mod tests {
     #[test]
     fn log_and_image_are_used_whole_or_refused() {
         let none = || MemoryImage::open(&image_memory::Disk::default());
-        check(&log(0, 0), none(), "from 0 replay 0");
-        check(&log(0, 5), none(), "from 0 replay 5");
-        check(&log(3, 5), image(ME, 3, 1), "from 3 replay 2");
-        check(&log(3, 5), image(ME, 5, 1), "from 5 replay 0");
-        check(&log(5, 5), image(ME, 5, 1), "from 5 replay 0");
+        check(log(1, 1), none(), "from 1 replay 0");
+        check(log(1, 5), none(), "from 1 replay 4");
+        check(log(3, 5), image(ME, 3, 1), "from 3 replay 2");
+        check(log(3, 5), image(ME, 5, 1), "from 5 replay 0");
+        check(log(5, 5), image(ME, 5, 1), "from 5 replay 0");
         check(
-            &log(3, 5),
+            log(3, 5),
             none(),
             "the image ends at entry 0, the log starts after 3",
         );
         check(
-            &log(3, 5),
+            log(3, 5),
             image(ME, 2, 1),
             "the image ends at entry 2, the log starts after 3",
         );
         check(
-            &log(3, 5),
+            log(3, 5),
             image(ME, 6, 1),
             "the image holds entry 6, the log ends at 5",
         );
         check(
-            &log(3, 5),
+            log(3, 5),
             image(ME, 4, 2),
             "entry 4 has term 1 in the log and 2 in the image",
         );
         let other = Identity { member: 3, ..ME };
         check(
-            &log(3, 5),
+            log(3, 5),
             image(other, 4, 1),
             "the image is of member 3, the log of 2",
         );
     }
 
     #[test]
+    fn an_installed_state_takes_a_log_that_is_behind_with_it() {
+        let installed = |installed| {
+            let mut image = image(ME, 9, 1);
+            let (mut meta, _) = image.load().expect("whole").expect("an image");
+            meta.installed = installed;
+            image
+                .write(&Batch {
+                    replace: true,
+                    puts: Vec::new(),
+                    deletes: Vec::new(),
+                    meta,
+                })
+                .expect("write");
+            image
+        };
+        check(log(1, 5), installed(true), "from 9 replay 0");
+        check(
+            log(1, 5),
+            installed(false),
+            "the image holds entry 9, the log ends at 5",
+        );
+    }
+
+    #[test]
     fn a_damaged_image_is_rebuilt_only_from_a_whole_log() {
-        check(&log(3, 5), Damaged(none()), "damaged");
-        check(&log(0, 5), Damaged(none()), "from 0 replay 5");
+        check(log(3, 5), Damaged(none()), "damaged");
+        check(log(1, 5), Damaged(none()), "from 1 replay 4");
         fn none() -> MemoryImage {
             MemoryImage::open(&image_memory::Disk::default())
         }

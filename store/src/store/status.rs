@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::model::Revision;
@@ -38,6 +39,18 @@ pub struct Status {
     pub image_bytes: u64,
     /// The log index the image stands at.
     pub image_applied: u64,
+    pub members: Membership,
+    /// Whole states received from a leader.
+    pub installed: u64,
+}
+
+/// Who takes part, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Membership {
+    pub voters: Vec<u64>,
+    pub learners: Vec<u64>,
+    /// A change is under way: majorities of two memberships are needed.
+    pub joint: bool,
 }
 
 /// Read by `status()`, written by the thread.
@@ -56,6 +69,8 @@ pub(super) struct Counters {
     pub log_bytes: AtomicU64,
     pub image_bytes: AtomicU64,
     pub image_applied: AtomicU64,
+    pub installed: AtomicU64,
+    pub members: Mutex<Membership>,
 }
 
 impl Counters {
@@ -73,6 +88,8 @@ impl Counters {
             log_bytes: get(&self.log_bytes),
             image_bytes: get(&self.image_bytes),
             image_applied: get(&self.image_applied),
+            installed: get(&self.installed),
+            members: self.members.lock().clone(),
             ..Status::default()
         }
     }

@@ -67,6 +67,22 @@ impl Hub {
         }
     }
 
+    /// Continues from a state that a peer sent: there are no events on the way to it, so watchers that had not reached
+    /// it end with `Compacted`.
+    pub fn install(&self, newest: Snapshot) {
+        let revision = newest.revision();
+        self.view.write().replace(newest);
+        let topics = {
+            let mut topics = self.topics.lock();
+            self.published.store(revision.0, Ordering::Release);
+            self.trimmed.store(revision.0, Ordering::Relaxed);
+            topics.restart(revision)
+        };
+        for topic in topics {
+            topic.wake_all();
+        }
+    }
+
     /// Forgets the history before `revision`. Watchers that still need it end with `Compacted`.
     pub fn compact(&self, revision: Revision) {
         let floor = {

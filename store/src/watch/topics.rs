@@ -141,6 +141,16 @@ impl Topics {
         touched
     }
 
+    /// Nothing is known about the events before `since`; returns all topics.
+    pub fn restart(&mut self, since: Revision) -> Vec<Arc<Topic>> {
+        for topic in self.all() {
+            let mut state = topic.state.lock();
+            state.recent.clear();
+            state.since = since;
+        }
+        self.all().cloned().collect()
+    }
+
     pub fn trim(&mut self, floor: Revision) {
         for topic in self.all() {
             topic.state.lock().trim(floor);
