@@ -26,7 +26,8 @@ pub(super) struct Cache {
     terms: VecDeque<(u64, u64)>,
     /// Entries just read back for one request.
     fetched: Vec<Entry>,
-    snapshot: Option<Snapshot>,
+    /// Offered, and not sent to anyone yet: each transfer gets a fresh one.
+    snapshot: Mutex<Option<Snapshot>>,
     wants: Mutex<Wants>,
 }
 
@@ -53,7 +54,7 @@ impl Cache {
             last_index: start.applied.index,
             terms: VecDeque::from([(start.applied.index, start.applied.term)]),
             fetched: Vec::new(),
-            snapshot: None,
+            snapshot: Mutex::default(),
             wants: Mutex::default(),
         };
         cache.append(&start.entries);
@@ -119,6 +120,8 @@ impl Cache {
     }
 
     pub fn set_conf_state(&mut self, conf_state: ConfState) {
+        // A new member refuses a snapshot that does not know it.
+        *self.snapshot.get_mut() = None;
         self.conf_state = conf_state;
     }
 
@@ -127,7 +130,7 @@ impl Cache {
     }
 
     pub fn offer_snapshot(&mut self, snapshot: Snapshot) {
-        self.snapshot = Some(snapshot);
+        *self.snapshot.get_mut() = Some(snapshot);
     }
 
     pub fn take_fetches(&self) -> Vec<Fetch> {
@@ -217,11 +220,11 @@ impl Storage for Cache {
     }
 
     fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        match &self.snapshot {
-            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.base.index) => {
-                Ok(snapshot.clone())
-            }
-            _ => {
+        let fresh =
+            |snapshot: &mut Snapshot| snapshot.get_metadata().index >= request_index.max(self.base.index);
+        match self.snapshot.lock().take_if(fresh) {
+            Some(snapshot) => Ok(snapshot),
+            None => {
                 self.wants.lock().snapshot = Some(request_index.max(self.base.index));
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())
             }

@@ -1,0 +1,331 @@
+//! Several real stores in one process, joined by channels: a member joins with nothing, is promoted, serves writes and
+//! reads like any other, takes over when the leader is gone, and leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_store::{
+    Birth, Change, Config, Connect, Inbox, Op, Precondition, Snapshot, Store, Transport, Txn, TxnOutcome,
+    WatchItem, prefix_range,
+};
+use futures::StreamExt;
+use parking_lot::Mutex;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Hands messages over at once, unless the pair is cut off.
+#[derive(Clone, Debug, Default)]
+struct Net(Arc<Mutex<Wires>>);
+
+#[derive(Default)]
+struct Wires {
+    inboxes: BTreeMap<u64, Inbox>,
+    silent: BTreeSet<u64>,
+}
+
+impl std::fmt::Debug for Wires {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.inboxes.keys())
+    }
+}
+
+struct Wire {
+    net: Net,
+    inbox: Inbox,
+}
+
+impl Connect for Net {
+    fn connect(&self, inbox: Inbox) -> Box<dyn Transport> {
+        Box::new(Wire {
+            net: self.clone(),
+            inbox,
+        })
+    }
+}
+
+impl Transport for Wire {
+    fn send(&mut self, to: u64, message: Bytes) {
+        let wires = self.net.0.lock();
+        if let Some(peer) = wires.inboxes.get(&to).filter(|_| !wires.silent.contains(&to)) {
+            let _ = peer.receive(message);
+        }
+    }
+
+    fn send_snapshot(&mut self, to: u64, message: Bytes, state: Snapshot) {
+        let wires = self.net.0.lock();
+        let sent = wires
+            .inboxes
+            .get(&to)
+            .is_some_and(|peer| peer.install(message, state).is_ok());
+        let _ = self.inbox.snapshot_sent(to, sent);
+    }
+
+    fn snapshot_lost(&mut self, to: u64) {
+        let _ = self.inbox.snapshot_sent(to, false);
+    }
+}
+
+struct World {
+    net: Net,
+    dir: tempfile::TempDir,
+    stores: BTreeMap<u64, Store>,
+}
+
+impl World {
+    async fn founded() -> World {
+        let mut world = World {
+            net: Net::default(),
+            dir: tempfile::tempdir().expect("a folder"),
+            stores: BTreeMap::new(),
+        };
+        world.open("1", Birth::Found).await;
+        world
+    }
+
+    async fn open(&mut self, name: &str, birth: Birth) -> u64 {
+        let config = Config {
+            birth,
+            peers: Some(Arc::new(self.net.clone())),
+            ..Config::new(self.dir.path().join(name))
+        };
+        let store = Store::open(config).await.expect("open");
+        let id = store.identity().member;
+        self.net.0.lock().inboxes.insert(id, store.inbox());
+        self.stores.insert(id, store);
+        id
+    }
+
+    async fn close(&mut self, id: u64) {
+        self.net.0.lock().inboxes.remove(&id);
+        self.stores.remove(&id).expect("it runs").close().await;
+    }
+
+    /// A new member, taken in as a learner, then as a voter.
+    async fn grow(&mut self, name: &str) -> u64 {
+        let any = self.any();
+        let cluster = any.identity().cluster;
+        let member = rand::random::<u64>() | 1;
+        let id = self.open(name, Birth::Join { cluster, member }).await;
+        change(&any, Change::AddLearner(id)).await;
+        self.caught_up(id).await;
+        change(&any, Change::AddVoter(id)).await;
+        id
+    }
+
+    fn any(&self) -> Store {
+        self.stores.values().next().expect("one runs").clone()
+    }
+
+    async fn caught_up(&self, id: u64) {
+        let other = self
+            .stores
+            .iter()
+            .find(|(other, _)| **other != id)
+            .expect("another")
+            .1;
+        self.caught_up_with(id, other).await;
+    }
+
+    async fn caught_up_with(&self, id: u64, other: &Store) {
+        let newest = other.snapshot().revision();
+        let applied = self.stores[&id].wait_applied(newest);
+        tokio::time::timeout(LIMIT, applied)
+            .await
+            .expect("it catches up")
+            .expect("it is open");
+    }
+
+    async fn leader(&self) -> u64 {
+        eventually(|| {
+            let mut leaders = self.stores.values().map(|store| store.status().leader);
+            let first = leaders.next().flatten()?;
+            (self.stores.contains_key(&first) && leaders.all(|leader| leader == Some(first))).then_some(first)
+        })
+        .await
+    }
+}
+
+async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.expect("in time")
+}
+
+async fn change(store: &Store, step: Change) {
+    let done = async {
+        while store.change_members(&[step]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, done)
+        .await
+        .expect("the membership changes");
+}
+
+fn put(key: &str, value: &str) -> Op {
+    Op::Put {
+        key: Bytes::from(key.to_owned()),
+        value: Bytes::from(value.to_owned()),
+    }
+}
+
+/// Writes under a precondition that holds once, again and again until the outcome is known.
+async fn write(store: &Store, key: &str) {
+    let done = async {
+        loop {
+            let absent = Precondition::Absent(Bytes::from(key.to_owned()));
+            match store.txn(Txn::new(vec![absent], vec![put(key, "v")])).await {
+                Ok(TxnOutcome::Committed { .. }) => return,
+                // An earlier try of ours, whose outcome was unknown, did it.
+                Ok(TxnOutcome::Conflict { .. }) => return,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, done).await.expect("written");
+}
+
+async fn keys(store: &Store) -> Vec<String> {
+    let read = async {
+        while store.read_barrier().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, read)
+        .await
+        .expect("a linearizable read");
+    let all = store.snapshot();
+    all.range(prefix_range(b"/"))
+        .map(|entry| String::from_utf8_lossy(&entry.key).into_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_join_serve_fail_over_and_leave() {
+    let mut world = World::founded().await;
+    let first = world.leader().await;
+    for n in 0..50 {
+        write(&world.any(), &format!("/a/{n:03}")).await;
+    }
+    let second = world.grow("2").await;
+    let third = world.grow("3").await;
+    assert_eq!(
+        world.stores[&second].status().installed,
+        1,
+        "it started from a whole state"
+    );
+    let members = world.any().status().members;
+    assert_eq!(members.voters.len(), 3, "{members:?}");
+    assert!(members.learners.is_empty() && !members.joint, "{members:?}");
+
+    // Every member takes writes, and reads what any other acknowledged.
+    let mut watch = world.stores[&third]
+        .watch(prefix_range(b"/b/"), world.stores[&third].snapshot().revision())
+        .expect("a watch on a follower");
+    for (n, id) in [first, second, third].iter().cycle().take(30).enumerate() {
+        write(&world.stores[id], &format!("/b/{n:03}")).await;
+        let reader = &world.stores[&[second, third, first][n % 3]];
+        assert!(keys(reader).await.contains(&format!("/b/{n:03}")));
+    }
+    for n in 0..30 {
+        let event = tokio::time::timeout(LIMIT, watch.next()).await.expect("in time");
+        let Some(Ok(WatchItem::Event(event))) = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(event.key, format!("/b/{n:03}"));
+    }
+
+    // The leader goes; the others go on, and nothing is lost.
+    let leader = world.leader().await;
+    let mut all = keys(&world.any()).await;
+    world.close(leader).await;
+    write(&world.any(), "/c/after").await;
+    all.push("/c/after".into());
+    assert_eq!(keys(&world.any()).await, all);
+    assert_ne!(world.leader().await, leader);
+
+    // It comes back with what it has, and a member leaves for good.
+    let name = (1..=3)
+        .find(|n| [first, second, third][n - 1] == leader)
+        .expect("one of them")
+        .to_string();
+    let back = world.open(&name, Birth::Found).await;
+    assert_eq!(back, leader, "a member is who its folder says");
+    world.caught_up(back).await;
+    assert_eq!(keys(&world.stores[&back]).await, all);
+    let gone = *world.stores.keys().find(|id| **id != back).expect("another");
+    change(&world.stores[&back], Change::Remove(gone)).await;
+    world.close(gone).await;
+    write(&world.any(), "/d/two-are-enough").await;
+    for store in world.stores.values() {
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_away_too_long_gets_the_state_and_its_watchers_an_error() {
+    let mut world = World::founded().await;
+    let (_, third) = (world.grow("2").await, world.grow("3").await);
+    write(&world.any(), "/a").await;
+    world.caught_up(third).await;
+    let mut watch = world.stores[&third]
+        .watch(prefix_range(b"/"), world.stores[&third].snapshot().revision())
+        .expect("a watch");
+    world.net.0.lock().silent.insert(third);
+    let leader = world.leader().await;
+    if leader == third {
+        // A leader that hears nothing steps down by itself; then the others can go on.
+        eventually(|| (world.stores[&third].status().leader.is_none()).then_some(())).await;
+    }
+    let writer = world
+        .stores
+        .iter()
+        .find(|(id, _)| **id != third)
+        .expect("another")
+        .1
+        .clone();
+    let big = "x".repeat(1 << 20);
+    // Two intervals of the image, so that the log is cut beyond what the silent member has.
+    for n in 0..80 {
+        let done = async {
+            while writer
+                .txn(Txn::new(vec![], vec![put(&format!("/big/{}", n % 4), &big)]))
+                .await
+                .is_err()
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, done).await.expect("written");
+    }
+    let before = world.stores[&third].status().installed;
+    world.net.0.lock().silent.clear();
+    write(&writer, "/z").await;
+    world.caught_up_with(third, &writer).await;
+    assert_eq!(world.stores[&third].status().installed, before + 1);
+    assert_eq!(keys(&world.stores[&third]).await, keys(&writer).await);
+    let end = tokio::time::timeout(LIMIT, async {
+        while let Some(item) = watch.next().await {
+            if let Err(error) = item {
+                return Some(error);
+            }
+        }
+        None
+    });
+    let end = end.await.expect("the watch says something");
+    assert!(
+        matches!(end, Some(corten_store::WatchError::Compacted { .. })),
+        "events that were not there are not passed over in silence: {end:?}"
+    );
+    for store in world.stores.values() {
+        store.close().await;
+    }
+}
