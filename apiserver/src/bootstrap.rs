@@ -1,4 +1,5 @@
-//! What exists in every cluster from its first moment: four namespaces and the Service `kubernetes`.
+//! What exists in every cluster from its first moment: four namespaces, the default ServiceCIDR and the Service
+//! `kubernetes`.
 //!
 //! Runs through the same verbs as any client, so it is safe to run on every server at every start.
 
@@ -6,13 +7,16 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use corten_api::resource::Subresource;
-use corten_api::{FieldValidation, Status, meta, registry};
+use corten_api::{FieldValidation, Status, meta, registry, time};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
+use crate::write::allocate::repair;
 use crate::write::{Env, Payload, Subject, create, transact, update};
 
+/// Source: Kubernetes `defaultservicecidr.DefaultServiceCIDRName`.
+const DEFAULT_SERVICE_CIDR: &str = "kubernetes";
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,10 @@ impl ApiServer {
             )
             .await?;
         }
+        self.repair().await?;
+        let group = "networking.k8s.io";
+        self.ensure(group, "servicecidrs", "", self.service_cidr(), false)
+            .await?;
         self.ensure("", "services", "default", self.service(), false)
             .await?;
         if self.inner().config.advertise_address.is_loopback() {
@@ -61,6 +69,44 @@ impl ApiServer {
         .await?;
         self.inner().bootstrapped.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Mends the records of addresses and ports. No address is given out before the first ServiceCIDR exists, so a store
+    /// of an older version is complete by then.
+    async fn repair(&self) -> Result<(), BootstrapError> {
+        let failed = |source| BootstrapError {
+            what: "records of Service addresses and ports".into(),
+            source,
+        };
+        let store = &self.inner().store;
+        store
+            .read_barrier()
+            .await
+            .map_err(|error| failed(crate::store_status(&error)))?;
+        let mut env = Env::new(Timestamp::now());
+        for repair in repair::plan(&store.snapshot(), &mut env).map_err(failed)? {
+            tracing::warn!(what = repair.what, "repairs");
+            store
+                .txn(repair.txn)
+                .await
+                .map_err(|error| failed(crate::store_status(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// Where Service addresses come from; more can be added while the cluster runs.
+    fn service_cidr(&self) -> Value {
+        json!({
+            "metadata": { "name": DEFAULT_SERVICE_CIDR },
+            "spec": { "cidrs": [self.inner().config.service_cidr.trunc().to_string()] },
+            "status": { "conditions": [{
+                "type": "Ready",
+                "status": "True",
+                "reason": "",
+                "message": "Kubernetes default Service CIDR is ready",
+                "lastTransitionTime": time::format_time(Timestamp::now()),
+            }] },
+        })
     }
 
     fn service(&self) -> Value {

@@ -56,10 +56,16 @@ pub fn prefix_range(prefix: &str) -> Range<Bytes> {
     Bytes::copy_from_slice(prefix.as_bytes())..Bytes::from(end)
 }
 
-/// Where one Service address is recorded as taken.
+/// Where Service addresses were recorded before there were IPAddress objects.
 #[must_use]
-pub fn service_address(ip: std::net::IpAddr) -> Bytes {
-    Bytes::from(format!("/corten.dev.internal/serviceips/{ip}"))
+pub fn old_service_addresses() -> Range<Bytes> {
+    prefix_range("/corten.dev.internal/serviceips/")
+}
+
+/// All records of node ports.
+#[must_use]
+pub fn node_ports() -> Range<Bytes> {
+    prefix_range("/corten.dev.internal/nodeports/")
 }
 
 /// Where one node port is recorded as taken, for all protocols at once as upstream does.

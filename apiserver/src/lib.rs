@@ -82,11 +82,6 @@ impl Config {
     pub fn kubernetes_service_ip(&self) -> std::net::Ipv4Addr {
         std::net::Ipv4Addr::from(u32::from(self.service_cidr.network()).saturating_add(1))
     }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Config {
-        Config::new(IpAddr::from([127, 0, 0, 1]), "test CA")
-    }
 }
 
 /// Who is at the other end of a connection.

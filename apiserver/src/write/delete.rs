@@ -43,7 +43,7 @@ pub fn decide(
 ) -> Result<Decision, Status> {
     let current = subject.read(snapshot, name)?;
     check_preconditions(subject, &current.value, options)?;
-    of_current(subject, current, options, now)
+    of_current(subject, snapshot, current, options, now)
 }
 
 /// The deletion of an object that was read and may have been changed since: the change is written with the mark.
@@ -52,6 +52,7 @@ pub fn decide(
 /// `Forbidden` (namespaces that always exist).
 pub fn of_current(
     subject: Subject<'_>,
+    snapshot: &Snapshot,
     current: Current,
     options: &DeleteOptions,
     now: Timestamp,
@@ -66,7 +67,7 @@ pub fn of_current(
     }
     let marked = mark(subject, &current.value, options, now);
     if is_over(subject, &marked) || !meta::is_deleting(&marked) {
-        let (preconditions, ops) = removal(subject, &current);
+        let (preconditions, ops) = removal(subject, snapshot, &current)?;
         let payload = if ANSWERS_OBJECT.contains(&&*subject.ty.plural) && subject.ty.group.is_empty() {
             Payload::Stored {
                 value: subject.encode(&marked),
@@ -226,15 +227,24 @@ pub fn is_over(subject: Subject<'_>, object: &Value) -> bool {
 }
 
 /// The writes that remove an object and what was recorded for it.
-#[must_use]
-pub fn removal(subject: Subject<'_>, current: &Current) -> (Vec<Precondition>, Vec<Op>) {
+///
+/// # Errors
+/// `InternalError` for a stored value that is not ours.
+pub fn removal(
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    current: &Current,
+) -> Result<(Vec<Precondition>, Vec<Op>), Status> {
+    let mut preconditions = vec![current.unchanged()];
     let mut ops = vec![Op::Delete {
         key: current.key.clone(),
     }];
     if core(subject, "services") {
-        ops.extend(allocate::release(&current.value));
+        let records = allocate::release(snapshot, &current.value)?;
+        preconditions.extend(records.preconditions);
+        ops.extend(records.ops);
     }
-    (vec![current.unchanged()], ops)
+    Ok((preconditions, ops))
 }
 
 #[cfg(test)]

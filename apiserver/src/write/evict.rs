@@ -105,7 +105,7 @@ pub fn decide(
     }
     delete::check_preconditions(subject, &current.value, options)?;
     set_disrupted(&mut current.value, now);
-    let deletion = delete::of_current(subject, current, options, now)?;
+    let deletion = delete::of_current(subject, snapshot, current, options, now)?;
     Ok(match (answered(deletion), charged) {
         (Decision::Commit(mut txn, answer), Some((budget, value))) => {
             txn.preconditions.push(budget.current.unchanged());

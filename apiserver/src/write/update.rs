@@ -61,9 +61,6 @@ pub fn replace(
     if part == Subresource::Finalize {
         new = finalized(&current.value, &new);
     } else {
-        if is_service && part == Subresource::Main {
-            allocate::carry_over(&mut new, &current.value);
-        }
         subject.ty.prepare_update(&mut new, &current.value, part)?;
     }
     let mut records = allocate::Records::default();
@@ -74,7 +71,7 @@ pub fn replace(
     let value = subject.encode(&new);
     if delete::is_over(subject, &new) {
         // The last finalizer is gone: this update is the deletion.
-        let (preconditions, ops) = delete::removal(subject, &current);
+        let (preconditions, ops) = delete::removal(subject, snapshot, &current)?;
         let payload = Payload::Stored { value, at: None };
         return Ok(Decision::commit(
             preconditions,

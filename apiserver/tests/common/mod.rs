@@ -38,13 +38,15 @@ impl Got {
 impl World {
     /// With the bootstrap objects.
     pub async fn new() -> World {
+        World::with(Config::new(IpAddr::from([192, 0, 2, 1]), "test CA")).await
+    }
+
+    /// With the bootstrap objects of a cluster of this configuration.
+    pub async fn with(config: Config) -> World {
         let store = Store::open(corten_store::Config::in_memory())
             .await
             .expect("store");
-        let server = ApiServer::new(
-            store.clone(),
-            Config::new(IpAddr::from([192, 0, 2, 1]), "test CA"),
-        );
+        let server = ApiServer::new(store.clone(), config);
         server.bootstrap().await.expect("bootstrap");
         let service = server.in_process(User::component("test"));
         World {
