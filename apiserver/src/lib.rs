@@ -13,6 +13,8 @@ pub mod bootstrap;
 mod connect;
 mod discovery;
 mod dispatch;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 pub mod identity;
 mod in_process;

@@ -1,6 +1,7 @@
-//! Chores: `cargo xtask up`, `down`, `test`, `bench`.
+//! Chores: `cargo xtask up`, `down`, `test`, `bench`, `fuzz`.
 
 mod bench;
+mod fuzz;
 mod test;
 mod up;
 
@@ -27,6 +28,8 @@ enum Chore {
     Test(test::Args),
     /// Print figures as ratios against a peer in the same run
     Bench(bench::Args),
+    /// Run the fuzz targets in `fuzz/`, each for a while
+    Fuzz(fuzz::Args),
 }
 
 fn main() {
@@ -35,6 +38,7 @@ fn main() {
         Chore::Down(args) => up::down(&args),
         Chore::Test(args) => test::test(&args),
         Chore::Bench(args) => bench::bench(&args),
+        Chore::Fuzz(args) => fuzz::fuzz(&args),
     };
     if let Err(error) = result {
         eprintln!("error: {error:#}");

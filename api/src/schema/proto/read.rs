@@ -278,6 +278,10 @@ fn schema_or(form: Form, bytes: &[u8], depth: usize) -> Result<Value> {
     })
 }
 
+/// The first and the last second whose year JSON can name.
+const FIRST_SECOND: i64 = -62_167_219_200;
+const LAST_SECOND: i64 = 253_402_207_200;
+
 fn timestamp(bytes: &[u8], micro: bool) -> Result<Value> {
     if bytes.is_empty() {
         return Ok(Value::Null);
@@ -292,6 +296,9 @@ fn timestamp(bytes: &[u8], micro: bool) -> Result<Value> {
         Ok(())
     })?;
     let nanos = i32::try_from(if micro { nanos } else { 0 }).map_err(|_| "nanoseconds out of range")?;
+    if !(FIRST_SECOND..=LAST_SECOND).contains(&seconds) {
+        return Err("Time.MarshalJSON: year outside of range [0,9999]".into());
+    }
     let at = jiff::Timestamp::new(seconds, nanos).map_err(|error| error.to_string())?;
     Ok(if micro {
         time::format_micro_time(at)
