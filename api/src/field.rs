@@ -179,6 +179,11 @@ impl FieldErrors {
         self.push(Reason::Invalid, field, Some(value.shown()), detail);
     }
 
+    /// `Invalid` where upstream leaves the value out.
+    pub fn invalid_without_value(&mut self, field: impl Display, detail: &str) {
+        self.push(Reason::Invalid, field, None, detail);
+    }
+
     pub fn type_invalid(&mut self, field: impl Display, value: impl BadValue, detail: &str) {
         self.push(Reason::TypeInvalid, field, Some(value.shown()), detail);
     }

@@ -420,6 +420,7 @@ fn resources() {
         at,
         json!({"requests": {"disk": "1"}}),
         &[
+            "spec.containers[0].resources.requests[disk]|Invalid|Invalid value: \"disk\": must be a standard resource type or fully qualified",
             "spec.containers[0].resources.requests[disk]|Invalid|Invalid value: \"disk\": must be a standard resource for containers",
         ],
     );
@@ -882,7 +883,7 @@ fn workloads() {
         "/spec/strategy",
         json!({"type": "Slow"}),
         &[
-            "spec.strategy.type|NotSupported|Unsupported value: \"Slow\": supported values: \"Recreate\", \"RollingUpdate\"",
+            "spec.strategy|NotSupported|Unsupported value: {\"Type\":\"Slow\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\"",
         ],
     );
     check(

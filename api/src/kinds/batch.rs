@@ -1,5 +1,21 @@
-//! The resources of the `batch` group.
+//! Kinds of the batch group.
 
-use crate::resource::ResourceType;
+pub mod cron_job;
+pub mod job;
 
-pub(crate) const RESOURCES: &[ResourceType] = &[];
+use crate::resource::{ResourceType, SubresourceType};
+
+pub(crate) const RESOURCES: &[ResourceType] = &[
+    ResourceType::new(
+        ["batch", "v1", "CronJob", "cronjobs"],
+        "cronjob",
+        "batch.v1.CronJob",
+        &cron_job::CronJob,
+    )
+    .short(&["cj"])
+    .categories(&["all"])
+    .subresources(&[SubresourceType::status("CronJob")]),
+    ResourceType::new(["batch", "v1", "Job", "jobs"], "job", "batch.v1.Job", &job::Job)
+        .categories(&["all"])
+        .subresources(&[SubresourceType::status("Job")]),
+];

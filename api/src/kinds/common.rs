@@ -2,10 +2,12 @@
 
 pub mod conditions;
 pub mod defaults;
+pub mod difference;
 pub mod go_value;
 pub mod ip;
 pub mod metadata;
 pub mod node_labels;
+pub mod resources;
 pub mod rules;
 pub mod selector;
 pub mod status;

@@ -1,15 +1,22 @@
 //! Kinds of the core group.
 
 pub mod binding;
+pub mod claim;
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;
+pub mod limit_range;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod pod_template;
+pub mod replication_controller;
+pub mod resource_quota;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod volume;
 
 use crate::resource::{CREATE, READ_WRITE, ResourceType, SubresourceType};
 
@@ -37,6 +44,16 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
     )
     .verbs(CREATE),
     namespaced(
+        "ComponentStatus",
+        "componentstatuses",
+        "componentstatus",
+        "core.v1.ComponentStatus",
+        &component_status::ComponentStatus,
+    )
+    .cluster()
+    .short(&["cs"])
+    .verbs(&["get", "list"]),
+    namespaced(
         "ConfigMap",
         "configmaps",
         "configmap",
@@ -53,6 +70,14 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
     )
     .short(&["ep"]),
     namespaced("Event", "events", "event", "core.v1.Event", &event::Event).short(&["ev"]),
+    namespaced(
+        "LimitRange",
+        "limitranges",
+        "limitrange",
+        "core.v1.LimitRange",
+        &limit_range::LimitRange,
+    )
+    .short(&["limits"]),
     namespaced(
         "Namespace",
         "namespaces",
@@ -71,6 +96,25 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
         .cluster()
         .short(&["no"])
         .subresources(&[SubresourceType::status("Node")]),
+    namespaced(
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        "persistentvolumeclaim",
+        "core.v1.PersistentVolumeClaim",
+        &claim::PersistentVolumeClaim,
+    )
+    .short(&["pvc"])
+    .subresources(&[SubresourceType::status("PersistentVolumeClaim")]),
+    namespaced(
+        "PersistentVolume",
+        "persistentvolumes",
+        "persistentvolume",
+        "core.v1.PersistentVolume",
+        &volume::PersistentVolume,
+    )
+    .cluster()
+    .short(&["pv"])
+    .subresources(&[SubresourceType::status("PersistentVolume")]),
     namespaced("Pod", "pods", "pod", "core.v1.Pod", &pod::Pod)
         .short(&["po"])
         .categories(&["all"])
@@ -78,12 +122,48 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
             SubresourceType::new("attach", "PodAttachOptions", CONNECT),
             SubresourceType::new("binding", "Binding", CREATE),
             SubresourceType::new("ephemeralcontainers", "Pod", READ_WRITE),
+            SubresourceType {
+                name: "eviction",
+                group: "policy",
+                version: "v1",
+                kind: "Eviction",
+                verbs: CREATE,
+            },
             SubresourceType::new("exec", "PodExecOptions", CONNECT),
             SubresourceType::new("log", "Pod", &["get"]),
             SubresourceType::new("portforward", "PodPortForwardOptions", CONNECT),
             SubresourceType::new("resize", "Pod", READ_WRITE),
             SubresourceType::status("Pod"),
         ]),
+    namespaced(
+        "PodTemplate",
+        "podtemplates",
+        "podtemplate",
+        "core.v1.PodTemplate",
+        &pod_template::PodTemplate,
+    ),
+    namespaced(
+        "ReplicationController",
+        "replicationcontrollers",
+        "replicationcontroller",
+        "core.v1.ReplicationController",
+        &replication_controller::ReplicationController,
+    )
+    .short(&["rc"])
+    .categories(&["all"])
+    .subresources(&[
+        SubresourceType::SCALE,
+        SubresourceType::status("ReplicationController"),
+    ]),
+    namespaced(
+        "ResourceQuota",
+        "resourcequotas",
+        "resourcequota",
+        "core.v1.ResourceQuota",
+        &resource_quota::ResourceQuota,
+    )
+    .short(&["quota"])
+    .subresources(&[SubresourceType::status("ResourceQuota")]),
     namespaced("Secret", "secrets", "secret", "core.v1.Secret", &secret::Secret),
     namespaced(
         "ServiceAccount",

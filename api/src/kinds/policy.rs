@@ -1,5 +1,14 @@
-//! The resources of the `policy` group.
+//! Kinds of the policy group.
 
-use crate::resource::ResourceType;
+pub mod disruption_budget;
 
-pub(crate) const RESOURCES: &[ResourceType] = &[];
+use crate::resource::{ResourceType, SubresourceType};
+
+pub(crate) const RESOURCES: &[ResourceType] = &[ResourceType::new(
+    ["policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"],
+    "poddisruptionbudget",
+    "policy.v1.PodDisruptionBudget",
+    &disruption_budget::PodDisruptionBudget,
+)
+.short(&["pdb"])
+.subresources(&[SubresourceType::status("PodDisruptionBudget")])];

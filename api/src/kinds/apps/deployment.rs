@@ -7,6 +7,7 @@ use super::replica_set::{pod_columns, workload_selector, workload_template};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child_or_new, default, str};
+use crate::kinds::common::go_value::Raw;
 use crate::kinds::common::rules::{self, Shown};
 use crate::kinds::core::pod::template;
 use crate::resource::{Kind, keep};
@@ -43,8 +44,13 @@ impl Kind for Deployment {
     }
 
     fn generation_fields(&self) -> &'static [&'static str] {
-        // Upstream also raises it when annotations change; controllers only look at the spec.
         &["spec"]
+    }
+
+    fn raises_generation(&self, new: &Map<String, Value>, old: &Map<String, Value>) -> bool {
+        let annotations =
+            |object: &Map<String, Value>| object.get("metadata").map(|m| m["annotations"].clone());
+        new.get("spec") != old.get("spec") || annotations(new) != annotations(old)
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -106,13 +112,11 @@ impl Kind for Deployment {
             "readyReplicas",
             errors,
         );
-        if status.int("collisionCount") < old.int("collisionCount") {
-            errors.invalid(
-                status.path("collisionCount"),
-                status.int("collisionCount"),
-                "cannot be decremented",
-            );
-        }
+        rules::not_decremented(&status, &old, "collisionCount", errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        name_warning(object)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -174,6 +178,19 @@ pub fn at_most(
     }
 }
 
+/// What `kubectl` is told about names that end up in the names of Pods.
+pub fn name_warning(object: &Value) -> Vec<String> {
+    let name = meta::name(object);
+    let texts = crate::names::dns_label(name);
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
+        texts.join(" ")
+    )]
+}
+
 fn strategy(at: &At<'_>, errors: &mut FieldErrors) {
     match at.str("type") {
         "Recreate" if at.has("rollingUpdate") => errors.forbidden(
@@ -191,7 +208,7 @@ fn strategy(at: &At<'_>, errors: &mut FieldErrors) {
             let rolling = at.at("rollingUpdate");
             rules::int_or_percent(&rolling, "maxUnavailable", errors);
             rules::int_or_percent(&rolling, "maxSurge", errors);
-            if is_zero(rolling.get("maxUnavailable")) && is_zero(rolling.get("maxSurge")) {
+            if rules::is_zero(rolling.get("maxUnavailable")) && rules::is_zero(rolling.get("maxSurge")) {
                 errors.invalid(
                     rolling.path("maxUnavailable"),
                     Shown(rolling.get("maxUnavailable")),
@@ -200,13 +217,25 @@ fn strategy(at: &At<'_>, errors: &mut FieldErrors) {
             }
             rules::at_most_all(&rolling, "maxUnavailable", errors);
         }
-        other => errors.not_supported(at.path("type"), other, &["Recreate", "RollingUpdate"]),
+        _ => errors.not_supported(at.here(), shown_strategy(at), &["Recreate", "RollingUpdate"]),
     }
 }
 
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::String(text) => crate::intstr::percent(text) == Some(0),
-        value => value.as_i64().unwrap_or_default() == 0,
-    }
+/// The update strategy of a Deployment or DaemonSet as Go's own form of it prints.
+pub(super) fn shown_strategy(strategy: &At<'_>) -> Raw {
+    let rolling = match strategy.opt("rollingUpdate") {
+        None => "null".to_string(),
+        Some(at) => {
+            let amount = |value: &Value| if value.is_null() { json!(0) } else { value.clone() };
+            format!(
+                "{{\"MaxUnavailable\":{},\"MaxSurge\":{}}}",
+                amount(at.get("maxUnavailable")),
+                amount(at.get("maxSurge"))
+            )
+        }
+    };
+    Raw(format!(
+        "{{\"Type\":{},\"RollingUpdate\":{rolling}}}",
+        json!(strategy.str("type"))
+    ))
 }

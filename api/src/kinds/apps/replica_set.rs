@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::deployment::{at_most, keep_labels};
+use super::deployment::{at_most, name_warning};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child_or_new, default};
-use crate::kinds::common::{rules, selector};
+use crate::kinds::common::{go_value, rules, selector};
 use crate::kinds::core::pod::template;
-use crate::resource::{Kind, keep};
+use crate::resource::Kind;
 use crate::selector::LabelSelector;
 use crate::table::Column;
 use crate::{humanize, meta};
@@ -27,11 +27,6 @@ impl Kind for ReplicaSet {
 
     fn prepare_create(&self, object: &mut Map<String, Value>) {
         object.insert("status".into(), json!({"replicas": 0}));
-    }
-
-    fn prepare_status_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
-        keep(new, old, "spec");
-        keep_labels(new, old);
     }
 
     fn generation_fields(&self) -> &'static [&'static str] {
@@ -77,6 +72,10 @@ impl Kind for ReplicaSet {
             "readyReplicas",
             errors,
         );
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        name_warning(object)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -153,11 +152,7 @@ pub fn workload_template(spec: &At<'_>, errors: &mut FieldErrors) {
     if !parsed.is_everything() && !parsed.matches(labels) {
         errors.invalid(
             at.at("metadata").path("labels"),
-            if labels.is_null() {
-                json!({})
-            } else {
-                labels.clone()
-            },
+            go_value::list(labels),
             "`selector` does not match template `labels`",
         );
     }

@@ -73,6 +73,47 @@ pub fn immutable(field: impl Display, new: &Value, old: &Value, errors: &mut Fie
     }
 }
 
+/// The same for what is a pointer in Go: absence shows as `"null"`.
+pub fn immutable_pointer(field: impl Display, new: &Value, old: &Value, errors: &mut FieldErrors) {
+    if new != old {
+        errors.invalid(field, new.clone(), IMMUTABLE);
+    }
+}
+
+/// A counter that a status update may not lower.
+pub fn not_decremented(status: &At<'_>, old: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+    if status.int(field) < old.int(field) {
+        errors.invalid(status.path(field), status.int(field), "cannot be decremented");
+    }
+}
+
+/// A required string without further rules.
+pub fn filled(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+    if at.str(field).is_empty() {
+        errors.required(at.path(field), "");
+    }
+}
+
+/// A name that may be left out.
+pub fn optional_name(
+    at: &At<'_>,
+    field: &'static str,
+    rule: fn(&str) -> Vec<String>,
+    errors: &mut FieldErrors,
+) {
+    if !at.str(field).is_empty() {
+        named(at.path(field), at.str(field), rule, errors);
+    }
+}
+
+/// True when a count or percentage means none.
+pub fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::String(text) => crate::intstr::percent(text) == Some(0),
+        value => value.as_i64().unwrap_or_default() == 0,
+    }
+}
+
 /// A value that may be absent, shown as Go shows its zero.
 pub struct Shown<'a>(pub &'a Value);
 

@@ -17,7 +17,7 @@ mod probe;
 pub mod template;
 mod update;
 mod validate;
-mod volume;
+pub(crate) mod volume;
 
 pub struct Pod;
 

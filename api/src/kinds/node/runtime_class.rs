@@ -29,7 +29,7 @@ impl Kind for RuntimeClass {
         if let Some(overhead) = at.opt("overhead") {
             // Checked, and named in errors, like the limits of a container.
             let like = json!({"overhead": {"limits": overhead.get("podFixed")}});
-            container::resources(&At::root(&like, "").at("overhead"), errors);
+            container::requirements(&At::root(&like, "").at("overhead"), errors);
         }
         if let Some(scheduling) = at.opt("scheduling") {
             selector::labels(

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::probe::{self, ProbeKind};
 use crate::cursor::At;
 use crate::field::FieldErrors;
+use crate::kinds::common::resources;
 use crate::kinds::common::rules::{self, PROTOCOLS, named};
 use crate::names;
 use crate::quantity::Quantity;
@@ -70,7 +71,7 @@ pub fn container<'a>(at: &At<'a>, role: Role, around: &Around<'_>, errors: &mut 
         }
     } else {
         ports(at, around, errors);
-        resources(&at.at("resources"), errors);
+        requirements(&at.at("resources"), errors);
         probes(at, role, around, errors);
     }
     env(at, errors);
@@ -315,7 +316,7 @@ fn env_from(at: &At<'_>, errors: &mut FieldErrors) {
 }
 
 /// Limits and requests of a container.
-pub fn resources(at: &At<'_>, errors: &mut FieldErrors) {
+pub fn requirements(at: &At<'_>, errors: &mut FieldErrors) {
     let limits = amounts(at, "limits", errors);
     let requests = amounts(at, "requests", errors);
     for (name, request) in &requests {
@@ -325,12 +326,12 @@ pub fn resources(at: &At<'_>, errors: &mut FieldErrors) {
                 request.to_string(),
                 &format!("must be less than or equal to {name} limit of {limit}"),
             ),
-            Some((_, limit)) if request != limit && !overcommits(name) => errors.invalid(
+            Some((_, limit)) if request != limit && !resources::may_overcommit(name) => errors.invalid(
                 at.path("requests"),
                 request.to_string(),
                 &format!("must be equal to {name} limit of {limit}"),
             ),
-            None if !overcommits(name) => {
+            None if !resources::may_overcommit(name) => {
                 errors.required(
                     at.path("limits"),
                     "Limit must be set for non overcommitable resources",
@@ -352,40 +353,14 @@ pub fn resources(at: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn overcommits(name: &str) -> bool {
-    !name.contains('/') && !name.starts_with("hugepages-") || name.split('/').next() == Some("kubernetes.io")
-}
-
 fn amounts<'a>(at: &At<'a>, field: &'static str, errors: &mut FieldErrors) -> Vec<(&'a str, Quantity)> {
     let mut out = Vec::new();
     for (name, place) in at.entries(field) {
-        resource_name(&place, name, errors);
-        let quantity: Quantity = place.text().parse().unwrap_or_default();
-        if quantity.is_negative() {
-            errors.invalid(&place, place.text(), rules::NOT_NEGATIVE);
-        }
-        if name.contains('/') && !quantity.is_whole() {
-            errors.invalid(&place, place.text(), "must be an integer");
-        }
-        out.push((name, quantity));
+        resources::container_name(&place, name, errors);
+        resources::amount(&place, name, place.text(), errors);
+        out.push((name, place.text().parse().unwrap_or_default()));
     }
     out
-}
-
-fn resource_name(place: &At<'_>, name: &str, errors: &mut FieldErrors) {
-    named(place.here(), name, names::qualified_name, errors);
-    if !name.contains('/')
-        && !matches!(name, "cpu" | "memory" | "ephemeral-storage")
-        && !name.starts_with("hugepages-")
-    {
-        errors.invalid(place.here(), name, "must be a standard resource for containers");
-    } else if name.contains('/') && !name.contains("kubernetes.io/") && name.starts_with("requests.") {
-        errors.invalid(
-            place.here(),
-            name,
-            "doesn't follow extended resource name standard",
-        );
-    }
 }
 
 fn mounts(at: &At<'_>, around: &Around<'_>, errors: &mut FieldErrors) {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::kinds::common::defaults::{Object, child, child_or_new, default, default_number, has, items, str};
+use crate::kinds::common::resources;
 use crate::pod::QosClass;
 use crate::quantity::{self, Quantity, ResourceList};
 
@@ -105,7 +106,7 @@ fn container(container: &mut Object) {
     if let Some(resources) = child(container, "resources") {
         for field in ["limits", "requests"] {
             if let Some(list) = child(resources, field) {
-                round_up(list);
+                resources::round_up(list);
             }
         }
     }
@@ -120,18 +121,6 @@ fn handler(handler: &mut Object) {
         && !has(grpc, "service")
     {
         grpc.insert("service".into(), "".into());
-    }
-}
-
-/// Amounts finer than a thousandth are rounded up to one.
-fn round_up(list: &mut Object) {
-    for value in list.values_mut() {
-        let text = value.as_str().unwrap_or_default();
-        if text.ends_with(['n', 'u'])
-            && let Ok(quantity) = text.parse::<Quantity>()
-        {
-            *value = Quantity::milli(quantity.milli_value()).to_string().into();
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child, items};
+use crate::kinds::common::difference::difference;
 use crate::resource::Subresource;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -34,7 +35,10 @@ pub fn main(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if wanted != old["spec"] {
         errors.forbidden(
             at.here(),
-            &format!("{UPDATABLE}\n{}", difference(&old["spec"], &wanted)),
+            &format!(
+                "{UPDATABLE}\n{}",
+                difference("core.PodSpec", &old["spec"], &wanted)
+            ),
         );
     }
 }
@@ -186,28 +190,6 @@ fn tolerations(at: &At<'_>, before: &At<'_>, errors: &mut FieldErrors) {
             "existing toleration can not be modified except its tolerationSeconds",
         );
     }
-}
-
-/// The fields that differ, old and new, one line each.
-fn difference(old: &Value, new: &Value) -> String {
-    let empty = Map::new();
-    let (old, new) = (
-        old.as_object().unwrap_or(&empty),
-        new.as_object().unwrap_or(&empty),
-    );
-    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-    names.sort();
-    names.dedup();
-    let mut out = String::from("  core.PodSpec{\n");
-    for name in names.into_iter().filter(|n| old.get(*n) != new.get(*n)) {
-        for (sign, map) in [('-', old), ('+', new)] {
-            if let Some(value) = map.get(name) {
-                out.push_str(&format!("{sign} \t{name}: {value},\n"));
-            }
-        }
-    }
-    out.push_str("  }\n");
-    out
 }
 
 /// What a status update may not do.

@@ -92,7 +92,7 @@ pub fn spec(at: &At<'_>, errors: &mut FieldErrors) {
         }
     }
     if let Some(resources) = at.opt("resources") {
-        container::resources(&resources, errors);
+        container::requirements(&resources, errors);
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::container::{descending, no_backsteps, resource_ref, volume_field_ref};
+pub(crate) use super::container::no_backsteps;
+use super::container::{descending, resource_ref, volume_field_ref};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::rules::{self, FILE_MODE, named};
+use crate::kinds::core::claim;
 use crate::names;
 
 const HOST_PATH_TYPES: [&str; 8] = [
@@ -88,17 +90,18 @@ fn source(volume: &At<'_>, errors: &mut FieldErrors) {
             "secret" => keyed(&at, "secretName", errors),
             "configMap" => keyed(&at, "name", errors),
             "nfs" => nfs(&at, errors),
-            "persistentVolumeClaim" => required(&at, "claimName", errors),
+            "persistentVolumeClaim" => rules::filled(&at, "claimName", errors),
             "downwardAPI" => {
                 mode(&at, "defaultMode", errors);
                 downward(&at, errors);
             }
             "projected" => projected(&at, errors),
-            "csi" => rules::required_name(&at, "driver", names::dns_subdomain, errors),
-            "ephemeral" if !at.has("volumeClaimTemplate") => {
-                errors.required(at.path("volumeClaimTemplate"), "");
-            }
-            "gitRepo" => required(&at, "repository", errors),
+            "csi" => rules::csi_driver_name(at.path("driver"), at.str("driver"), errors),
+            "ephemeral" => match at.opt("volumeClaimTemplate") {
+                None => errors.required(at.path("volumeClaimTemplate"), ""),
+                Some(template) => claim::validate_spec(&template.at("spec"), errors),
+            },
+            "gitRepo" => rules::filled(&at, "repository", errors),
             // The remaining sources only have fields that their drivers check; a claim of them is refused there.
             _ => {}
         }
@@ -108,23 +111,17 @@ fn source(volume: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn required(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
-    if at.str(field).is_empty() {
-        errors.required(at.path(field), "");
-    }
-}
-
-fn host_path(at: &At<'_>, errors: &mut FieldErrors) {
-    required(at, "path", errors);
+pub(crate) fn host_path(at: &At<'_>, errors: &mut FieldErrors) {
+    rules::filled(at, "path", errors);
     no_backsteps(at.path("path"), at.str("path"), errors);
     if let Some(kind) = at.opt_str("type").filter(|t| !HOST_PATH_TYPES.contains(t)) {
         errors.not_supported(at.path("type"), kind, &HOST_PATH_TYPES);
     }
 }
 
-fn nfs(at: &At<'_>, errors: &mut FieldErrors) {
-    required(at, "server", errors);
-    required(at, "path", errors);
+pub(crate) fn nfs(at: &At<'_>, errors: &mut FieldErrors) {
+    rules::filled(at, "server", errors);
+    rules::filled(at, "path", errors);
     if !at.str("path").is_empty() && !at.str("path").starts_with('/') {
         errors.invalid(at.path("path"), at.str("path"), "must be an absolute path");
     }
@@ -137,14 +134,14 @@ fn mode(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
 }
 
 fn keyed(at: &At<'_>, name: &'static str, errors: &mut FieldErrors) {
-    required(at, name, errors);
+    rules::filled(at, name, errors);
     mode(at, "defaultMode", errors);
     key_paths(at, errors);
 }
 
 fn key_paths(at: &At<'_>, errors: &mut FieldErrors) {
     for item in at.items("items") {
-        required(&item, "key", errors);
+        rules::filled(&item, "key", errors);
         local_path(&item, errors);
         mode(&item, "mode", errors);
     }
@@ -174,7 +171,7 @@ fn downward(at: &At<'_>, errors: &mut FieldErrors) {
             ),
             (Some(field), None) => volume_field_ref(&field, errors),
             (None, Some(resource)) => {
-                required(&resource, "containerName", errors);
+                rules::filled(&resource, "containerName", errors);
                 resource_ref(&resource, errors);
             }
             (None, None) => errors.required(item.here(), "one of fieldRef and resourceFieldRef is required"),
@@ -204,7 +201,7 @@ fn projected(at: &At<'_>, errors: &mut FieldErrors) {
             }
             match field {
                 "secret" | "configMap" => {
-                    required(&item, "name", errors);
+                    rules::filled(&item, "name", errors);
                     key_paths(&item, errors);
                 }
                 "downwardAPI" => downward(&item, errors),
