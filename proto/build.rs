@@ -13,6 +13,9 @@ const FILES: [&str; 6] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=protos");
+    // Our own protocol is served as well as called.
+    let peers = protox::compile(["peers.proto"], ["protos"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(peers)?;
     let descriptors = protox::compile(FILES, ["protos"])?;
     tonic_prost_build::configure()
         .build_server(false)

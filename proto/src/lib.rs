@@ -1,4 +1,5 @@
-//! Wire formats: the parts of CRI v1 and of containerd's own API that Corten calls, and our node tunnel.
+//! Wire formats: the parts of CRI v1 and of containerd's own API that Corten calls, our node tunnel, and what members
+//! of the store say to each other.
 //!
 //! Knows message layouts. Must not know what any caller does with them. The `.proto` files in `protos/` name
 //! only the messages and fields in use; numbers are the upstream ones, and unknown fields are skipped.
@@ -8,6 +9,11 @@ pub mod tunnel;
 /// Kubernetes' container runtime interface, `runtime.v1`.
 pub mod cri {
     tonic::include_proto!("runtime.v1");
+}
+
+/// Between members of the store.
+pub mod peers {
+    tonic::include_proto!("corten.store.v1");
 }
 
 /// containerd's own services. Each call names its namespace in the metadata key `containerd-namespace`.

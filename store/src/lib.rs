@@ -2,7 +2,7 @@
 //!
 //! Knows keys and bytes. Must not know kinds, JSON, users or HTTP.
 //!
-//! A write walks through the rooms in this order, and every room but the last two is a plain function of its input:
+//! A write walks through the rooms in this order, and every room but the last three is a plain function of its input:
 //!
 //! | room | decides | does no |
 //! |---|---|---|
@@ -12,6 +12,7 @@
 //! | [`history`] | which past revisions can still be read and watched | IO, clock |
 //! | [`watch`] | which watcher sees which event | IO, clock |
 //! | [`log`], [`image`] | nothing: they keep bytes on disk, each behind one trait | Raft, MVCC |
+//! | [`peers`] | nothing: messages and whole states travel between members | what Raft says in them, TLS |
 //! | `store` | nothing: one thread that moves data between the rooms above | - |
 //!
 //! What must always hold: an acknowledged write is on disk; a revision is never reused and never goes back; a watch
@@ -24,6 +25,7 @@ pub mod image;
 pub mod log;
 pub mod model;
 pub mod mvcc;
+pub mod peers;
 pub mod replica;
 mod store;
 pub mod transport;

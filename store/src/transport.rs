@@ -5,13 +5,14 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::log::Identity;
 use crate::store::Inbox;
 use crate::tree::Snapshot;
 
 /// Makes the transport of a store that is about to open.
 pub trait Connect: fmt::Debug + Send + Sync {
-    /// What comes from peers, and what becomes of what was sent, goes into `inbox`.
-    fn connect(&self, inbox: Inbox) -> Box<dyn Transport>;
+    /// `me` is who sends. What comes from peers, and what becomes of what was sent, goes into `inbox`.
+    fn connect(&self, me: Identity, inbox: Inbox) -> Box<dyn Transport>;
 }
 
 /// Sends without waiting: a message that cannot go at once is dropped, Raft sends it again.

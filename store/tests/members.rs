@@ -2,16 +2,22 @@
 //! reads like any other, takes over when the leader is gone, and leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use corten_store::peers::{Dial, Io, Peers};
 use corten_store::{
-    Birth, Change, Config, Connect, Inbox, Op, Precondition, Snapshot, Store, Transport, Txn, TxnOutcome,
-    WatchItem, prefix_range,
+    Birth, Change, Config, Connect, Identity, Inbox, Op, Precondition, Snapshot, Store, Transport, Txn,
+    TxnOutcome, WatchItem, prefix_range,
 };
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -37,7 +43,7 @@ struct Wire {
 }
 
 impl Connect for Net {
-    fn connect(&self, inbox: Inbox) -> Box<dyn Transport> {
+    fn connect(&self, _: Identity, inbox: Inbox) -> Box<dyn Transport> {
         Box::new(Wire {
             net: self.clone(),
             inbox,
@@ -58,6 +64,7 @@ impl Transport for Wire {
         let sent = wires
             .inboxes
             .get(&to)
+            .filter(|_| !wires.silent.contains(&to))
             .is_some_and(|peer| peer.install(message, state).is_ok());
         let _ = self.inbox.snapshot_sent(to, sent);
     }
@@ -306,6 +313,11 @@ async fn a_member_that_was_away_too_long_gets_the_state_and_its_watchers_an_erro
         };
         tokio::time::timeout(LIMIT, done).await.expect("written");
     }
+    // The log is cut up to the image, on every member that could lead.
+    let behind = world.stores[&third].status().applied;
+    for (_, store) in world.stores.iter().filter(|(id, _)| **id != third) {
+        eventually(|| (store.status().image_applied > behind).then_some(())).await;
+    }
     let before = world.stores[&third].status().installed;
     world.net.0.lock().silent.clear();
     write(&writer, "/z").await;
@@ -327,5 +339,118 @@ async fn a_member_that_was_away_too_long_gets_the_state_and_its_watchers_an_erro
     );
     for store in world.stores.values() {
         store.close().await;
+    }
+}
+
+/// Plain TCP on the loopback: encryption is the caller's business.
+struct Tcp;
+
+impl Dial for Tcp {
+    fn dial(&self, address: String) -> BoxFuture<'static, std::io::Result<Box<dyn Io>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+/// One member that listens on the loopback.
+struct Member {
+    store: Store,
+    address: String,
+    peers: Peers,
+    listening: JoinHandle<()>,
+}
+
+impl Member {
+    async fn start(dir: &Path, birth: Birth) -> Member {
+        let peers = Peers::new(Tcp, Handle::current());
+        let config = Config {
+            birth,
+            peers: Some(Arc::new(peers.clone())),
+            ..Config::new(dir)
+        };
+        let store = Store::open(config).await.expect("open");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let served = store.clone();
+        let listening = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let store = served.clone();
+                connections.spawn(async move {
+                    let _ = corten_store::peers::serve(&store, stream).await;
+                });
+            }
+        });
+        Member {
+            store,
+            address,
+            peers,
+            listening,
+        }
+    }
+
+    fn id(&self) -> u64 {
+        self.store.identity().member
+    }
+
+    /// As a crash looks to the others: nothing is said any more.
+    async fn stop(self) {
+        self.listening.abort();
+        self.store.close().await;
+    }
+}
+
+fn introduce(members: &[Member]) {
+    let addresses: BTreeMap<u64, String> = members.iter().map(|m| (m.id(), m.address.clone())).collect();
+    for member in members {
+        member.peers.set_addresses(addresses.clone());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_talk_over_sockets() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut members = vec![Member::start(&dir.path().join("1"), Birth::Found).await];
+    let first = members[0].store.clone();
+    // More than one part of a state.
+    for n in 0..40 {
+        let value = "y".repeat(100_000);
+        first
+            .txn(Txn::new(vec![], vec![put(&format!("/a/{n:02}"), &value)]))
+            .await
+            .expect("alone it always leads");
+    }
+    for name in ["2", "3"] {
+        let birth = Birth::Join {
+            cluster: first.identity().cluster,
+            member: rand::random::<u64>() | 1,
+        };
+        members.push(Member::start(&dir.path().join(name), birth).await);
+        introduce(&members);
+        let joined = members.last().expect("just made").store.clone();
+        change(&first, Change::AddLearner(joined.identity().member)).await;
+        tokio::time::timeout(LIMIT, joined.wait_applied(first.snapshot().revision()))
+            .await
+            .expect("it catches up")
+            .expect("open");
+        change(&first, Change::AddVoter(joined.identity().member)).await;
+    }
+    for (n, member) in members.iter().enumerate() {
+        write(&member.store, &format!("/b/{n}")).await;
+    }
+    let all = keys(&members[2].store).await;
+    assert_eq!(all.len(), 43);
+    for member in &members {
+        assert_eq!(keys(&member.store).await, all);
+    }
+    // The founder dies; what remains goes on.
+    members.remove(0).stop().await;
+    write(&members[0].store, "/c").await;
+    assert!(keys(&members[1].store).await.contains(&"/c".to_owned()));
+    for member in members {
+        member.stop().await;
     }
 }

@@ -110,7 +110,7 @@ pub fn digest(entry: &Entry) -> u64 {
 }
 
 /// [`Meta::digest`] of a whole tree.
-fn sum(tree: &Tree) -> u64 {
+pub fn sum(tree: &Tree) -> u64 {
     tree.iter()
         .fold(0u64, |sum, entry| sum.wrapping_add(digest(entry)))
 }

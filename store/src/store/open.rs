@@ -34,10 +34,6 @@ type Answer = Option<oneshot::Sender<Opened>>;
 pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     let (queue, requests) = Queue::new();
     let queue = Arc::new(queue);
-    let transport: Box<dyn Transport> = match &config.peers {
-        Some(peers) => peers.connect(Inbox::new(queue.clone())),
-        None => Box::new(NoPeers),
-    };
     let counters = Arc::new(Counters::default());
     let (done, done_receiver) = tokio_watch::channel(false);
     let (opened, opening) = oneshot::channel();
@@ -47,7 +43,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
         depth: queue.depth().clone(),
         sender: queue.sender(),
         requests,
-        transport,
+        inbox: Inbox::new(queue.clone()),
     };
     std::thread::Builder::new()
         .name("store".into())
@@ -90,7 +86,7 @@ struct Thread {
     depth: Arc<super::queue::Depth>,
     sender: std::sync::mpsc::SyncSender<Request>,
     requests: std::sync::mpsc::Receiver<Request>,
-    transport: Box<dyn Transport>,
+    inbox: Inbox,
 }
 
 /// Why the thread ends before its time.
@@ -161,6 +157,10 @@ impl Thread {
         let (applied_sender, applied_receiver) = tokio_watch::channel(recovered.state.revision());
         let boot = rand::random();
         let identity = recovered.log.identity;
+        let transport: Box<dyn Transport> = match &self.config.peers {
+            Some(peers) => peers.connect(identity, self.inbox),
+            None => Box::new(NoPeers),
+        };
         let applied = recovered.image.base.clone();
         let start = Start {
             log: recovered.log,
@@ -181,7 +181,7 @@ impl Thread {
             mvcc: Mvcc::restore(recovered.state),
             trail: Trail::new(recovered.image, self.config.image),
             imager,
-            transport: self.transport,
+            transport,
             shared,
             applied,
             mark: mark(identity.member, boot),

@@ -1,0 +1,214 @@
+//! The sending side: one worker for each peer, with one connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_proto::peers::peers_client::PeersClient;
+use corten_proto::peers::{RaftMessage, SnapshotPart};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+use tower::service_fn;
+
+use super::{CLUSTER, FROM, MAX_MESSAGE_BYTES, Shared, TO, hex, state};
+use crate::log::Identity;
+use crate::store::Inbox;
+use crate::transport::Transport;
+use crate::tree::Snapshot;
+
+/// Messages that wait for one peer; the next one is lost.
+const MAX_WAITING: usize = 4096;
+/// Parts of a state made ahead of the network.
+const PARTS_AHEAD: usize = 4;
+const DIAL_LIMIT: Duration = Duration::from_secs(2);
+/// A connection on which nothing comes back for so long is given up.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Between two tries to connect; doubles up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// A state that does not move on for so long has failed.
+const PART_LIMIT: Duration = Duration::from_secs(30);
+
+/// The transport of one member.
+pub(super) struct Outgoing {
+    shared: Arc<Shared>,
+    me: Identity,
+    inbox: Inbox,
+    queues: BTreeMap<u64, mpsc::Sender<Bytes>>,
+}
+
+impl Outgoing {
+    pub fn new(shared: Arc<Shared>, me: Identity, inbox: Inbox) -> Self {
+        Outgoing {
+            shared,
+            me,
+            inbox,
+            queues: BTreeMap::new(),
+        }
+    }
+
+    fn peer(&self, to: u64) -> Peer {
+        Peer {
+            shared: self.shared.clone(),
+            me: self.me,
+            to,
+            inbox: self.inbox.clone(),
+        }
+    }
+}
+
+impl Transport for Outgoing {
+    fn send(&mut self, to: u64, message: Bytes) {
+        let queue = match self.queues.get(&to) {
+            Some(queue) => queue,
+            None => {
+                let (sender, receiver) = mpsc::channel(MAX_WAITING);
+                self.shared.runtime.spawn(self.peer(to).work(receiver));
+                self.queues.entry(to).or_insert(sender)
+            }
+        };
+        // Full: the peer is slower than we are. Raft sends it again.
+        let _ = queue.try_send(message);
+    }
+
+    fn send_snapshot(&mut self, to: u64, message: Bytes, state: Snapshot) {
+        let peer = self.peer(to);
+        self.shared.runtime.spawn(async move {
+            let sent = peer.transfer(message, state).await;
+            if let Err(error) = &sent {
+                tracing::warn!(peer = format!("{to:x}"), %error, "a state could not be sent");
+            }
+            peer.tell(to, sent.is_ok()).await;
+        });
+    }
+
+    fn snapshot_lost(&mut self, to: u64) {
+        let peer = self.peer(to);
+        self.shared
+            .runtime
+            .spawn(async move { peer.tell(to, false).await });
+    }
+}
+
+/// Another member, as seen by the tasks that talk to it.
+struct Peer {
+    shared: Arc<Shared>,
+    me: Identity,
+    to: u64,
+    inbox: Inbox,
+}
+
+impl Peer {
+    /// Sends what comes until nobody sends any more. A connection is made when there is something to say.
+    async fn work(self, mut messages: mpsc::Receiver<Bytes>) {
+        let mut backoff = BACKOFF.0;
+        while let Some(first) = messages.recv().await {
+            match self.connect().await {
+                Ok(client) => {
+                    backoff = BACKOFF.0;
+                    let ended = self.stream(client, first, &mut messages).await;
+                    if let Err(status) = ended {
+                        tracing::debug!(peer = format!("{:x}", self.to), %status, "the connection to a peer ended");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(peer = format!("{:x}", self.to), %error, "a peer is not reached");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+            // What gathered is about a past the peer will be told anew.
+            while messages.try_recv().is_ok() {}
+            // Overloaded or closed: Raft finds out by itself, a little later.
+            let _ = self.inbox.unreachable(self.to);
+        }
+    }
+
+    async fn connect(&self) -> Result<PeersClient<Channel>, tonic::transport::Error> {
+        let shared = self.shared.clone();
+        let to = self.to;
+        let connector = service_fn(move |_: Uri| {
+            let shared = shared.clone();
+            async move {
+                let address = shared.address(to).ok_or_else(|| {
+                    std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "its address is not known")
+                })?;
+                let connected = tokio::time::timeout(DIAL_LIMIT, shared.dial.dial(address)).await;
+                Ok::<_, std::io::Error>(TokioIo::new(connected??))
+            }
+        });
+        let channel = Endpoint::from_static("http://peer")
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .connect_with_connector(connector)
+            .await?;
+        Ok(PeersClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    fn request<T>(&self, body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        let metadata = request.metadata_mut();
+        metadata.insert(CLUSTER, hex(self.me.cluster));
+        metadata.insert(FROM, hex(self.me.member));
+        metadata.insert(TO, hex(self.to));
+        request
+    }
+
+    /// Until the connection breaks or nobody sends any more.
+    async fn stream(
+        &self,
+        mut client: PeersClient<Channel>,
+        first: Bytes,
+        messages: &mut mpsc::Receiver<Bytes>,
+    ) -> Result<(), Status> {
+        let (sender, outgoing) = mpsc::channel(MAX_WAITING);
+        let _ = sender.try_send(RaftMessage { message: first });
+        let call = client.messages(self.request(ReceiverStream::new(outgoing)));
+        tokio::pin!(call);
+        loop {
+            tokio::select! {
+                ended = &mut call => return ended.map(|_| ()),
+                message = messages.recv() => match message {
+                    Some(message) => {
+                        // Full: lost, as on any network.
+                        let _ = sender.try_send(RaftMessage { message });
+                    }
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Sends a whole state; returns once the peer has it.
+    async fn transfer(&self, message: Bytes, state: Snapshot) -> Result<(), Status> {
+        let mut client = self
+            .connect()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let (sender, outgoing) = mpsc::channel::<SnapshotPart>(PARTS_AHEAD);
+        let feed = async move {
+            for part in state::parts(message, state) {
+                let sent = tokio::time::timeout(PART_LIMIT, sender.send(part)).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        };
+        let call = client.snapshot(self.request(ReceiverStream::new(outgoing)));
+        let (answer, ()) = tokio::join!(call, feed);
+        answer.map(|_| ())
+    }
+
+    /// Raft waits for this word, so it must arrive.
+    async fn tell(&self, to: u64, ok: bool) {
+        while let Err(crate::StoreError::Overloaded { .. }) = self.inbox.snapshot_sent(to, ok) {
+            tokio::time::sleep(BACKOFF.0).await;
+        }
+    }
+}
