@@ -254,11 +254,6 @@ pub trait Kind: Send + Sync {
         self.warnings(object)
     }
 
-    /// The name under which the stored version offers a selectable field of this version.
-    fn stored_field<'a>(&self, field: &'a str) -> &'a str {
-        field
-    }
-
     /// True when this version's form differs from the stored one; then the two methods below are used.
     fn converts(&self) -> bool {
         false
@@ -517,11 +512,6 @@ impl ResourceType {
         if let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) {
             self.behaviour.stamp_update(part, new, old, now);
         }
-    }
-
-    /// The name under which the stored version offers a selectable field of this version.
-    pub fn stored_field<'a>(&self, field: &'a str) -> &'a str {
-        self.behaviour.stored_field(field)
     }
 
     /// Warnings for the client about a valid new object.

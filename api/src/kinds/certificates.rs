@@ -1,5 +1,27 @@
-//! The resources of the `certificates` group.
+//! Kinds of the certificates group.
 
-use crate::resource::ResourceType;
+mod conditions;
+pub mod pem;
+pub mod request;
+mod signer;
+pub mod signing_request;
 
-pub(crate) const RESOURCES: &[ResourceType] = &[];
+use crate::resource::{READ_WRITE, ResourceType, SubresourceType};
+
+pub(crate) const RESOURCES: &[ResourceType] = &[ResourceType::new(
+    [
+        "certificates.k8s.io",
+        "v1",
+        "CertificateSigningRequest",
+        "certificatesigningrequests",
+    ],
+    "certificatesigningrequest",
+    "certificates.v1.CertificateSigningRequest",
+    &signing_request::CertificateSigningRequest,
+)
+.cluster()
+.short(&["csr"])
+.subresources(&[
+    SubresourceType::new("approval", "CertificateSigningRequest", READ_WRITE),
+    SubresourceType::status("CertificateSigningRequest"),
+])];

@@ -135,21 +135,7 @@ impl Kind for Event {
     }
 
     fn selectable(&self, object: &Value, field: &str) -> String {
-        stored::Event.selectable(&stored_form(object), self.stored_field(field))
-    }
-
-    fn stored_field<'a>(&self, field: &'a str) -> &'a str {
-        match field {
-            "regarding.kind" => "involvedObject.kind",
-            "regarding.namespace" => "involvedObject.namespace",
-            "regarding.name" => "involvedObject.name",
-            "regarding.uid" => "involvedObject.uid",
-            "regarding.apiVersion" => "involvedObject.apiVersion",
-            "regarding.resourceVersion" => "involvedObject.resourceVersion",
-            "regarding.fieldPath" => "involvedObject.fieldPath",
-            "reportingController" => "reportingComponent",
-            other => other,
-        }
+        stored::Event.selectable(&stored_form(object), stored_field(field))
     }
 
     fn converts(&self) -> bool {
@@ -183,6 +169,21 @@ impl Kind for Event {
         {
             series.remove("count");
         }
+    }
+}
+
+/// The stored form's name of a selectable field.
+fn stored_field(field: &str) -> &str {
+    match field {
+        "regarding.kind" => "involvedObject.kind",
+        "regarding.namespace" => "involvedObject.namespace",
+        "regarding.name" => "involvedObject.name",
+        "regarding.uid" => "involvedObject.uid",
+        "regarding.apiVersion" => "involvedObject.apiVersion",
+        "regarding.resourceVersion" => "involvedObject.resourceVersion",
+        "regarding.fieldPath" => "involvedObject.fieldPath",
+        "reportingController" => "reportingComponent",
+        other => other,
     }
 }
 

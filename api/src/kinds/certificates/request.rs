@@ -1,0 +1,119 @@
+//! PKCS#10 requests and issued certificates, as bytes of the API's fields.
+//!
+//! The texts of frame errors are upstream's; those of DER errors are our own, for upstream prints Go's ASN.1
+//! decoder's.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
+use x509_parser::oid_registry as oid;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::pem;
+
+/// The bytes of a field, from base64; empty when there is none.
+fn text(field: &str) -> String {
+    let bytes = STANDARD.decode(field).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn der(request: &str) -> Result<Vec<u8>, String> {
+    match pem::blocks(&text(request)).next() {
+        Some(block) if block.kind == "CERTIFICATE REQUEST" => Ok(block.bytes),
+        _ => Err("PEM block type must be CERTIFICATE REQUEST".into()),
+    }
+}
+
+fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, String> {
+    match X509CertificationRequest::from_der(der) {
+        Ok(([], request)) => Ok(request),
+        Ok(_) => Err("asn1: syntax error: trailing data".into()),
+        Err(_) => Err("asn1: structure error: malformed certificate request".into()),
+    }
+}
+
+/// Checks `spec.request` (base64 of PEM): well formed, and signed by its own key.
+///
+/// # Errors
+/// The text of the cause.
+pub fn check(request: &str) -> Result<(), String> {
+    let der = der(request)?;
+    let request = parse(&der)?;
+    match request.verify_signature() {
+        Ok(()) => Ok(()),
+        Err(X509Error::SignatureUnsupportedAlgorithm) => {
+            Err("x509: cannot verify signature: algorithm unimplemented".into())
+        }
+        Err(_) => Err(wrong_signature(&request).into()),
+    }
+}
+
+fn wrong_signature(request: &X509CertificationRequest<'_>) -> &'static str {
+    let algorithm = &request.signature_algorithm.algorithm;
+    if *algorithm == oid::OID_SIG_ED25519 {
+        "x509: Ed25519 verification failure"
+    } else if [
+        oid::OID_SIG_ECDSA_WITH_SHA256,
+        oid::OID_SIG_ECDSA_WITH_SHA384,
+        oid::OID_SIG_ECDSA_WITH_SHA512,
+    ]
+    .contains(algorithm)
+    {
+        "x509: ECDSA verification failure"
+    } else {
+        "crypto/rsa: verification error"
+    }
+}
+
+/// The organizations in the subject of a request that [`check`] accepts; none of any other.
+pub fn organizations(request: &str) -> Vec<String> {
+    let Ok(der) = der(request) else { return Vec::new() };
+    let Ok(request) = parse(&der) else {
+        return Vec::new();
+    };
+    request
+        .certification_request_info
+        .subject
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok().map(String::from))
+        .collect()
+}
+
+/// Checks `status.certificate` (base64 of PEM): certificates and nothing else.
+///
+/// # Errors
+/// The text of the cause.
+pub fn check_certificates(certificate: &str) -> Result<(), String> {
+    if certificate.is_empty() {
+        return Ok(());
+    }
+    let mut found = false;
+    for block in pem::blocks(&text(certificate)) {
+        if block.kind != "CERTIFICATE" {
+            return Err(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {}",
+                crate::field::quoted(&block.kind)
+            ));
+        }
+        if block.has_headers {
+            return Err("no PEM block headers are permitted".into());
+        }
+        found = true;
+        if block.bytes.is_empty() {
+            return Err("found CERTIFICATE PEM block containing 0 certificates".into());
+        }
+        let mut rest = block.bytes.as_slice();
+        while !rest.is_empty() {
+            rest = match X509Certificate::from_der(rest) {
+                Ok((rest, _)) => rest,
+                Err(_) => return Err("x509: malformed certificate".into()),
+            };
+        }
+    }
+    if found {
+        Ok(())
+    } else {
+        Err("must contain at least one CERTIFICATE PEM block".into())
+    }
+}
