@@ -94,7 +94,12 @@ fn no_field_is_misread() {
             let _ = resource.prepare_create(&mut created, &ctx);
             let mut old = decoded.value;
             resource.set_defaults(&mut old);
-            for subresource in [Subresource::Main, Subresource::Status, Subresource::Finalize] {
+            for subresource in [
+                Subresource::Main,
+                Subresource::Status,
+                Subresource::Finalize,
+                Subresource::Approval,
+            ] {
                 let mut new = created.clone();
                 let _ = resource.prepare_update(&mut new, &old, subresource);
                 let mut back = old.clone();

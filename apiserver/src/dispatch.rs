@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::body::{self, ReadError, RequestBody};
+use crate::identity::User;
 use crate::negotiate::{self, BodyFormat, Form};
 use crate::query::{DeleteQuery, ListOptions, Query, WriteOptions};
 use crate::read::filter::Filter;
@@ -38,6 +39,7 @@ const COLLECTION_WORKERS: usize = 32;
 /// One request about objects.
 struct Call<'a> {
     server: &'a ApiServer,
+    user: &'a User,
     ty: TypeRef,
     target: &'a Target,
     parts: &'a Parts,
@@ -49,6 +51,7 @@ struct Call<'a> {
 /// The `Status` the client gets.
 pub async fn resource(
     server: &ApiServer,
+    user: &User,
     target: Target,
     parts: Parts,
     query: Query,
@@ -74,6 +77,7 @@ pub async fn resource(
     }
     let call = Call {
         server,
+        user,
         ty,
         target: &target,
         parts: &parts,
@@ -221,7 +225,7 @@ impl Call<'_> {
         let shape = self.shape()?;
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode(&bytes, options.validation)?;
-        let mut env = Env::new(self.now);
+        let mut env = Env::new(self.now).by(self.user);
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             create::decide(
@@ -243,7 +247,7 @@ impl Call<'_> {
         let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode(&bytes, options.validation)?;
-        let mut env = Env::new(self.now);
+        let mut env = Env::new(self.now).by(self.user);
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             update::decide(
@@ -271,7 +275,7 @@ impl Call<'_> {
             body: &bytes,
             validation: options.validation,
         };
-        let mut env = Env::new(self.now);
+        let mut env = Env::new(self.now).by(self.user);
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             patch::decide(config, subject, snapshot, name, &patch, part, &mut env)
@@ -314,7 +318,7 @@ impl Call<'_> {
     async fn write_scale(&self, body: RequestBody) -> Result<Answer, Status> {
         let options = WriteOptions::parse(self.query)?;
         let (shape, name) = (self.shape()?, self.name()?);
-        let mut env = Env::new(self.now);
+        let mut env = Env::new(self.now).by(self.user);
         let (config, subject, store) = (&self.inner().config, self.subject(), &self.inner().store);
         let (answer, revision) = if self.target.verb == Verb::Patch {
             let kind =

@@ -2,6 +2,7 @@
 //!
 //! Knows certificates. Must not know what a user may do (`authorize`).
 
+use corten_api::resource::Requester;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The group that may do everything. Source: Kubernetes default `cluster-admin` binding.
@@ -63,6 +64,16 @@ impl User {
             .filter_map(|o| o.as_str().ok())
             .collect();
         Some(User::new(name, &groups))
+    }
+
+    /// As objects remember who made them.
+    #[must_use]
+    pub fn requester(&self) -> Requester {
+        Requester {
+            name: self.name.clone(),
+            groups: self.groups.clone(),
+            ..Requester::default()
+        }
     }
 
     #[must_use]

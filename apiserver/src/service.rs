@@ -89,7 +89,7 @@ impl ApiServer {
         let accept = text(&parts, header::ACCEPT).map(str::to_owned);
         let accept = accept.as_deref();
         let done = match operation {
-            Operation::Resource(target) => dispatch::resource(self, target, parts, query, body).await,
+            Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
             Operation::Index => Ok(discovery::index(&self.types())),
             Operation::LegacyVersions => {

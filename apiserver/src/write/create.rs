@@ -64,6 +64,7 @@ fn prepare(
     // A missing namespace is told before what is wrong with the object, as upstream's admission comes first.
     admission::namespace_of(subject, snapshot, &object)?;
     prepared?;
+    subject.ty.stamp_create(&mut object, &env.requester);
     // The name becomes part of a key: whatever a kind allows, it is one path segment.
     let mut errors = FieldErrors::default();
     match meta::name(&object) {
@@ -105,7 +106,7 @@ fn finish(
     if subject.ty.plural == "namespaces" && subject.ty.group.is_empty() {
         more = admission::namespace_contents(config, snapshot, meta::name(&object), env, &mut preconditions)?;
     }
-    let warnings = subject.ty.warnings(&object);
+    let warnings = subject.ty.warnings_on_create(&object);
     if dry_run {
         let answer = Answered {
             code: StatusCode::CREATED,

@@ -15,6 +15,7 @@ pub mod scale;
 pub mod update;
 
 use bytes::Bytes;
+use corten_api::resource::Requester;
 use corten_api::{ResourceType, Status, meta};
 use corten_store::{Entry, Op, Precondition, Snapshot, Store, Txn, TxnOutcome};
 use http::StatusCode;
@@ -23,6 +24,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
+use crate::identity::User;
 use crate::key::Keys;
 use crate::read::filter::keys;
 use crate::stored::{self, Stored, TypeMeta};
@@ -31,10 +33,12 @@ use crate::{damaged, store_status};
 /// Decisions of one request before it gives up. Each needs another writer to have changed the same object meanwhile.
 pub const MAX_ATTEMPTS: usize = 64;
 
-/// What a decision needs from outside: time and randomness.
+/// What a decision needs from outside: time, randomness and who asks.
 pub struct Env {
     pub now: Timestamp,
     pub rng: StdRng,
+    /// Nobody, for what the server does on its own.
+    pub requester: Requester,
 }
 
 impl Env {
@@ -43,7 +47,14 @@ impl Env {
         Env {
             now,
             rng: StdRng::from_os_rng(),
+            requester: Requester::default(),
         }
+    }
+
+    #[must_use]
+    pub fn by(mut self, user: &User) -> Env {
+        self.requester = user.requester();
+        self
     }
 
     pub fn uid(&mut self) -> String {

@@ -19,6 +19,7 @@ pub fn part(subresource: Option<&str>) -> Option<Subresource> {
         Some("finalize") => Some(Subresource::Finalize),
         Some("resize") => Some(Subresource::Resize),
         Some("ephemeralcontainers") => Some(Subresource::EphemeralContainers),
+        Some("approval") => Some(Subresource::Approval),
         Some(_) => None,
     }
 }
@@ -61,6 +62,7 @@ pub fn replace(
     if part == Subresource::Finalize {
         new = finalized(&current.value, &new);
     } else {
+        subject.ty.stamp_update(&mut new, &current.value, part, env.now);
         subject.ty.prepare_update(&mut new, &current.value, part)?;
     }
     let mut records = allocate::Records::default();
