@@ -414,8 +414,6 @@ impl<L: Log> Owner<L> {
         self.trail.restart(meta);
         self.mvcc = Mvcc::restore(state.clone());
         self.applied = base;
-        self.shared.hub.install(state);
-        self.shared.applied.send_replace(self.mvcc.revision());
         let counters = &self.shared.counters;
         counters.image_bytes.store(bytes, Ordering::Relaxed);
         counters
@@ -423,6 +421,9 @@ impl<L: Log> Owner<L> {
             .store(self.applied.index, Ordering::Relaxed);
         counters.applied.store(self.applied.index, Ordering::Relaxed);
         counters.installed.fetch_add(1, Ordering::Relaxed);
+        // Last, for whoever waits for it looks at the counters next.
+        self.shared.hub.install(state);
+        self.shared.applied.send_replace(self.mvcc.revision());
         Ok(())
     }
 
