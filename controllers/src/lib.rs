@@ -18,6 +18,7 @@ mod pod;
 mod pod_gc;
 mod replica_set;
 mod service_account;
+mod service_cidr;
 
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ pub async fn run(
         node::pod_cidr::run(context.clone(), config.cluster_cidr, config.node_cidr_mask),
         pod_gc::run(context.clone(), config.terminated_pod_threshold),
         service_account::run(context.clone(), config.root_ca),
+        service_cidr::run(context.clone()),
         all_kinds(context),
     );
     Ok(())
