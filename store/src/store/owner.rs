@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_millis(100);
 const MAX_OFFERED: usize = 2;
 /// Ticks after which a proposal without an outcome is called ambiguous.
 const PROPOSAL_TIMEOUT_TICKS: u64 = 100;
+/// The same for proposals that went to a leader before the one now known: what has not happened yet hardly will.
+const OLD_LEADER_TICKS: u64 = 3;
 
 /// Why the process must stop: what is on disk is not known, or not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +159,7 @@ impl<L: Log> Owner<L> {
             confirmed: Vec::new(),
             offered: VecDeque::new(),
             arrived: None,
-            ticks: 0,
+            ticks: PROPOSAL_TIMEOUT_TICKS,
             started: Instant::now(),
         };
         owner.note_members(&owner.applied.conf_state);
@@ -327,7 +329,7 @@ impl<L: Log> Owner<L> {
     /// Proposals that wait too long may still happen: their outcome is unknown.
     fn expire(&mut self) {
         while let Some(oldest) = self.proposals.first_entry()
-            && self.ticks - oldest.get().since >= PROPOSAL_TIMEOUT_TICKS
+            && self.ticks.saturating_sub(oldest.get().since) >= PROPOSAL_TIMEOUT_TICKS
         {
             oldest
                 .remove()
@@ -556,6 +558,15 @@ impl<L: Log> Owner<L> {
 
     fn note_role(&mut self, role: Role) {
         let counters = &self.shared.counters;
+        let before = counters.leader.load(Ordering::Relaxed);
+        if role.leader != 0 && role.leader != before {
+            let latest = self
+                .ticks
+                .saturating_sub(PROPOSAL_TIMEOUT_TICKS - OLD_LEADER_TICKS);
+            for pending in self.proposals.values_mut() {
+                pending.since = pending.since.min(latest);
+            }
+        }
         counters.alone.store(role.alone, Ordering::Release);
         counters.term.store(role.term, Ordering::Relaxed);
         counters.leader.store(role.leader, Ordering::Relaxed);
