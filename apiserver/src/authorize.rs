@@ -1,29 +1,38 @@
 //! What a user may do. Pure.
 //!
 //! Until roles exist: `system:masters` may do everything, everyone sees health and version, authenticated users see
-//! discovery, and nothing else is allowed. Decides on the operation, never on the HTTP method.
+//! discovery and may ask about themselves, ServiceAccounts see how to check their tokens, and nothing else is allowed. Decides on the operation, never on the HTTP method.
 
 use corten_api::Status;
 use corten_api::status::Qualified;
 
 use crate::identity::User;
-use crate::route::{Operation, Target};
+use crate::query::Query;
+use crate::route::{Operation, Target, route};
+
+/// The group of all ServiceAccounts.
+const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+
+/// What every known user may read beside resources.
+pub const OPEN_PATHS: [&str; 12] = [
+    "/api",
+    "/api/*",
+    "/apis",
+    "/apis/*",
+    "/healthz",
+    "/livez",
+    "/openapi",
+    "/openapi/*",
+    "/readyz",
+    "/version",
+    "/version/",
+    "/livez/*",
+];
 
 /// # Errors
 /// `Unauthorized` for a user without credentials, `Forbidden` with upstream's text for the others.
 pub fn authorize(user: &User, operation: &Operation, path: &str) -> Result<(), Status> {
-    let allowed = match operation {
-        Operation::Version | Operation::Health { .. } => true,
-        Operation::LegacyVersions
-        | Operation::Groups
-        | Operation::Group(_)
-        | Operation::Resources { .. }
-        | Operation::OpenApiV2
-        | Operation::OpenApiV3Index
-        | Operation::OpenApiV3 { .. } => user.is_master() || !user.is_anonymous(),
-        _ => user.is_master(),
-    };
-    if allowed {
+    if allows(user, operation) {
         return Ok(());
     }
     if user.is_anonymous() {
@@ -37,6 +46,54 @@ pub fn authorize(user: &User, operation: &Operation, path: &str) -> Result<(), S
             format!("User {:?} cannot get path {path:?}", user.name),
         ),
     })
+}
+
+fn allows(user: &User, operation: &Operation) -> bool {
+    match operation {
+        Operation::Version | Operation::Health { .. } => true,
+        Operation::LegacyVersions
+        | Operation::Groups
+        | Operation::Group(_)
+        | Operation::Resources { .. }
+        | Operation::OpenApiV2
+        | Operation::OpenApiV3Index
+        | Operation::OpenApiV3 { .. } => user.is_master() || !user.is_anonymous(),
+        Operation::OpenIdConfiguration | Operation::OpenIdKeys => {
+            user.is_master() || user.groups.iter().any(|g| g == SERVICE_ACCOUNTS)
+        }
+        Operation::Resource(target) => {
+            permits_resource(user, target.verb.as_str(), &target.group, &target.resource)
+        }
+        _ => user.is_master(),
+    }
+}
+
+/// Whether `user` may do this to resources; `verb` need not be one this server has. Whoever is known may ask about
+/// itself. Source: Kubernetes' `system:basic-user`.
+pub fn permits_resource(user: &User, verb: &str, group: &str, resource: &str) -> bool {
+    let about_self = matches!(
+        (group, resource),
+        ("authentication.k8s.io", "selfsubjectreviews")
+            | (
+                "authorization.k8s.io",
+                "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
+            )
+    );
+    user.is_master() || (about_self && verb == "create" && !user.is_anonymous())
+}
+
+/// Whether `user` may do this to a path that is no resource.
+pub fn permits_path(user: &User, verb: &str, path: &str) -> bool {
+    if user.is_master() {
+        return true;
+    }
+    if !matches!(verb, "get" | "head") {
+        return false;
+    }
+    match route(&http::Method::GET, path, &Query::default()) {
+        Ok(operation) => !matches!(operation, Operation::Resource(_)) && allows(user, &operation),
+        Err(_) => false,
+    }
 }
 
 fn forbidden(user: &User, target: &Target) -> Status {
@@ -61,8 +118,6 @@ fn forbidden(user: &User, target: &Target) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::Query;
-    use crate::route::route;
 
     #[track_caller]
     fn check(user: &User, path: &str, want: Result<(), (u16, &str)>) {

@@ -31,7 +31,7 @@ use crate::stored::Stored;
 use crate::write::{
     Answered, Env, Payload, Subject, binding, create, delete, evict, patch, scale, transact, update,
 };
-use crate::{ApiServer, Inner, connect, damaged};
+use crate::{ApiServer, Inner, connect, damaged, review};
 
 /// Deletions of one `deletecollection` that run at once.
 const COLLECTION_WORKERS: usize = 32;
@@ -162,6 +162,7 @@ impl Call<'_> {
                 watch::watch(self.server, self.shape()?, self.namespace(), &options).await
             }
             Verb::Create if self.ty.plural == "bindings" => self.bind(None, body).await,
+            Verb::Create if review::is_review(&self.ty) => self.review(body).await,
             Verb::Create => self.create(body).await,
             Verb::Update => self.update(None, body).await,
             Verb::Patch => self.patch(None, body).await,
@@ -183,6 +184,7 @@ impl Call<'_> {
             ("scale", Verb::Get) => self.get_scale().await,
             ("scale", Verb::Update | Verb::Patch) => self.write_scale(body).await,
             ("eviction", Verb::Create) => self.evict(body).await,
+            ("token", Verb::Create) => self.token(body).await,
             (_, Verb::Get) if update::part(Some(sub)).is_some() => self.get().await,
             (_, Verb::Update) if update::part(Some(sub)).is_some() => self.update(Some(sub), body).await,
             (_, Verb::Patch) if update::part(Some(sub)).is_some() => self.patch(Some(sub), body).await,
@@ -301,6 +303,58 @@ impl Call<'_> {
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, decoded.warnings, shape)
+    }
+
+    /// Reviews and tokens have one form only: no Table, no metadata alone.
+    fn only_objects(&self) -> Result<(), Status> {
+        let accepted = negotiate::accept_object(text(self.parts, header::ACCEPT));
+        accepted
+            .map_err(|_| Status::not_acceptable(&negotiate::ACCEPTED))
+            .map(|_| ())
+    }
+
+    async fn review(&self, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        self.only_objects()?;
+        let bytes = self.json(body).await?;
+        let decoded = self.ty.decode(&bytes, options.validation)?;
+        let namespace = self.namespace().unwrap_or_default();
+        let answer = review::answer(
+            self.inner(),
+            &self.ty,
+            self.user,
+            namespace,
+            decoded.value,
+            self.now,
+        );
+        let mut response = respond::json(StatusCode::CREATED, answer.await?.to_string());
+        respond::warn(&mut response, &decoded.warnings);
+        Ok(response)
+    }
+
+    async fn token(&self, body: RequestBody) -> Result<Answer, Status> {
+        let options = WriteOptions::parse(self.query)?;
+        self.only_objects()?;
+        let (namespace, name) = (self.namespace().unwrap_or_default(), self.name()?);
+        let bytes = self.json(body).await?;
+        let decoded = self.ty.decode_subresource("token", &bytes, options.validation)?;
+        let id = Env::new(self.now).uid();
+        let store = &self.inner().store;
+        // Everything acknowledged before this request: the account may be new.
+        let snapshot = point::snapshot(store, &point::Point::Newest, "")
+            .await
+            .map_err(|missing| missing.status)?;
+        let answer = review::token(
+            self.inner(),
+            &snapshot,
+            (namespace, name),
+            decoded.value,
+            &id,
+            self.now,
+        )?;
+        let mut response = respond::json(StatusCode::CREATED, answer.to_string());
+        respond::warn(&mut response, &decoded.warnings);
+        Ok(response)
     }
 
     async fn get_scale(&self) -> Result<Answer, Status> {

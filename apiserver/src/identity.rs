@@ -2,7 +2,11 @@
 //!
 //! Knows certificates. Must not know what a user may do (`authorize`).
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
 use corten_api::resource::Requester;
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The group that may do everything. Source: Kubernetes default `cluster-admin` binding.
@@ -11,11 +15,18 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 pub const ANONYMOUS: &str = "system:anonymous";
 
+/// The extra that names the credential a user came with. Source: KEP-4193.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
 /// The identity a request acts under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub name: String,
+    /// Empty for users without one.
+    pub uid: String,
     pub groups: Vec<String>,
+    /// What the authenticator knows beyond that, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
@@ -26,6 +37,7 @@ impl User {
         User {
             name: name.into(),
             groups,
+            ..User::nobody()
         }
     }
 
@@ -41,6 +53,27 @@ impl User {
         User {
             name: ANONYMOUS.to_owned(),
             groups: vec![UNAUTHENTICATED.to_owned()],
+            ..User::nobody()
+        }
+    }
+
+    fn nobody() -> User {
+        User {
+            name: String::new(),
+            uid: String::new(),
+            groups: Vec::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// For objects that write down who made them.
+    #[must_use]
+    pub fn requester(&self) -> Requester {
+        Requester {
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            groups: self.groups.clone(),
+            extra: self.extra.clone(),
         }
     }
 
@@ -63,17 +96,13 @@ impl User {
             .iter_organization()
             .filter_map(|o| o.as_str().ok())
             .collect();
-        Some(User::new(name, &groups))
-    }
-
-    /// As objects remember who made them.
-    #[must_use]
-    pub fn requester(&self) -> Requester {
-        Requester {
-            name: self.name.clone(),
-            groups: self.groups.clone(),
-            ..Requester::default()
+        let mut user = User::new(name, &groups);
+        let mut id = "X509SHA256=".to_owned();
+        for byte in Sha256::digest(der) {
+            let _ = write!(id, "{byte:02x}"); // writing to a string does not fail
         }
+        user.extra.insert(CREDENTIAL_ID.to_owned(), vec![id]);
+        Some(user)
     }
 
     #[must_use]

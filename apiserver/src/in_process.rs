@@ -19,13 +19,10 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    pub(crate) fn new(server: ApiServer, user: User) -> InProcess {
+    pub(crate) fn new(server: ApiServer, user: Option<User>) -> InProcess {
         InProcess {
             server,
-            peer: Arc::new(Peer {
-                user: Some(user),
-                address: None,
-            }),
+            peer: Arc::new(Peer { user, address: None }),
         }
     }
 }

@@ -17,6 +17,7 @@ mod dispatch;
 pub mod fuzzing;
 mod health;
 pub mod identity;
+mod impersonate;
 mod in_process;
 mod key;
 mod metrics;
@@ -27,11 +28,13 @@ mod pretty;
 mod query;
 mod read;
 mod respond;
+mod review;
 mod route;
 mod serve;
 mod service;
 mod stored;
 pub mod streaming;
+pub mod tokens;
 pub mod tunnel;
 mod types;
 mod write;
@@ -64,6 +67,8 @@ pub struct Config {
     pub port: u16,
     /// The cluster's CA certificate, published in every namespace.
     pub ca_pem: String,
+    /// Makes and checks the tokens of ServiceAccounts; `None`: there are none.
+    pub tokens: Option<Arc<tokens::Issuer>>,
 }
 
 impl Config {
@@ -76,6 +81,7 @@ impl Config {
             advertise_address,
             port: 6443,
             ca_pem: ca_pem.into(),
+            tokens: None,
         }
     }
 
@@ -137,7 +143,14 @@ impl ApiServer {
     /// `kube::Client::new`.
     #[must_use]
     pub fn in_process(&self, user: User) -> InProcess {
-        InProcess::new(self.clone(), user)
+        InProcess::new(self.clone(), Some(user))
+    }
+
+    /// As [`ApiServer::in_process`], but a request is from whom its own credentials say, as over the network without
+    /// a client certificate.
+    #[must_use]
+    pub fn in_process_by_credentials(&self) -> InProcess {
+        InProcess::new(self.clone(), None)
     }
 }
 

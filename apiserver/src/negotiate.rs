@@ -141,6 +141,21 @@ pub fn accept(header: Option<&str>) -> Result<Accepted, NotAcceptable> {
         .ok_or(NotAcceptable)
 }
 
+/// As [`accept`], for answers that have no other form than the object itself.
+///
+/// # Errors
+/// Nothing in the list can be served.
+pub fn accept_object(header: Option<&str>) -> Result<Accepted, NotAcceptable> {
+    let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+        return accept(None);
+    };
+    clauses(header)
+        .iter()
+        .filter_map(accept_clause)
+        .find(|accepted| accepted.form == Form::Object)
+        .ok_or(NotAcceptable)
+}
+
 fn accept_clause(clause: &Clause<'_>) -> Option<Accepted> {
     let media = media(clause.media)?;
     let Some(kind) = clause.get("as") else {

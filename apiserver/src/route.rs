@@ -91,6 +91,10 @@ pub enum Operation {
         check: Option<String>,
     },
     Metrics,
+    /// `/.well-known/openid-configuration`: how to check ServiceAccounts' tokens.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`
+    OpenIdKeys,
     OpenApiV2,
     OpenApiV3Index,
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`
@@ -160,6 +164,8 @@ fn document(parts: &[&str]) -> Result<Operation, NoRoute> {
         }
         ["version"] => Operation::Version,
         ["metrics"] => Operation::Metrics,
+        [".well-known", "openid-configuration"] => Operation::OpenIdConfiguration,
+        ["openid", "v1", "jwks"] => Operation::OpenIdKeys,
         ["openapi", "v2"] => Operation::OpenApiV2,
         ["openapi", "v3"] => Operation::OpenApiV3Index,
         ["openapi", "v3", "api", version] => {

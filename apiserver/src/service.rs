@@ -9,6 +9,7 @@ use corten_api::Status;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
+use jiff::Timestamp;
 
 use crate::authorize::authorize;
 use crate::body::{Body, RequestBody};
@@ -17,7 +18,8 @@ use crate::negotiate;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
-use crate::{ApiServer, Peer, User, connect, discovery, dispatch, health, openapi, pretty};
+use crate::tokens::{self, authenticate, documents};
+use crate::{ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, openapi, pretty};
 
 impl ApiServer {
     /// The answer to one request. Never panics: a bug in a handler becomes a 500 and a log line.
@@ -69,7 +71,7 @@ impl ApiServer {
         body: RequestBody,
     ) -> Answer {
         let path = parts.uri.path().to_owned();
-        let user = match authenticate(peer, &parts) {
+        let user = match self.authenticate(peer, &parts).await {
             Ok(user) => user,
             Err(status) => return respond::status(&status),
         };
@@ -105,6 +107,8 @@ impl ApiServer {
                 Ok(health::answer(self.inner(), health, check.as_deref(), &query))
             }
             Operation::Metrics => Ok(health::metrics(self.inner())),
+            Operation::OpenIdConfiguration => Ok(documents::configuration(self.inner())),
+            Operation::OpenIdKeys => Ok(documents::keys(self.inner())),
             Operation::OpenApiV2 => Ok(openapi::v2(&self.types(), accept, &parts.headers)),
             Operation::OpenApiV3Index => Ok(openapi::v3_index(&self.types())),
             Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&self.types(), &group, &version)),
@@ -123,17 +127,38 @@ pub(crate) fn text(parts: &Parts, name: header::HeaderName) -> Option<&str> {
     parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// # Errors
-/// `Unauthorized` for credentials that are not understood: they are never taken for none.
-fn authenticate(peer: &Peer, parts: &Parts) -> Result<User, Status> {
-    match &peer.user {
-        Some(user) => Ok(user.clone()),
-        None if parts.headers.contains_key(header::AUTHORIZATION) => Err(Status::unauthorized()),
-        None => Ok(User::anonymous()),
-    }
+/// The token of `Authorization: Bearer TOKEN`.
+fn bearer_token(parts: &Parts) -> Option<&str> {
+    let (scheme, token) = text(parts, header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 impl ApiServer {
+    /// A client certificate counts before a token.
+    ///
+    /// # Errors
+    /// `Unauthorized` for credentials that are not understood: they are never taken for none; `Forbidden` for who may
+    /// not act as another user.
+    async fn authenticate(&self, peer: &Peer, parts: &Parts) -> Result<User, Status> {
+        let user = match (&peer.user, bearer_token(parts)) {
+            (Some(user), _) => user.clone(),
+            (None, Some(token)) => {
+                let tokens = self.inner().config.tokens.as_deref();
+                let audiences = tokens.map(tokens::Issuer::audiences).unwrap_or_default();
+                let known = authenticate::bearer(self.inner(), token, &audiences, Timestamp::now()).await;
+                known.map(|(user, _)| user).map_err(|rejected| {
+                    tracing::debug!(%rejected, "a bearer token was refused");
+                    Status::unauthorized()
+                })?
+            }
+            (None, None) if parts.headers.contains_key(header::AUTHORIZATION) => {
+                return Err(Status::unauthorized());
+            }
+            (None, None) => User::anonymous(),
+        };
+        impersonate::acting(user, &parts.headers)
+    }
+
     fn labels(&self, routed: &Result<Operation, NoRoute>) -> Labels {
         let none = Labels {
             verb: "none",

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use corten_apiserver::pki::{self, Pki, ServerNames};
+use corten_apiserver::tokens::{self, Issuer};
 use corten_apiserver::{ApiServer, User};
 use corten_store::Store;
 use ipnet::Ipv4Net;
@@ -51,6 +53,9 @@ pub async fn run(args: Args) -> Result<()> {
     )
     .context("open the certificates")?;
     config.ca_pem = pki.ca.cert_pem().to_string();
+    let issuer =
+        Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the key of ServiceAccounts")?;
+    config.tokens = Some(Arc::new(issuer));
 
     let store = Store::open(corten_store::Config::new(args.data_dir.join("store")))
         .await

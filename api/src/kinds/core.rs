@@ -172,7 +172,14 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
         "core.v1.ServiceAccount",
         &service_account::ServiceAccount,
     )
-    .short(&["sa"]),
+    .short(&["sa"])
+    .subresources(&[SubresourceType {
+        name: "token",
+        group: "authentication.k8s.io",
+        version: "v1",
+        kind: "TokenRequest",
+        verbs: CREATE,
+    }]),
     namespaced(
         "Service",
         "services",

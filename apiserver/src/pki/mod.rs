@@ -2,11 +2,12 @@
 //!
 //! Knows files in one directory and X.509. Must not know requests, the store, or what an identity may do.
 //!
-//! Layout below the directory: `ca.crt`, `ca.key`, `server.crt`, `server.key`, `admin.crt`, `admin.key`. Keys
-//! have mode 0600. Every file is written beside its place, synced and renamed, so a crash leaves the old
+//! Layout below the directory: `ca.crt`, `ca.key`, `server.crt`, `server.key`, `admin.crt`, `admin.key`,
+//! `sa.key`. Keys have mode 0600. Every file is written beside its place, synced and renamed, so a crash leaves the old
 //! file or the new one. A key is always written before its certificate; a certificate whose key is missing or
 //! does not fit is an error, never silently replaced: it would cut off every client that trusts the old CA.
 
+mod account_key;
 mod files;
 mod kubeconfig;
 
@@ -23,6 +24,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
 
+pub use account_key::AccountKey;
 pub use files::write_private;
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
 
@@ -245,6 +247,8 @@ pub struct Pki {
     pub server: Issued,
     /// User `kubernetes-admin` in `system:masters`.
     pub admin: Issued,
+    /// Signs the tokens of ServiceAccounts.
+    pub accounts: AccountKey,
 }
 
 impl Pki {
@@ -272,7 +276,13 @@ impl Pki {
                 issued
             }
         };
-        Ok(Pki { ca, server, admin })
+        let accounts = AccountKey::open(dir)?;
+        Ok(Pki {
+            ca,
+            server,
+            admin,
+            accounts,
+        })
     }
 
     /// TLS 1.2 and 1.3 with optional client certificates of our CA, `h2` and `http/1.1` by ALPN.
@@ -406,7 +416,7 @@ mod tests {
         );
         moved.server_tls().expect("usable for TLS");
         use std::os::unix::fs::PermissionsExt;
-        for key in ["ca.key", "server.key", "admin.key"] {
+        for key in ["ca.key", "server.key", "admin.key", "sa.key"] {
             let mode = std::fs::metadata(dir.path().join(key))
                 .expect("key file")
                 .permissions()

@@ -3,10 +3,13 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use corten_apiserver::body::Body;
+use corten_apiserver::pki::AccountKey;
+use corten_apiserver::tokens::{DEFAULT_ISSUER, Issuer};
 use corten_apiserver::{ApiServer, Config, InProcess, User};
 use corten_store::Store;
 use futures::StreamExt;
@@ -42,10 +45,13 @@ impl World {
     }
 
     /// With the bootstrap objects of a cluster of this configuration.
-    pub async fn with(config: Config) -> World {
+    pub async fn with(mut config: Config) -> World {
         let store = Store::open(corten_store::Config::in_memory())
             .await
             .expect("store");
+        let key = AccountKey::generate().expect("key");
+        let issuer = Issuer::new(DEFAULT_ISSUER, &key).expect("issuer");
+        config.tokens.get_or_insert(Arc::new(issuer));
         let server = ApiServer::new(store.clone(), config);
         server.bootstrap().await.expect("bootstrap");
         let service = server.in_process(User::component("test"));
@@ -59,6 +65,24 @@ impl World {
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Body> {
         let Ok(response) = self.service.clone().call(request).await;
         response
+    }
+
+    /// The same world, asked by another user.
+    pub fn by(&self, user: User) -> World {
+        World {
+            server: self.server.clone(),
+            store: self.store.clone(),
+            service: self.server.in_process(user),
+        }
+    }
+
+    /// The same world, asked by whom the headers of a request name.
+    pub fn by_credentials(&self) -> World {
+        World {
+            server: self.server.clone(),
+            store: self.store.clone(),
+            service: self.server.in_process_by_credentials(),
+        }
     }
 
     pub async fn ask(

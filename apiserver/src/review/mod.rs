@@ -1,0 +1,143 @@
+//! Questions about users and their permissions: answered on the spot, never stored.
+//!
+//! `access` and `token_request` decide on plain data; this file reads what they need. Must not know how a user was
+//! authenticated (`identity`, `tokens`) nor what one may do (`authorize`): it asks them.
+
+mod access;
+mod token_request;
+
+use corten_api::field::FieldErrors;
+use corten_api::kinds::authorization::review;
+use corten_api::resource::FieldValidation;
+use corten_api::{ResourceType, Status, meta, time};
+use corten_store::Snapshot;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::tokens::authenticate::{self, bearer};
+use crate::{Inner, User};
+
+pub use token_request::Request as TokenRequest;
+
+/// True for types whose objects are questions.
+#[must_use]
+pub fn is_review(ty: &ResourceType) -> bool {
+    matches!(&*ty.group, "authentication.k8s.io" | "authorization.k8s.io")
+}
+
+/// The review with its answer.
+///
+/// # Errors
+/// `BadRequest` or `Invalid` for a question that cannot be asked.
+pub async fn answer(
+    inner: &Inner,
+    ty: &ResourceType,
+    user: &User,
+    namespace: &str,
+    mut review: Value,
+    now: Timestamp,
+) -> Result<Value, Status> {
+    fill_namespace(&mut review, namespace)?;
+    let mut errors = FieldErrors::default();
+    review::validate(&ty.kind, &review, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(ty.qualified_kind(), "", &errors));
+    }
+    let status = match &*ty.kind {
+        "SelfSubjectReview" => {
+            meta::set(&mut review, "creationTimestamp", time::format_time(now).into());
+            json!({"userInfo": user_info(user)})
+        }
+        "TokenReview" => token_review(inner, &review["spec"], now).await?,
+        "SelfSubjectAccessReview" => access::status(user, &review["spec"]),
+        "SelfSubjectRulesReview" => access::rules(user, &review["spec"])?,
+        _ => access::status(&access::subject(&review["spec"]), &review["spec"]),
+    };
+    review["status"] = status;
+    match ty.conform(&review, FieldValidation::Ignore) {
+        Ok(canonical) => Ok(canonical.value),
+        Err(misfit) => Err(Status::internal(misfit.text)),
+    }
+}
+
+/// A namespaced review takes the namespace of the request.
+fn fill_namespace(review: &mut Value, namespace: &str) -> Result<(), Status> {
+    match meta::namespace(review) {
+        "" if namespace.is_empty() => {}
+        "" => meta::set(review, "namespace", namespace.into()),
+        own if own == namespace => {}
+        _ => {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `authentication.v1.UserInfo`.
+fn user_info(user: &User) -> Value {
+    let mut info = Map::new();
+    info.insert("username".into(), user.name.clone().into());
+    if !user.uid.is_empty() {
+        info.insert("uid".into(), user.uid.clone().into());
+    }
+    info.insert("groups".into(), user.groups.clone().into());
+    if !user.extra.is_empty() {
+        info.insert("extra".into(), json!(user.extra));
+    }
+    Value::Object(info)
+}
+
+async fn token_review(inner: &Inner, spec: &Value, now: Timestamp) -> Result<Value, Status> {
+    let token = spec["token"].as_str().unwrap_or_default();
+    if token.is_empty() {
+        return Err(Status::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
+    }
+    let asked: Vec<String> = strings(&spec["audiences"]);
+    let audiences = match (&inner.config.tokens, asked.is_empty()) {
+        (Some(tokens), true) => tokens.audiences(),
+        _ => asked,
+    };
+    Ok(match bearer(inner, token, &audiences, now).await {
+        Ok((user, audiences)) => json!({
+            "authenticated": true, "user": user_info(&user), "audiences": audiences,
+        }),
+        Err(rejected) => json!({"error": rejected.to_string(), "user": {}}),
+    })
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
+}
+
+/// A TokenRequest with its token, for the ServiceAccount `name` of `namespace`. `id` names the token.
+///
+/// # Errors
+/// `NotFound` for the account or what the token is to be bound to, `Invalid`, `Conflict` for another uid.
+pub fn token(
+    inner: &Inner,
+    snapshot: &Snapshot,
+    (namespace, name): (&str, &str),
+    request: Value,
+    id: &str,
+    now: Timestamp,
+) -> Result<Value, Status> {
+    let issuer = inner
+        .config
+        .tokens
+        .as_deref()
+        .ok_or_else(Status::no_such_resource)?;
+    let find =
+        |plural: &str, namespace: &str, name: &str| authenticate::find(snapshot, plural, namespace, name);
+    let request = TokenRequest::new(request, namespace, name)?;
+    let account = find("serviceaccounts", namespace, name)?;
+    let request = request.complete(&account, issuer.audiences(), now)?;
+    let bound = request.bound(namespace, name, find)?;
+    request
+        .answer(issuer, &account, &bound, id, now)
+        .map_err(Status::internal)
+}
