@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::object::{KubeKind, PartialObject, Target};
-use crate::reflect::{Form, reflect};
+use crate::reflect::{Form, Sink, reflect};
 use crate::request::ApiClient;
 
 /// Which objects of a kind. The default is all of them.
@@ -92,6 +92,19 @@ impl Informers {
 
     /// The cache of a kind; the first call starts its list and watch. Must be called within a tokio runtime.
     pub fn informer<K: KubeKind>(&self, selection: Selection) -> Cache<K> {
+        self.informer_stripped(selection, |_| {})
+    }
+
+    /// Feeds `sink` with all there is of a kind, without a cache. Must be called within a tokio runtime.
+    pub fn follow<K: KubeKind>(&self, selection: Selection, mut sink: impl Sink + 'static) {
+        let (api, shutdown) = (self.shared.api.clone(), self.shared.shutdown.clone());
+        tokio::spawn(
+            async move { reflect(api, K::target(), selection, Form::Full, &mut sink, shutdown).await },
+        );
+    }
+
+    /// As [`Informers::informer`], of objects without what none of this process's readers needs. The first call decides.
+    pub fn informer_stripped<K: KubeKind>(&self, selection: Selection, strip: fn(&mut K)) -> Cache<K> {
         let mut caches = self.shared.caches.lock();
         let key = (TypeId::of::<K>(), selection.clone());
         if let Some(cache) = caches
@@ -102,7 +115,7 @@ impl Informers {
         }
         let cache = Cache::<K>::new();
         caches.insert(key, Box::new(cache.clone()));
-        let mut feed = cache.feed();
+        let mut feed = cache.feed_stripped(strip);
         let (api, shutdown) = (self.shared.api.clone(), self.shared.shutdown.clone());
         tokio::spawn(
             async move { reflect(api, K::target(), selection, Form::Full, &mut feed, shutdown).await },

@@ -2,8 +2,11 @@
 //!
 //! Knows the client crate. Must not know any controller.
 
+use std::any::Any;
+
 use corten_client::{ApiClient, ApiError, Cache, EventRecorder, Informers, KubeKind, Selection};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
@@ -25,14 +28,54 @@ impl Context {
         }
     }
 
-    /// The cache of all objects of a kind, shared by all controllers.
+    /// The cache of all objects of a kind, shared by all controllers. A Pod in it lacks what no controller reads.
     pub fn cache<K: KubeKind>(&self) -> Cache<K> {
-        self.informers.informer(Selection::all())
+        self.informers
+            .informer_stripped(Selection::all(), |object: &mut K| {
+                if let Some(pod) = (object as &mut dyn Any).downcast_mut::<Pod>() {
+                    strip_pod(pod);
+                }
+            })
     }
 
     pub fn recorder(&self, component: &str) -> EventRecorder {
         EventRecorder::new(self.api.kube().clone(), component, "", self.shutdown.clone())
     }
+}
+
+/// Leaves of a Pod what controllers look at: annotations meant for them, where it runs, what it tolerates, the ports of its
+/// containers and which of them are sidecars. A Pod's containers are most of it, and there are more Pods than all else.
+fn strip_pod(pod: &mut Pod) {
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| key.starts_with("controller.kubernetes.io/"));
+    }
+    let Some(spec) = &mut pod.spec else { return };
+    let old = std::mem::take(spec);
+    let ports = |container: &Container| container.ports.as_ref().is_some_and(|ports| !ports.is_empty());
+    let slim = |container: Container| Container {
+        name: container.name,
+        ports: container.ports,
+        restart_policy: container.restart_policy,
+        ..Container::default()
+    };
+    *spec = PodSpec {
+        containers: old.containers.into_iter().filter(ports).map(slim).collect(),
+        init_containers: old
+            .init_containers
+            .map(|containers| containers.into_iter().map(slim).collect()),
+        node_name: old.node_name,
+        tolerations: old.tolerations.map(|mut tolerations| {
+            tolerations.shrink_to_fit();
+            tolerations
+        }),
+        priority: old.priority,
+        host_network: old.host_network,
+        hostname: old.hostname,
+        subdomain: old.subdomain,
+        restart_policy: old.restart_policy,
+        readiness_gates: old.readiness_gates,
+        ..PodSpec::default()
+    };
 }
 
 /// A sync that could not finish. It is tried again with back-off, so one variant serves all.

@@ -15,7 +15,7 @@ use crate::classes::Classes;
 use crate::decide::{TieBreak, decide};
 use crate::events::Events;
 use crate::node::Offer;
-use crate::pod::{PodInfo, Uid};
+use crate::pod::{DEFAULT_SCHEDULER, PodInfo, Uid};
 use crate::queue::{Counts, Queue};
 
 /// Something the cluster or the shell has to say.
@@ -108,6 +108,7 @@ impl Core {
     pub fn next(&mut self, now: Duration) -> Option<Decision> {
         let pod = self.queue.pop(now)?;
         let uid = Uid::clone(&pod.uid);
+        let object = pod.object.clone().expect("a Pod that is tried has its object");
         Some(
             match decide(&pod, &self.cache, &mut self.classes, &mut self.ties) {
                 Ok(slot) => {
@@ -115,7 +116,7 @@ impl Core {
                     self.cache.assume(Arc::clone(&pod), slot);
                     self.queue.on(now, Events::POD_ADDED);
                     Decision::Bind {
-                        pod: Arc::clone(&pod.object),
+                        pod: object,
                         uid,
                         node_name,
                     }
@@ -123,7 +124,7 @@ impl Core {
                 Err(diagnosis) => {
                     self.queue.unschedulable(now, &uid, diagnosis.plugins);
                     Decision::Unschedulable {
-                        pod: Arc::clone(&pod.object),
+                        pod: object,
                         message: diagnosis.message(),
                     }
                 }
@@ -173,12 +174,7 @@ impl Core {
     }
 
     fn is_ours(&self, pod: &PodInfo) -> bool {
-        let name = pod
-            .object
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.scheduler_name.as_deref());
-        name.unwrap_or("default-scheduler") == self.scheduler_name
+        pod.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER) == self.scheduler_name
     }
 }
 

@@ -17,6 +17,7 @@ pub mod core;
 pub mod decide;
 pub mod diagnosis;
 pub mod events;
+mod feed;
 pub mod node;
 pub mod plugins;
 pub mod pod;

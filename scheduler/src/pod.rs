@@ -9,12 +9,19 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::requirements::{Relations, Requirements};
 use crate::selector::Labels;
 
+/// Who places a Pod that names nobody.
+pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
 /// A Pod's `metadata.uid`: names are reused, uids are not.
 pub type Uid = Arc<str>;
 
 #[derive(Clone, Debug)]
 pub struct PodInfo {
-    pub object: Arc<Pod>,
+    /// The object itself, for what is written about the Pod: kept only while a node may be sought for it. A placed or
+    /// gated Pod is most of the cluster, and its object several times the size of all the rest here.
+    pub object: Option<Arc<Pod>>,
+    /// `spec.schedulerName` where it is not `default-scheduler`.
+    pub scheduler_name: Option<Box<str>>,
     pub uid: Uid,
     pub namespace: String,
     pub name: String,
@@ -67,7 +74,18 @@ impl PodInfo {
         } else {
             None
         };
-        PodInfo {
+        let node_name = spec.node_name.clone().filter(|name| !name.is_empty());
+        let gated = spec
+            .scheduling_gates
+            .as_ref()
+            .is_some_and(|gates| !gates.is_empty());
+        let mut pod = PodInfo {
+            object: None,
+            scheduler_name: spec
+                .scheduler_name
+                .as_deref()
+                .filter(|name| *name != DEFAULT_SCHEDULER)
+                .map(Into::into),
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             name: metadata.name.clone().unwrap_or_default(),
             controller: metadata
@@ -78,20 +96,20 @@ impl PodInfo {
                 .map(|owner| owner.uid.as_str().into()),
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
-            node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
+            node_name,
             requirements: Arc::new(Requirements::new(&spec)),
             relations: Relations::new(&namespace, &labels, &spec),
-            gated: spec
-                .scheduling_gates
-                .as_ref()
-                .is_some_and(|gates| !gates.is_empty()),
+            gated,
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             unsupported,
             namespace,
             labels,
-            object,
+        };
+        if pod.node_name.is_none() && !pod.gated {
+            pod.object = Some(object);
         }
+        pod
     }
 
     /// True when a change from `old` may make a Pod placeable that was not.

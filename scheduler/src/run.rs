@@ -19,7 +19,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{Core, Decision, Event};
-use crate::pod::Uid;
+use crate::feed::PodFeed;
+use crate::pod::{DEFAULT_SCHEDULER, Uid};
 
 /// Bindings and condition updates under way at once. Enough to fill one group commit of the store after the other.
 pub const MAX_IN_FLIGHT: usize = 128;
@@ -38,7 +39,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            scheduler_name: "default-scheduler".to_owned(),
+            scheduler_name: DEFAULT_SCHEDULER.to_owned(),
             seed: 0,
         }
     }
@@ -57,13 +58,17 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     };
     let nodes = informers.informer::<Node>(Selection::all());
     let namespaces = informers.informer::<Namespace>(Selection::all());
-    let pods = informers.informer::<Pod>(Selection::all());
     shell.feed(&nodes, Event::Node, Event::NodeDeleted);
     shell.feed(&namespaces, Event::Namespace, Event::NamespaceDeleted);
-    shell.feed(&pods, Event::Pod, Event::PodDeleted);
     nodes.wait_synced().await;
     namespaces.wait_synced().await;
-    pods.wait_synced().await;
+    let (pods, listed) = PodFeed::new({
+        let shell = shell.clone();
+        move |event| shell.tell(event)
+    });
+    informers.follow::<Pod>(Selection::all(), pods);
+    // An error means the feed is gone: the scheduler is shutting down.
+    let _ = listed.await;
     shell.schedule().await;
 }
 

@@ -12,19 +12,8 @@ pub struct Args {
 pub fn bench(args: &Args) -> Result<()> {
     prerequisites::install()?;
     let corten = crate::build_corten(true)?;
-    let mut bench = crate::cargo();
-    bench
-        .env("CORTEN_BIN", corten)
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "corten-tests",
-            "--bin",
-            "corten-bench",
-            "--",
-        ])
-        .args(&args.names);
+    // Built by the same command, so that nothing is compiled twice with other features.
+    let mut bench = std::process::Command::new(corten.with_file_name("corten-bench"));
+    bench.env("CORTEN_BIN", corten).args(&args.names);
     prerequisites::run(&mut bench)
 }

@@ -22,10 +22,16 @@ pub fn corten() -> Result<PathBuf> {
 }
 
 impl Server {
+    /// On a disk.
     pub fn start() -> Result<Server> {
+        Server::start_in("/var/tmp")
+    }
+
+    /// With its data below `parent`; `/dev/shm` is tmpfs everywhere.
+    pub fn start_in(parent: &str) -> Result<Server> {
         let directory = tempfile::Builder::new()
             .prefix("corten-bench-")
-            .tempdir_in("/var/tmp")?;
+            .tempdir_in(parent)?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = std::fs::File::create(directory.path().join("server.log"))?;
         let started = Instant::now();
