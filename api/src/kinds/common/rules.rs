@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::cursor::At;
 use crate::field::{BadValue, FieldErrors};
@@ -192,26 +192,5 @@ pub fn csi_driver_name(field: impl Display, name: &str, errors: &mut FieldErrors
     }
     for text in names::dns_subdomain(&name.to_lowercase()) {
         errors.invalid(&field, name, &text);
-    }
-}
-
-/// A status update of kinds that reset the metadata on it. Source: `metav1.ResetObjectMetaForStatus`.
-pub fn keep_metadata(new: &mut Map<String, Value>, old: &Map<String, Value>) {
-    let Some(old) = old.get("metadata").and_then(Value::as_object) else {
-        return;
-    };
-    let Some(new) = new.get_mut("metadata").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for field in [
-        "deletionTimestamp",
-        "generation",
-        "selfLink",
-        "labels",
-        "annotations",
-        "finalizers",
-        "ownerReferences",
-    ] {
-        crate::resource::keep(new, old, field);
     }
 }

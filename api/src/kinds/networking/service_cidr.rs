@@ -7,8 +7,9 @@ use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::go_value::{self, Raw};
 use crate::kinds::common::ip;
-use crate::kinds::common::rules::{self, IMMUTABLE};
-use crate::resource::{Kind, keep};
+use crate::kinds::common::rules::IMMUTABLE;
+use crate::kinds::common::status;
+use crate::resource::Kind;
 use crate::table::Column;
 use crate::{humanize, meta};
 
@@ -21,8 +22,7 @@ impl Kind for ServiceCIDR {
     fn prepare_update(&self, _new: &mut Map<String, Value>, _old: &Map<String, Value>) {}
 
     fn prepare_status_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
-        keep(new, old, "spec");
-        rules::keep_metadata(new, old);
+        status::only_status(new, old);
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {

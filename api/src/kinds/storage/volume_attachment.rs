@@ -7,8 +7,10 @@ use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::go_value::Raw;
 use crate::kinds::common::rules::{self, IMMUTABLE, named};
+use crate::kinds::common::status;
+use crate::kinds::core::volume;
 use crate::names;
-use crate::resource::{Kind, keep};
+use crate::resource::Kind;
 use crate::table::Column;
 use crate::{humanize, meta};
 
@@ -27,8 +29,7 @@ impl Kind for VolumeAttachment {
     }
 
     fn prepare_status_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
-        keep(new, old, "spec");
-        rules::keep_metadata(new, old);
+        status::only_status(new, old);
     }
 
     fn unconditional_update(&self) -> bool {
@@ -47,7 +48,7 @@ impl Kind for VolumeAttachment {
             names::dns_subdomain,
             errors,
         );
-        status(object, errors);
+        attachment(object, errors);
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
@@ -112,11 +113,12 @@ fn source(at: &At<'_>, errors: &mut FieldErrors) {
             at.path("persistentVolumeName"),
             "must specify non empty persistentVolumeName",
         ),
-        (false, Some(_)) | (true, None) => {}
+        (false, Some(_)) => {}
+        (true, None) => volume::spec(&at.at("inlineVolumeSpec"), true, errors),
     }
 }
 
-fn status(object: &Value, errors: &mut FieldErrors) {
+fn attachment(object: &Value, errors: &mut FieldErrors) {
     let status = At::root(object, TYPE).at("status");
     let bytes: usize = status
         .entries("attachmentMetadata")
