@@ -9,6 +9,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub mod apply;
 pub mod cron;
 pub mod cursor;
 pub mod field;

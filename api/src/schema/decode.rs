@@ -341,7 +341,8 @@ impl Field {
             Value::String(text) => !text.is_empty() || matches!(self.kind, Kind::IntOrString),
             Value::Bool(flag) => *flag,
             Value::Number(number) => matches!(self.kind, Kind::IntOrString) || number.as_f64() != Some(0.0),
-            Value::Array(list) => !list.is_empty(),
+            // An empty list of managers is a request to forget them.
+            Value::Array(list) => !list.is_empty() || self.name == "managedFields",
             Value::Object(map) => !map.is_empty() || !matches!(self.kind, Kind::Map(_)),
             Value::Null => false,
         }

@@ -139,6 +139,15 @@ impl<'a> View<'a> {
         }
     }
 
+    /// True for a list or map that is one value, whatever its contents.
+    pub fn is_atomic(self) -> bool {
+        !self.is_open()
+            && matches!(
+                self.topology(&Value::Null),
+                Topology::AtomicList | Topology::AtomicMap
+            )
+    }
+
     /// What is below `name` in a struct or map; `None` when the schema has no such field.
     pub fn child(self, name: &str) -> Option<Child<'a>> {
         let entry = |view| Child {
