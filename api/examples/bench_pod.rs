@@ -1,10 +1,10 @@
-//! What one Pod costs on its way into the store: decode, default, validate, encode.
+//! What one Pod costs on its way into the store: decode, own, default, validate, encode.
 //!
 //! `cargo run --release -p corten-api --example bench_pod`
 
 use std::time::{Duration, Instant};
 
-use corten_api::resource::{CreateContext, Subresource};
+use corten_api::resource::{By, CreateContext, Subresource};
 use corten_api::{FieldValidation, registry};
 use serde_json::json;
 
@@ -40,7 +40,12 @@ fn main() {
         now: jiff::Timestamp::UNIX_EPOCH,
         name_suffix: "abcde",
     };
-    let mut steps: [Vec<Duration>; 5] = Default::default();
+    let by = By {
+        manager: "bench",
+        subresource: None,
+        now: ctx.now,
+    };
+    let mut steps: [Vec<Duration>; 7] = Default::default();
     let mut bytes = 0;
     for _ in 0..ROUNDS {
         let start = Instant::now();
@@ -49,6 +54,9 @@ fn main() {
             .expect("a good Pod")
             .value;
         let decoded = Instant::now();
+        pods.set_defaults(&mut pod);
+        pods.track(None, &mut pod, by, Subresource::Main);
+        let owned = Instant::now();
         pods.prepare_create(&mut pod, &ctx).expect("a valid Pod");
         let prepared = Instant::now();
         bytes = serde_json::to_vec(&pod)
@@ -58,15 +66,19 @@ fn main() {
         let mut new = pod.clone();
         new["status"]["phase"] = "Running".into();
         let changed = Instant::now();
+        pods.track(Some(&pod), &mut new, by, Subresource::Status);
+        let owned_again = Instant::now();
         pods.prepare_update(&mut new, &pod, Subresource::Status)
             .expect("a valid status");
         let updated = Instant::now();
         let took = [
             decoded - start,
-            prepared - decoded,
+            owned - decoded,
+            prepared - owned,
             encoded - prepared,
             encoded - start,
-            updated - changed,
+            owned_again - changed,
+            updated - owned_again,
         ];
         for (step, time) in steps.iter_mut().zip(took) {
             step.push(time);
@@ -76,9 +88,11 @@ fn main() {
     println!("{:20} {:>10} {:>10}", "microseconds", "median", "p99");
     let names = [
         "decode",
+        "own its fields",
         "default + validate",
         "encode",
         "whole create",
+        "own a status",
         "status update",
     ];
     for (name, step) in names.iter().zip(&mut steps) {

@@ -25,28 +25,32 @@ pub enum PatchType {
     Json,
     Merge,
     Strategic,
+    /// Server-side apply; [`ResourceType::server_side_apply`].
+    Apply,
 }
 
 /// The media types a PATCH is answered for.
-pub const SUPPORTED: [&str; 3] = [
+pub const SUPPORTED: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 /// The same for a custom resource, whose lists have no merge keys to patch by.
-pub const SUPPORTED_CUSTOM: [&str; 2] = [SUPPORTED[0], SUPPORTED[1]];
+pub const SUPPORTED_CUSTOM: [&str; 3] = [SUPPORTED[0], SUPPORTED[1], SUPPORTED[3]];
 
 impl PatchType {
     /// Reads a `Content-Type`, parameters ignored.
     ///
     /// # Errors
-    /// 415 for anything that is no patch this server can carry out, server-side apply included.
+    /// 415 for anything that is no patch this server can carry out, an apply in CBOR included.
     pub fn from_content_type(content_type: &str) -> Result<Self, Status> {
         match content_type.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
             _ => Err(Status::unsupported_media_type(&SUPPORTED)),
         }
     }
@@ -81,6 +85,7 @@ impl ResourceType {
                     .ok_or_else(|| Status::unsupported_media_type(&SUPPORTED_CUSTOM))?;
                 strategic_merge(&mut next, &patch, entry)?;
             }
+            PatchType::Apply => return Err(Status::unsupported_media_type(&SUPPORTED_CUSTOM[..2])),
         }
         let invalid = |text: String| {
             let mut errors = FieldErrors::default();
@@ -167,7 +172,7 @@ mod tests {
             assert_eq!(apply(patch_type, body).map_err(|s| s.code), Err(code), "{body}");
         }
         assert_eq!(
-            PatchType::from_content_type("application/apply-patch+yaml").map_err(|s| s.code),
+            PatchType::from_content_type("application/apply-patch+cbor").map_err(|s| s.code),
             Err(415)
         );
     }

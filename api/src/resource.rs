@@ -17,12 +17,14 @@ use crate::{Status, kinds, meta};
 
 mod body;
 mod handle;
+mod ownership;
 mod prepare;
 mod versions;
 
 pub use body::Misfit;
 pub(crate) use handle::Behaviour;
 pub use handle::{Names, TypeRef};
+pub use ownership::{By, configuration, settle_times};
 pub use prepare::CreateContext;
 
 /// What to do about fields a kind does not have (`fieldValidation`).

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use corten_api::options::DeleteOptions;
 use corten_api::patch::PatchType;
+use corten_api::resource::Subresource;
 use corten_api::resource::TypeRef;
 use corten_api::schema::proto;
 use corten_api::table::IncludeObject;
@@ -29,7 +30,7 @@ use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
 use crate::write::{
-    Answered, Env, Payload, Subject, binding, create, delete, evict, patch, scale, transact, update,
+    Answered, Env, Payload, Subject, apply, binding, create, delete, evict, patch, scale, transact, update,
 };
 use crate::{ApiServer, Inner, connect, damaged, review};
 
@@ -224,10 +225,10 @@ impl Call<'_> {
 
     async fn create(&self, body: RequestBody) -> Result<Answer, Status> {
         let options = WriteOptions::parse(self.query)?;
+        let mut env = self.env("CreateOptions")?;
         let shape = self.shape()?;
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode(&bytes, options.validation)?;
-        let mut env = Env::new(self.now).by(self.user);
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             create::decide(
@@ -247,9 +248,9 @@ impl Call<'_> {
         let options = WriteOptions::parse(self.query)?;
         let (shape, name) = (self.shape()?, self.name()?);
         let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
+        let mut env = self.env("UpdateOptions")?;
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode(&bytes, options.validation)?;
-        let mut env = Env::new(self.now).by(self.user);
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             update::decide(
@@ -271,19 +272,49 @@ impl Call<'_> {
         let (shape, name) = (self.shape()?, self.name()?);
         let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
         let kind = PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
+        if kind == PatchType::Apply {
+            return self.apply(part, body, &options).await;
+        }
+        let mut env = self.env("PatchOptions")?;
         let bytes = read(body).await?;
         let patch = patch::Patch {
             kind,
             body: &bytes,
             validation: options.validation,
         };
-        let mut env = Env::new(self.now).by(self.user);
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             patch::decide(config, subject, snapshot, name, &patch, part, &mut env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, Vec::new(), shape)
+    }
+
+    async fn apply(
+        &self,
+        part: Subresource,
+        body: RequestBody,
+        options: &WriteOptions,
+    ) -> Result<Answer, Status> {
+        let (shape, name) = (self.shape()?, self.name()?);
+        let who = apply::options(self.query, "PatchOptions", true, None)?;
+        let wanted = apply::read(&read(body).await?)?;
+        let mut env = Env::of(self.now, who.manager).by(self.user);
+        let (config, subject, dry_run) = (&self.inner().config, self.subject(), options.dry_run);
+        let written = transact(&self.inner().store, dry_run, |snapshot| {
+            apply::decide(
+                config, subject, snapshot, name, &wanted, who.force, part, dry_run, &mut env,
+            )
+        });
+        let (answer, revision) = written.await?;
+        self.written(answer, revision, dry_run, Vec::new(), shape)
+    }
+
+    /// Time, randomness and the manager of what is written; `options` names the options in errors.
+    fn env(&self, options: &str) -> Result<Env, Status> {
+        let agent = text(self.parts, header::USER_AGENT);
+        let who = apply::options(self.query, options, false, agent)?;
+        Ok(Env::of(self.now, who.manager).by(self.user))
     }
 
     async fn bind(&self, name: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
@@ -372,11 +403,21 @@ impl Call<'_> {
     async fn write_scale(&self, body: RequestBody) -> Result<Answer, Status> {
         let options = WriteOptions::parse(self.query)?;
         let (shape, name) = (self.shape()?, self.name()?);
-        let mut env = Env::new(self.now).by(self.user);
         let (config, subject, store) = (&self.inner().config, self.subject(), &self.inner().store);
         let (answer, revision) = if self.target.verb == Verb::Patch {
             let kind =
                 PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
+            if kind == PatchType::Apply {
+                let who = apply::options(self.query, "PatchOptions", true, None)?;
+                let wanted = apply::read(&read(body).await?)?;
+                let mut env = Env::of(self.now, who.manager).by(self.user);
+                let written = transact(store, options.dry_run, |snapshot| {
+                    scale::apply(config, subject, snapshot, name, &wanted, who.force, &mut env)
+                });
+                let (answer, revision) = written.await?;
+                return self.written(answer, revision, options.dry_run, Vec::new(), shape);
+            }
+            let mut env = self.env("PatchOptions")?;
             let bytes = read(body).await?;
             let patch = patch::Patch {
                 kind,
@@ -389,6 +430,7 @@ impl Call<'_> {
             })
             .await?
         } else {
+            let mut env = self.env("UpdateOptions")?;
             let bytes = self.json(body).await?;
             let scale = self
                 .ty

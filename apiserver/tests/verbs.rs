@@ -188,7 +188,7 @@ async fn patches() {
         "409",
     );
     check(
-        &w.patch(&path, "application/apply-patch+yaml", &json!({})).await,
+        &w.patch(&path, "application/apply-patch+cbor", &json!({})).await,
         "415",
     );
     check(&w.patch(&path, "application/json", &json!({})).await, "415");

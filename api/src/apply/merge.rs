@@ -192,7 +192,7 @@ mod tests {
         check("a b c", "c a", "b c a");
         check("a b c d", "d b", "a c d b");
         check("a b c", "n b", "a n b c");
-        check("a b c", "a n", "a n b c");
+        check("a b c", "a n", "a b c n");
         check("b a x", "a b n", "a x b n");
         check("a b", "x y", "a b x y");
         check("a b c", "c b a", "c b a");

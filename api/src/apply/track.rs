@@ -144,7 +144,7 @@ pub fn update(writer: &Writer<'_>, live: &Value, new: &Value, managers: Vec<Mana
 fn take(writer: &Writer<'_>, name: &str, live: &Value, new: &Value, managers: Vec<Manager>) -> Vec<Manager> {
     let mut managers = reconcile(writer, managers);
     let all = compare(writer.view, live, new);
-    
+
     let taken = all.added.union(&all.modified);
     give_up(writer, live, new, all, &mut managers, None, true).unwrap_or_default();
     let own = writer.reset.filter(&taken).difference(system_fields());

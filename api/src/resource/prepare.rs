@@ -179,12 +179,7 @@ fn keep_system_metadata(new: &mut Value, old: &Value) {
         return;
     };
     let metadata = meta::metadata_mut(new);
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "managedFields",
-    ] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         match old.get(field) {
             Some(value) => metadata.insert(field.into(), value.clone()),
             None => metadata.remove(field),

@@ -1,7 +1,7 @@
 //! `create`. Pure: what a new object becomes and which writes make it, given a snapshot.
 
 use corten_api::field::FieldErrors;
-use corten_api::resource::CreateContext;
+use corten_api::resource::{CreateContext, Subresource};
 use corten_api::{Status, meta};
 use corten_store::{Op, Precondition, Snapshot};
 use http::StatusCode;
@@ -18,6 +18,26 @@ const RETRY_NAME_SECONDS: i32 = 1;
 /// # Errors
 /// `Invalid`, `AlreadyExists`, `NotFound` (namespace), `Forbidden` (admission).
 pub fn decide(
+    config: &Config,
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    decoded: &Value,
+    dry_run: bool,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    let mut object = decoded.clone();
+    subject.ty.set_defaults(&mut object);
+    subject
+        .ty
+        .track(None, &mut object, env.writer(), Subresource::Main);
+    decide_managed(config, subject, snapshot, &object, dry_run, env)
+}
+
+/// [`decide`] for an object whose managers stand.
+///
+/// # Errors
+/// See [`decide`].
+pub fn decide_managed(
     config: &Config,
     subject: Subject<'_>,
     snapshot: &Snapshot,
@@ -51,7 +71,6 @@ fn prepare(
     env: &mut Env,
 ) -> Result<Value, Status> {
     let mut object = decoded.clone();
-    meta::set(&mut object, "managedFields", Value::Null);
     admission::mutate_create(subject, &mut object);
     let (uid, suffix) = (env.uid(), env.name_suffix());
     let context = CreateContext {

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod allocate;
+pub mod apply;
 pub mod binding;
 pub mod create;
 pub mod delete;
@@ -15,7 +16,7 @@ pub mod scale;
 pub mod update;
 
 use bytes::Bytes;
-use corten_api::resource::Requester;
+use corten_api::resource::{By, Requester};
 use corten_api::{ResourceType, Status, meta};
 use corten_store::{Entry, Op, Precondition, Snapshot, Store, Txn, TxnOutcome};
 use http::StatusCode;
@@ -39,6 +40,10 @@ pub struct Env {
     pub rng: StdRng,
     /// Nobody, for what the server does on its own.
     pub requester: Requester,
+    /// Who manages the fields that are written.
+    pub manager: String,
+    /// The subresource that writes, where the part of the object does not tell: `scale`.
+    pub subresource: Option<&'static str>,
 }
 
 impl Env {
@@ -47,7 +52,28 @@ impl Env {
         Env {
             now,
             rng: StdRng::from_os_rng(),
+            manager: "kube-apiserver".into(),
+            subresource: None,
             requester: Requester::default(),
+        }
+    }
+
+    /// The same for a write of another manager than this server.
+    #[must_use]
+    pub fn of(now: Timestamp, manager: String) -> Env {
+        Env {
+            manager,
+            ..Env::new(now)
+        }
+    }
+
+    /// Whose the written fields are.
+    #[must_use]
+    pub fn writer(&self) -> By<'_> {
+        By {
+            manager: &self.manager,
+            subresource: self.subresource,
+            now: self.now,
         }
     }
 

@@ -1,6 +1,6 @@
 //! `patch`: the current object changed by a patch, then updated. Pure.
 
-use corten_api::patch::{PatchType, json_patch, merge_patch};
+use corten_api::patch::{PatchType, SUPPORTED, json_patch, merge_patch};
 use corten_api::resource::Subresource;
 use corten_api::{FieldValidation, Status};
 use corten_store::Snapshot;
@@ -48,6 +48,7 @@ pub fn of_scale(scale: &Value, patch: &Patch<'_>) -> Result<Value, Status> {
     match patch.kind {
         PatchType::Json => json_patch(&mut patched, &body)?,
         PatchType::Merge | PatchType::Strategic => merge_patch(&mut patched, &body),
+        PatchType::Apply => return Err(Status::unsupported_media_type(&SUPPORTED)),
     }
     Ok(patched)
 }

@@ -46,16 +46,48 @@ pub fn decide(
     let mut new = current.value.clone();
     scale::apply(&mut new, &wanted)?;
     let seen = of(subject.ty, &new);
+    env.subresource = Some("scale");
     let part = Subresource::Main;
     let decision = update::replace(config, subject, snapshot, current, name, new, part, env)?;
+    Ok(seen_as(decision, seen))
+}
+
+/// Applies a Scale's configuration, so that its manager owns the replicas of the object.
+///
+/// # Errors
+/// `NotFound`, conflicts with other managers, and those of [`decide`].
+#[allow(clippy::too_many_arguments)]
+pub fn apply(
+    config: &Config,
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    name: &str,
+    wanted: &Value,
+    force: bool,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    let current = subject.read(snapshot, name)?;
+    env.subresource = Some("scale");
+    let part = Subresource::Main;
+    let wanted = super::apply::of_scale(subject, wanted)?;
+    let new = subject
+        .ty
+        .server_side_apply(Some(&current.value), &wanted, env.writer(), part, force)?;
+    let seen = of(subject.ty, &new);
+    let decision = update::put(config, subject, snapshot, current, name, new, part, env)?;
+    Ok(seen_as(decision, seen))
+}
+
+/// The same decision with the Scale as its answer.
+fn seen_as(decision: Decision, seen: Value) -> Decision {
     let view = |mut answer: Answered| {
         if let Payload::Stored { at, .. } = answer.payload {
             answer.payload = Payload::Scale { scale: seen, at };
         }
         answer
     };
-    Ok(match decision {
+    match decision {
         Decision::Commit(txn, answer) => Decision::Commit(txn, view(answer)),
         Decision::Nothing(answer) => Decision::Nothing(view(answer)),
-    })
+    }
 }

@@ -1,6 +1,6 @@
 //! `update`, also of `status`, `finalize` and the other parts that are written like the whole object. Pure.
 
-use corten_api::resource::Subresource;
+use corten_api::resource::{Subresource, settle_times};
 use corten_api::status::Qualified;
 use corten_api::{Status, meta};
 use corten_store::{Op, Snapshot};
@@ -40,7 +40,7 @@ pub fn decide(
     replace(config, subject, snapshot, current, name, new, part, env)
 }
 
-/// Puts `new` in the place of `current`. Shared with patch.
+/// Puts `new` in the place of `current` and writes down whose its fields are. Shared with patch.
 ///
 /// # Errors
 /// See [`decide`].
@@ -57,11 +57,35 @@ pub fn replace(
 ) -> Result<Decision, Status> {
     check_name(&new, name)?;
     check_preconditions(subject, &current, &new)?;
-    meta::set(&mut new, "managedFields", Value::Null);
-    let is_service = subject.ty.group.is_empty() && subject.ty.plural == "services";
     if part == Subresource::Finalize {
         new = finalized(&current.value, &new);
-    } else {
+    }
+    subject.ty.set_defaults(&mut new);
+    subject
+        .ty
+        .track(Some(&current.value), &mut new, env.writer(), part);
+    put(config, subject, snapshot, current, name, new, part, env)
+}
+
+/// Puts `new`, whose managers stand, in the place of `current`.
+///
+/// # Errors
+/// See [`decide`].
+#[allow(clippy::too_many_arguments)]
+pub fn put(
+    config: &Config,
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    current: Current,
+    name: &str,
+    mut new: Value,
+    part: Subresource,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    check_name(&new, name)?;
+    check_preconditions(subject, &current, &new)?;
+    let is_service = subject.ty.group.is_empty() && subject.ty.plural == "services";
+    if part != Subresource::Finalize {
         subject.ty.stamp_update(&mut new, &current.value, part, env.now);
         subject.ty.prepare_update(&mut new, &current.value, part)?;
     }
@@ -69,6 +93,7 @@ pub fn replace(
     if is_service && part == Subresource::Main {
         records = allocate::update(config, snapshot, &mut new, &current.value, env)?;
     }
+    settle_times(&mut new, &current.value);
     let warnings = subject.ty.warnings(&new);
     let value = subject.encode(&new);
     if delete::is_over(subject, &new) {

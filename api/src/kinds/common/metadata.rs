@@ -37,6 +37,7 @@ pub fn validate(object: &Value, namespaced: bool, rule: fn(&str) -> Vec<String>,
     annotations(&at, errors);
     owner_references(&at, errors);
     finalizers(&at, errors);
+    crate::apply::managers::validate(&at, errors);
 }
 
 /// Annotations of an object or of a Pod template.
