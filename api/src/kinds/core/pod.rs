@@ -14,6 +14,7 @@ mod columns;
 pub(crate) mod container;
 mod defaults;
 mod probe;
+mod resize;
 pub mod template;
 mod update;
 mod validate;
@@ -66,8 +67,9 @@ impl Kind for Pod {
     }
 
     fn validate_part(&self, part: Subresource, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        if part == Subresource::EphemeralContainers {
-            update::ephemeral(new, old, errors);
+        match part {
+            Subresource::EphemeralContainers => update::ephemeral(new, old, errors),
+            _ => resize::validate(new, old, errors),
         }
     }
 

@@ -58,22 +58,26 @@ pub fn take_part(part: Subresource, new: &mut Map<String, Value>, old: &Map<Stri
             None => drop(spec.remove("ephemeralContainers")),
         },
         _ => {
+            take(spec, wanted, "resources");
             for list in ["containers", "initContainers"] {
                 for container in items(spec, list) {
-                    let same = wanted[list]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .find(|c| c["name"] == container["name"]);
-                    for field in ["resources", "resizePolicy"] {
-                        if let Some(value) = same.and_then(|c| c.get(field)) {
-                            container.insert(field.into(), value.clone());
-                        }
+                    let mut all = wanted[list].as_array().into_iter().flatten();
+                    if let Some(same) = all.find(|c| c["name"] == container["name"]) {
+                        take(container, same, "resources");
+                        take(container, same, "resizePolicy");
                     }
                 }
             }
         }
     }
+}
+
+/// One field as the client wants it, also when it wants none.
+fn take(map: &mut Map<String, Value>, wanted: &Value, field: &str) {
+    match wanted.get(field) {
+        Some(value) => map.insert(field.into(), value.clone()),
+        None => map.remove(field),
+    };
 }
 
 /// Ephemeral containers are only ever added.
