@@ -1,7 +1,7 @@
 //! Quantities: the canonical text is stable and means the same; sums and comparisons do not overflow.
 #![no_main]
 
-use corten_api::quantity::Quantity;
+use corten_api::quantity::{Format, Quantity};
 use corten_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +15,13 @@ fuzz_target!(|data: &[u8]| {
     };
     let printed = bounded(left.len(), 512, || quantity.to_string());
     let again: Quantity = printed.parse().expect("canonical text can be read");
-    assert_eq!(again, quantity, "{left:?} is {printed:?}");
+    // Binary amounts are printed as whole numbers, rounded away from zero, as upstream prints them.
+    let rounded = quantity.format() == Format::BinarySi && !quantity.is_whole();
+    if rounded {
+        assert_eq!(again.value(), quantity.value(), "{left:?} is {printed:?}");
+    } else {
+        assert_eq!(again, quantity, "{left:?} is {printed:?}");
+    }
     assert_eq!(again.to_string(), printed);
     let _ = (quantity.value(), quantity.milli_value(), quantity.to_f64());
     if let Ok(other) = right.parse::<Quantity>() {
