@@ -203,7 +203,7 @@ fn a_list_is_its_items_in_a_row() {
     parts.open(&mut streamed, one.len() * 2).expect("written");
     streamed.extend_from_slice(&one);
     streamed.extend_from_slice(&one);
-    parts.close(&mut streamed);
+    proto::close_list(&mut streamed);
     assert!(streamed == whole);
 }
 

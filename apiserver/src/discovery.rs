@@ -2,13 +2,17 @@
 //!
 //! All documents are made from the registry. Knows their shapes only.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use corten_api::resource::TypeRef;
 use corten_api::{ResourceType, Status};
-use http::header::{ETAG, HeaderMap, IF_NONE_MATCH, VARY};
+use http::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::negotiate::{self, Discovery};
+use crate::body::Body;
+use crate::negotiate::{self, Discovery, Media};
 use crate::respond::{self, Answer};
 use crate::types::Types;
 use crate::{Inner, KUBERNETES_VERSION};
@@ -73,7 +77,8 @@ pub fn legacy_versions(
     accept: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Answer, Status> {
-    match preferred(accept)? {
+    let (form, media) = preferred(accept)?;
+    match form {
         Discovery::Legacy => {
             let address = format!("{}:{}", server.config.advertise_address, server.config.port);
             let document = json!({
@@ -83,7 +88,7 @@ pub fn legacy_versions(
             });
             Ok(vary(respond::json(StatusCode::OK, document.to_string())))
         }
-        form => Ok(aggregated(types, form, true, headers)),
+        form => aggregated(types, form, media, true, headers),
     }
 }
 
@@ -92,7 +97,8 @@ pub fn legacy_versions(
 /// # Errors
 /// `NotAcceptable`.
 pub fn groups(types: &Types, accept: Option<&str>, headers: &HeaderMap) -> Result<Answer, Status> {
-    match preferred(accept)? {
+    let (form, media) = preferred(accept)?;
+    match form {
         Discovery::Legacy => {
             let groups: Vec<Value> = named_groups(types)
                 .map(|(group, versions)| api_group(group, &versions))
@@ -100,12 +106,12 @@ pub fn groups(types: &Types, accept: Option<&str>, headers: &HeaderMap) -> Resul
             let document = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
             Ok(vary(respond::json(StatusCode::OK, document.to_string())))
         }
-        form => Ok(aggregated(types, form, false, headers)),
+        form => aggregated(types, form, media, false, headers),
     }
 }
 
-fn preferred(accept: Option<&str>) -> Result<Discovery, Status> {
-    negotiate::accept_discovery(accept).map_err(|_| Status::not_acceptable(&negotiate::ACCEPTED))
+fn preferred(accept: Option<&str>) -> Result<(Discovery, Media), Status> {
+    negotiate::accept_discovery(accept).map_err(|_| Status::not_acceptable(&negotiate::MEDIA_TYPES))
 }
 
 fn vary(mut answer: Answer) -> Answer {
@@ -149,8 +155,8 @@ pub fn resources(types: &Types, group: &str, version: &str) -> Answer {
         if !ty.categories.is_empty() {
             own["categories"] = json!(ty.categories);
         }
-        if ty.supports("watch") {
-            own["storageVersionHash"] = hash([&*ty.group, &*ty.version, &*ty.kind].join("/"))[..11].into();
+        if ty.supports("list") {
+            own["storageVersionHash"] = storage_version_hash(types, ty).into();
         }
         resources.push(own);
         for sub in ty.subresources {
@@ -171,6 +177,7 @@ pub fn resources(types: &Types, group: &str, version: &str) -> Answer {
     if resources.is_empty() {
         return respond::page_not_found();
     }
+    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     let group_version = if group.is_empty() {
         version.to_owned()
     } else {
@@ -185,6 +192,21 @@ pub fn resources(types: &Types, group: &str, version: &str) -> Answer {
     respond::json(StatusCode::OK, document.to_string())
 }
 
+/// Tells clients that two resources hold the same objects. Source: Kubernetes `discovery.StorageVersionHash`: the first
+/// eight bytes of the digest of `GROUP/VERSION/KIND` of the stored form, in base64.
+fn storage_version_hash(types: &Types, ty: &ResourceType) -> String {
+    const BYTES: usize = 8;
+    let mut stored = (&*ty.group, &*ty.version, &*ty.kind);
+    if ty.converts() {
+        let same = |other: &&TypeRef| other.storage() == ty.storage() && !other.converts();
+        if let Some(other) = types.all().iter().find(same) {
+            stored = (&other.group, &other.version, &other.kind);
+        }
+    }
+    let digest = Sha256::digest(format!("{}/{}/{}", stored.0, stored.1, stored.2));
+    STANDARD.encode(&digest[..BYTES])
+}
+
 /// The aggregated documents of one set of types: v2 and v2beta1, each of the core group and of the others.
 pub type Documents = [Document; 4];
 
@@ -194,29 +216,36 @@ pub struct Document {
     etag: String,
 }
 
-fn aggregated(types: &Types, form: Discovery, legacy: bool, headers: &HeaderMap) -> Answer {
+fn aggregated(
+    types: &Types,
+    form: Discovery,
+    media: Media,
+    legacy: bool,
+    headers: &HeaderMap,
+) -> Result<Answer, Status> {
     let documents = types.discovery.get_or_init(|| {
         [(true, true), (true, false), (false, true), (false, false)]
             .map(|(v2, legacy)| make_aggregated(types, v2, legacy))
     });
     let v2 = form == Discovery::V2;
     let document = &documents[usize::from(!v2) * 2 + usize::from(!legacy)];
-    let content_type = if v2 {
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-    } else {
-        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
-    };
+    let version = if v2 { "v2" } else { "v2beta1" };
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&document.etag);
     let mut answer = if known {
-        respond::with_type(StatusCode::NOT_MODIFIED, content_type, crate::body::Body::empty())
+        respond::with_type(StatusCode::NOT_MODIFIED, media.content_type(), Body::empty())
     } else {
-        respond::with_type(StatusCode::OK, content_type, document.bytes.clone().into())
+        let bytes = respond::rewritten(document.bytes.as_bytes(), media).map_err(Status::internal)?;
+        respond::with_type(StatusCode::OK, media.content_type(), Body::from(bytes))
     };
-    answer.headers_mut().insert(
-        ETAG,
-        HeaderValue::from_str(&document.etag).expect("a quoted hash"),
+    let content_type = format!(
+        "{};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList",
+        media.content_type()
     );
-    vary(answer)
+    let headers = answer.headers_mut();
+    for (name, text) in [(ETAG, &document.etag), (CONTENT_TYPE, &content_type)] {
+        headers.insert(name, HeaderValue::from_str(text).expect("hashes and media types"));
+    }
+    Ok(vary(answer))
 }
 
 fn make_aggregated(types: &Types, v2: bool, legacy: bool) -> Document {
@@ -229,8 +258,9 @@ fn make_aggregated(types: &Types, v2: bool, legacy: bool) -> Document {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> =
+                    let mut resources: Vec<Value> =
                         types.members(group, version).map(|ty| discovered(ty)).collect();
+                    resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
                     json!({ "version": version, "freshness": "Current", "resources": resources })
                 })
                 .collect();
@@ -298,4 +328,20 @@ pub fn hash(text: impl AsRef<[u8]>) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_versions_are_hashed_as_upstream_hashes_them() {
+        let types = Types::new(Vec::new());
+        let hash = |plural: &str| {
+            let ty = types.lookup("", "v1", plural).expect("built in");
+            storage_version_hash(&types, &ty)
+        };
+        assert_eq!(hash("pods"), "xPOwRZ+Yhw8=");
+        assert_eq!(hash("services"), "0/CO1lhkEBI=");
+    }
 }

@@ -99,8 +99,15 @@ impl Call<'_> {
     }
 
     fn accepted(&self) -> Result<negotiate::Accepted, Status> {
-        negotiate::accept(text(self.parts, header::ACCEPT))
-            .map_err(|_| Status::not_acceptable(&negotiate::ACCEPTED))
+        let allowed = negotiate::of_objects(self.ty.type_facts().is_some());
+        let accepted = negotiate::accept(text(self.parts, header::ACCEPT), allowed);
+        if self.target.verb == Verb::Watch {
+            return accepted
+                .ok()
+                .filter(|accepted| accepted.media.watch_type().is_some())
+                .ok_or_else(|| Status::not_acceptable(&negotiate::WATCH_TYPES));
+        }
+        accepted.map_err(|_| Status::not_acceptable(&negotiate::MEDIA_TYPES))
     }
 
     fn shape(&self) -> Result<Shape, Status> {
@@ -112,6 +119,7 @@ impl Call<'_> {
         Ok(Shape {
             ty: self.ty.clone(),
             form: accepted.form,
+            media: accepted.media,
             include,
         })
     }
@@ -208,7 +216,7 @@ impl Call<'_> {
 
     /// The body as JSON, within its bounds.
     async fn json(&self, body: RequestBody) -> Result<Bytes, Status> {
-        let unsupported = |_| Status::unsupported_media_type(&negotiate::READABLE);
+        let unsupported = |_| Status::unsupported_media_type(&negotiate::MEDIA_TYPES);
         let format = negotiate::body_format(text(self.parts, header::CONTENT_TYPE)).map_err(unsupported)?;
         let bytes = read(body).await?;
         match format {

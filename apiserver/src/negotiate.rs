@@ -5,12 +5,15 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use bytes::Bytes;
+use corten_api::schema::proto;
 
 /// How an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Media {
     Json,
     Yaml,
+    /// Kubernetes protobuf.
+    Protobuf,
 }
 
 impl Media {
@@ -19,6 +22,17 @@ impl Media {
         match self {
             Media::Json => "application/json",
             Media::Yaml => "application/yaml",
+            Media::Protobuf => proto::MEDIA_TYPE,
+        }
+    }
+
+    /// The same for a watch; YAML has no frames.
+    #[must_use]
+    pub fn watch_type(self) -> Option<&'static str> {
+        match self {
+            Media::Json => Some("application/json"),
+            Media::Yaml => None,
+            Media::Protobuf => Some("application/vnd.kubernetes.protobuf;stream=watch"),
         }
     }
 }
@@ -60,13 +74,16 @@ pub struct Accepted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAcceptable;
 
-/// Media types answers can take, for error texts.
-pub const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
-/// Media types bodies can have, for error texts.
-pub const READABLE: [&str; 3] = [
+/// Media types answers and bodies can take, for error texts. Upstream's list without CBOR, which is off by default.
+pub const MEDIA_TYPES: [&str; 3] = [
     "application/json",
     "application/yaml",
     "application/vnd.kubernetes.protobuf",
+];
+/// Media types a watch can take, for error texts.
+pub const WATCH_TYPES: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
 ];
 
 /// One part of an `Accept` header.
@@ -118,16 +135,20 @@ fn media(name: &str) -> Option<Media> {
     match name {
         "application/json" | "application/*" | "*/*" => Some(Media::Json),
         "application/yaml" => Some(Media::Yaml),
+        proto::MEDIA_TYPE => Some(Media::Protobuf),
         _ => None,
     }
 }
 
-/// The first part of `Accept` that can be served. Parts in media types we do not write (protobuf, CBOR) are passed
-/// over, so a client that lists JSON too gets JSON.
+/// The first part of `Accept` that can be served and that `allowed` takes. Parts in media types we do not write (CBOR)
+/// are passed over, so a client that lists JSON too gets JSON.
 ///
 /// # Errors
 /// Nothing in the list can be served.
-pub fn accept(header: Option<&str>) -> Result<Accepted, NotAcceptable> {
+pub fn accept(
+    header: Option<&str>,
+    allowed: impl Fn(Media, Form) -> bool,
+) -> Result<Accepted, NotAcceptable> {
     let plain = Accepted {
         media: Media::Json,
         form: Form::Object,
@@ -137,27 +158,39 @@ pub fn accept(header: Option<&str>) -> Result<Accepted, NotAcceptable> {
     };
     clauses(header)
         .iter()
-        .find_map(accept_clause)
+        .filter_map(accept_clause)
+        .find(|accepted| allowed(accepted.media, accepted.form))
         .ok_or(NotAcceptable)
 }
 
-/// As [`accept`], for answers that have no other form than the object itself.
+/// What may be asked of objects: no Table in protobuf. `protobuf`: the kind has such a form of its own.
+///
+/// Source: Kubernetes `RequestScope.AllowsMediaTypeTransform`.
+#[must_use]
+pub fn of_objects(protobuf: bool) -> impl Fn(Media, Form) -> bool {
+    move |media, form| match form {
+        Form::Object => media != Media::Protobuf || protobuf,
+        Form::Table(_) => media != Media::Protobuf,
+        Form::Partial(_) => true,
+    }
+}
+
+/// The media type of answers that have one form only, above all errors.
 ///
 /// # Errors
 /// Nothing in the list can be served.
-pub fn accept_object(header: Option<&str>) -> Result<Accepted, NotAcceptable> {
-    let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
-        return accept(None);
-    };
-    clauses(header)
-        .iter()
-        .filter_map(accept_clause)
-        .find(|accepted| accepted.form == Form::Object)
-        .ok_or(NotAcceptable)
+pub fn accept_plain(header: Option<&str>) -> Result<Media, NotAcceptable> {
+    accept(header, |_, form| form == Form::Object).map(|accepted| accepted.media)
 }
 
 fn accept_clause(clause: &Clause<'_>) -> Option<Accepted> {
     let media = media(clause.media)?;
+    if clause
+        .get("stream")
+        .is_some_and(|stream| !matches!(stream, "" | "watch"))
+    {
+        return None;
+    }
     let Some(kind) = clause.get("as") else {
         return Some(Accepted {
             media,
@@ -187,31 +220,29 @@ pub enum Discovery {
 
 /// # Errors
 /// Nothing in the list can be served.
-pub fn accept_discovery(header: Option<&str>) -> Result<Discovery, NotAcceptable> {
+pub fn accept_discovery(header: Option<&str>) -> Result<(Discovery, Media), NotAcceptable> {
     let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
-        return Ok(Discovery::Legacy);
+        return Ok((Discovery::Legacy, Media::Json));
     };
     let one = |clause: &Clause<'_>| {
-        media(clause.media)?;
-        match (clause.get("as"), clause.get("g"), clause.get("v")) {
-            (None, ..) => Some(Discovery::Legacy),
-            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Some(Discovery::V2),
+        let media = media(clause.media)?;
+        let form = match (clause.get("as"), clause.get("g"), clause.get("v")) {
+            (None, ..) => Discovery::Legacy,
+            (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Discovery::V2,
             (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => {
-                Some(Discovery::V2Beta1)
+                Discovery::V2Beta1
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some((form, media))
     };
     clauses(header).iter().find_map(one).ok_or(NotAcceptable)
 }
 
 #[must_use]
 pub fn accepts_gzip(header: Option<&str>) -> bool {
-    header.is_some_and(|header| {
-        clauses(header)
-            .iter()
-            .any(|clause| clause.media.eq_ignore_ascii_case("gzip"))
-    })
+    // Upstream looks for the bare word.
+    header.is_some_and(|header| header.split(',').any(|part| part.trim() == "gzip"))
 }
 
 /// How a request body is written.
@@ -239,9 +270,9 @@ fn essence(header: &str) -> String {
 /// Anything but JSON, YAML and Kubernetes protobuf. No header means JSON.
 pub fn body_format(header: Option<&str>) -> Result<BodyFormat, Unsupported> {
     match essence(header.unwrap_or_default()).as_str() {
-        "" | "application/json" | "*/*" => Ok(BodyFormat::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        proto::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
         other => Err(Unsupported(other.to_owned())),
     }
 }
@@ -275,7 +306,8 @@ mod tests {
 
     #[track_caller]
     fn check(header: &str, want: Result<(Media, Form), NotAcceptable>) {
-        assert_eq!(accept(Some(header)).map(|a| (a.media, a.form)), want, "{header}");
+        let got = accept(Some(header), of_objects(true));
+        assert_eq!(got.map(|a| (a.media, a.form)), want, "{header}");
     }
 
     #[test]
@@ -291,12 +323,26 @@ mod tests {
         );
         check(
             "application/vnd.kubernetes.protobuf,application/json",
-            Ok((Media::Json, Object)),
+            Ok((Media::Protobuf, Object)),
         );
-        check("application/vnd.kubernetes.protobuf", Err(NotAcceptable));
+        check(
+            "application/vnd.kubernetes.protobuf;stream=watch",
+            Ok((Media::Protobuf, Object)),
+        );
+        check("application/json;stream=other", Err(NotAcceptable));
+        check(
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+            Ok((Media::Json, Table(MetaVersion::V1))),
+        );
+        check(
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+            Err(NotAcceptable),
+        );
+        check("application/cbor", Err(NotAcceptable));
+        check("application/cbor,application/yaml", Ok((Media::Yaml, Object)));
         check(
             "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
-            Ok((Media::Json, Partial(MetaVersion::V1))),
+            Ok((Media::Protobuf, Partial(MetaVersion::V1))),
         );
         check(
             "application/json;q=0.1,application/yaml;q=0.9",
@@ -308,9 +354,14 @@ mod tests {
     #[test]
     fn discovery() {
         let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
-        assert_eq!(accept_discovery(Some(kubectl)), Ok(Discovery::V2));
-        assert_eq!(accept_discovery(Some("application/json")), Ok(Discovery::Legacy));
-        assert_eq!(accept_discovery(None), Ok(Discovery::Legacy));
+        assert_eq!(accept_discovery(Some(kubectl)), Ok((Discovery::V2, Media::Json)));
+        let legacy = |media| Ok((Discovery::Legacy, media));
+        assert_eq!(accept_discovery(Some("application/json")), legacy(Media::Json));
+        assert_eq!(
+            accept_discovery(Some("application/vnd.kubernetes.protobuf")),
+            legacy(Media::Protobuf)
+        );
+        assert_eq!(accept_discovery(None), legacy(Media::Json));
     }
 
     #[test]

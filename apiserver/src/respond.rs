@@ -3,13 +3,14 @@
 //! Knows headers and encodings. Must not know where the bytes come from.
 
 use bytes::Bytes;
+use corten_api::schema::proto;
 use corten_api::status::Status;
 use futures::{StreamExt, TryStreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WARNING};
 use http::{Response, StatusCode};
 
 use crate::body::{Body, BoxError};
-use crate::negotiate::Media;
+use crate::negotiate::{self, Media};
 use crate::pretty::Pretty;
 
 pub type Answer = Response<Body>;
@@ -81,32 +82,83 @@ pub fn warn(response: &mut Answer, warnings: &[String]) {
     }
 }
 
-/// Rewrites a JSON answer as YAML. The whole answer is held once, as a YAML document has to be.
+/// A `Status` in the media type the client asks for; JSON when it accepts none of ours.
+#[must_use]
+pub fn status_for(refusal: &Status, accept: Option<&str>) -> Answer {
+    let media = negotiate::accept_plain(accept).unwrap_or(Media::Json);
+    let answer = status(refusal);
+    match answer.body().as_bytes().map(|json| rewritten(json, media)) {
+        Some(Ok(bytes)) => with_media(answer, media, bytes),
+        _ => answer,
+    }
+}
+
+/// A JSON answer that has one form only, in the media type the client asks for.
 ///
 /// # Errors
-/// The stream the body came from broke.
-pub async fn as_media(response: Answer, media: Media) -> Result<Answer, BoxError> {
+/// `NotAcceptable`.
+pub async fn negotiated(answer: Answer, accept: Option<&str>) -> Result<Answer, Status> {
+    if answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_none_or(|t| t != "application/json")
+    {
+        return Ok(answer);
+    }
+    let media =
+        negotiate::accept_plain(accept).map_err(|_| Status::not_acceptable(&negotiate::MEDIA_TYPES))?;
+    as_media(answer, media).await.map_err(Status::internal)
+}
+
+/// Rewrites a JSON answer in another media type. The whole answer is held once, as a document needs to be; lists in
+/// protobuf are made where they are read and pass unchanged.
+///
+/// # Errors
+/// The stream the body came from broke, or an object has no such form.
+pub async fn as_media(answer: Answer, media: Media) -> Result<Answer, BoxError> {
     if media == Media::Json
-        || response
+        || answer
             .headers()
             .get(CONTENT_TYPE)
             .is_none_or(|t| t != "application/json")
     {
-        return Ok(response);
+        return Ok(answer);
     }
-    let (mut parts, body) = response.into_parts();
+    let (parts, body) = answer.into_parts();
     let json = body
         .into_stream()
         .try_fold(Vec::new(), |mut all, chunk| async move {
             all.extend_from_slice(&chunk);
             Ok(all)
         });
-    let value: serde_json::Value = serde_json::from_slice(&json.await?)?;
-    let yaml = serde_saphyr::to_string(&value)?;
-    parts
-        .headers
-        .insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
-    Ok(Response::from_parts(parts, Body::from(yaml)))
+    let bytes = rewritten(&json.await?, media)?;
+    Ok(with_media(
+        Response::from_parts(parts, Body::empty()),
+        media,
+        bytes,
+    ))
+}
+
+fn with_media(answer: Answer, media: Media, bytes: Bytes) -> Answer {
+    let mut answer = answer.map(|_| Body::from(bytes));
+    let content_type = HeaderValue::from_static(media.content_type());
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+/// A JSON document in another media type.
+///
+/// # Errors
+/// It has no such form.
+pub fn rewritten(json: &[u8], media: Media) -> Result<Bytes, BoxError> {
+    Ok(match media {
+        Media::Json => Bytes::copy_from_slice(json),
+        Media::Yaml => {
+            let value: serde_json::Value = serde_json::from_slice(json)?;
+            serde_saphyr::to_string(&value)?.into()
+        }
+        Media::Protobuf => proto::from_json(json)?.into(),
+    })
 }
 
 /// Puts line breaks into a JSON answer, as its chunks pass.

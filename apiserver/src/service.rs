@@ -71,25 +71,31 @@ impl ApiServer {
         body: RequestBody,
     ) -> Answer {
         let path = parts.uri.path().to_owned();
+        let accept = text(&parts, header::ACCEPT).map(str::to_owned);
+        let accept = accept.as_deref();
         let user = match self.authenticate(peer, &parts).await {
             Ok(user) => user,
-            Err(status) => return respond::status(&status),
+            Err(status) => return respond::status_for(&status, accept),
         };
         let operation = match routed {
             Ok(operation) => operation,
-            Err(_) if user.is_anonymous() => return respond::status(&Status::unauthorized()),
+            Err(_) if user.is_anonymous() => return respond::status_for(&Status::unauthorized(), accept),
             Err(NoRoute::NotFound) => return respond::page_not_found(),
             Err(NoRoute::MethodNotAllowed) => return method_not_allowed(),
-            Err(NoRoute::BadPath) => return respond::status(&Status::bad_request("invalid request path")),
+            Err(NoRoute::BadPath) => {
+                return respond::status_for(&Status::bad_request("invalid request path"), accept);
+            }
             Err(NoRoute::TooLong) => {
                 return respond::text(StatusCode::URI_TOO_LONG, "request path is too long\n");
             }
         };
         if let Err(status) = authorize(&user, &operation, &path) {
-            return respond::status(&status);
+            return respond::status_for(&status, accept);
         }
-        let accept = text(&parts, header::ACCEPT).map(str::to_owned);
-        let accept = accept.as_deref();
+        let negotiated = matches!(
+            operation,
+            Operation::LegacyVersions | Operation::Groups | Operation::Group(_) | Operation::Resources { .. }
+        );
         let done = match operation {
             Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
@@ -113,7 +119,12 @@ impl ApiServer {
             Operation::OpenApiV3Index => Ok(openapi::v3_index(&self.types())),
             Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&self.types(), &group, &version)),
         };
-        done.unwrap_or_else(|status| respond::status(&status))
+        // The documents of discovery are objects like others; those that are asked for in a form of their own have it.
+        let done = match done {
+            Ok(answer) if negotiated => respond::negotiated(answer, accept).await,
+            done => done,
+        };
+        done.unwrap_or_else(|status| respond::status_for(&status, accept))
     }
 }
 

@@ -57,6 +57,12 @@ impl Types {
         }
     }
 
+    /// All types, in the order of discovery.
+    #[must_use]
+    pub fn all(&self) -> &[TypeRef] {
+        &self.all
+    }
+
     /// Types of one group and version.
     pub fn members(&self, group: &str, version: &str) -> impl Iterator<Item = &TypeRef> {
         self.all

@@ -12,7 +12,7 @@ mod read;
 mod write;
 
 pub use read::to_json;
-pub use write::{ListItems, from_json, item_size, type_of_body, watch_event, write_item};
+pub use write::{ListItems, close_list, from_json, item_size, type_of_body, watch_event, write_item};
 
 /// The first bytes of every body.
 pub const MAGIC: &[u8] = b"k8s\0";

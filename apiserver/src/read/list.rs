@@ -13,10 +13,12 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use super::filter::Filter;
+use super::list_protobuf;
 use super::page;
 use super::point::{self, NoSnapshot, Point};
 use super::shape::Shape;
 use crate::body::{Body, BoxError};
+use crate::negotiate::Media;
 use crate::query::ListOptions;
 use crate::respond::{self, Answer};
 use crate::stored::Damaged;
@@ -58,11 +60,29 @@ pub async fn list(
         _ => filter.range.start.clone(),
     };
     let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit).map_err(damaged)?;
-    Ok(respond::with_type(
-        StatusCode::OK,
-        "application/json",
-        write(snapshot, filter, shape, page, now),
-    ))
+    let media = shape.media;
+    let body = match media {
+        Media::Protobuf => {
+            let entries = || {
+                let filter = filter.clone();
+                snapshot
+                    .range(page.range.clone())
+                    .filter_map(move |entry| match filter.matches(&entry) {
+                        Ok(chosen) => chosen.then_some(Ok(entry)),
+                        Err(damaged) => Some(Err(damaged)),
+                    })
+            };
+            let written = list_protobuf::write(shape, &page.metadata, now, entries).await;
+            return Ok(respond::with_type(
+                StatusCode::OK,
+                media.content_type(),
+                written.map_err(damaged)?,
+            ));
+        }
+        // YAML is made of the whole JSON afterwards.
+        Media::Json | Media::Yaml => write(snapshot, filter, shape, page, now),
+    };
+    Ok(respond::with_type(StatusCode::OK, "application/json", body))
 }
 
 /// Which part of a list goes into one answer.

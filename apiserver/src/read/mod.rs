@@ -5,6 +5,7 @@
 pub mod filter;
 pub mod get;
 pub mod list;
+mod list_protobuf;
 pub mod options;
 pub mod page;
 pub mod point;

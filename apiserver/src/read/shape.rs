@@ -10,13 +10,15 @@ use corten_api::table::{self, IncludeObject};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::negotiate::{Form, MetaVersion};
+use crate::negotiate::{Form, Media, MetaVersion};
 use crate::stored::{Damaged, Stored, TypeMeta};
 
 #[derive(Clone)]
 pub struct Shape {
     pub ty: TypeRef,
     pub form: Form,
+    /// How lists and watches are written; what is a document of its own is rewritten afterwards.
+    pub media: Media,
     pub include: IncludeObject,
 }
 
@@ -31,7 +33,7 @@ impl Shape {
     pub fn number(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.ty.group, &self.ty.version, &self.ty.kind).hash(&mut hasher);
-        (self.form, self.include).hash(&mut hasher);
+        (self.form, self.media, self.include).hash(&mut hasher);
         hasher.finish() >> 3
     }
 
@@ -202,6 +204,12 @@ impl Shape {
             .as_bytes(),
         );
     }
+}
+
+/// A stored object that cannot be written as protobuf: none that went through decoding is like that.
+pub fn no_protobuf(error: String) -> Damaged {
+    tracing::error!(error, "an object has no protobuf form");
+    Damaged
 }
 
 fn put_json(out: &mut Vec<u8>, value: &Value) {

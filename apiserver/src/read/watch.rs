@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use corten_api::schema::proto;
 use corten_api::status::Status;
 use corten_store::{Entry, Event, EventKind, RangeIter, Revision, Watch, WatchError, WatchItem};
 use futures::{FutureExt, StreamExt, stream};
@@ -21,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::filter::Filter;
 use super::options;
 use super::point::parse_revision;
-use super::shape::Shape;
+use super::shape::{Shape, no_protobuf};
 use crate::body::{Body, BoxError};
-use crate::negotiate::Form;
+use crate::negotiate::{self, Form, Media};
 use crate::query::ListOptions;
 use crate::respond::{self, Answer};
 use crate::stored::Damaged;
@@ -87,6 +88,8 @@ pub async fn watch(
     options: &ListOptions,
 ) -> Result<Answer, Status> {
     let inner = server.inner();
+    let content_type =
+        (shape.media.watch_type()).ok_or_else(|| Status::not_acceptable(&negotiate::WATCH_TYPES))?;
     let start = start(options)?;
     let filter = Filter::new(&shape.ty, namespace, options)?;
     let timeout = match options.timeout_seconds {
@@ -126,7 +129,7 @@ pub async fn watch(
     });
     Ok(respond::with_type(
         StatusCode::OK,
-        "application/json",
+        content_type,
         Body::stream(events),
     ))
 }
@@ -243,9 +246,9 @@ impl Watching {
             while out.len() < JOIN_BYTES {
                 let Some(entry) = entries.next() else {
                     if mark_end {
-                        bookmark(&mut out, &self.shape, self.told, true);
+                        bookmark(&mut out, &self.shape, self.told, true)?;
                     }
-                    self.follow(&mut out);
+                    self.follow(&mut out)?;
                     return Ok(out.into());
                 };
                 if self.filter.matches(&entry)? {
@@ -266,12 +269,12 @@ impl Watching {
                 mark_end,
             };
         } else {
-            self.follow(&mut out);
+            self.follow(&mut out)?;
         }
         Ok(out.into())
     }
 
-    fn follow(&mut self, out: &mut Vec<u8>) {
+    fn follow(&mut self, out: &mut Vec<u8>) -> Result<(), Damaged> {
         self.phase = match self
             ._open
             .inner()
@@ -280,10 +283,11 @@ impl Watching {
         {
             Ok(watch) => Phase::Live(Box::new(watch)),
             Err(error) => {
-                error_line(out, &status_of(error, self.told));
+                error_line(out, self.shape.media, &status_of(error, self.told))?;
                 Phase::Ended
             }
         };
+        Ok(())
     }
 
     /// Waits for events and joins those that are ready. `None`: the watch is over.
@@ -296,7 +300,7 @@ impl Watching {
                 biased;
                 item = watch.next() => item,
                 () = self.closing.cancelled() => return Ok(None),
-                () = &mut self.deadline => return Ok(self.last_bookmark()),
+                () = &mut self.deadline => return self.last_bookmark(),
                 () = timer(&mut self.bookmark) => {
                     watch.progress_handle().request();
                     self.bookmark = Some(Box::pin(tokio::time::sleep(BOOKMARK_EVERY)));
@@ -338,16 +342,17 @@ impl Watching {
                 }
                 Ok(bytes)
             }
-            Some(Ok(WatchItem::Progress(revision))) => Ok((revision > self.told).then(|| {
+            Some(Ok(WatchItem::Progress(revision))) if revision > self.told => {
                 self.told = revision;
                 let mut out = Vec::new();
-                bookmark(&mut out, &self.shape, revision, false);
-                out.into()
-            })),
+                bookmark(&mut out, &self.shape, revision, false)?;
+                Ok(Some(out.into()))
+            }
+            Some(Ok(WatchItem::Progress(_))) => Ok(None),
             Some(Err(error)) => {
                 self.phase = Phase::Ended;
                 let mut out = Vec::new();
-                error_line(&mut out, &status_of(error, self.told));
+                error_line(&mut out, self.shape.media, &status_of(error, self.told))?;
                 Ok(Some(out.into()))
             }
             None => {
@@ -397,9 +402,9 @@ impl Watching {
     }
 
     /// A watch that ends in time tells how far it came, so that the client can resume there.
-    fn last_bookmark(&mut self) -> Option<Bytes> {
+    fn last_bookmark(&mut self) -> Result<Option<Bytes>, Damaged> {
         let Phase::Live(watch) = &mut self.phase else {
-            return None;
+            return Ok(None);
         };
         let mut progress = None;
         if self.bookmark.is_some() {
@@ -409,11 +414,12 @@ impl Watching {
             }
         }
         self.phase = Phase::Ended;
-        progress.map(|revision| {
-            let mut out = Vec::new();
-            bookmark(&mut out, &self.shape, revision, false);
-            out.into()
-        })
+        let Some(revision) = progress else {
+            return Ok(None);
+        };
+        let mut out = Vec::new();
+        bookmark(&mut out, &self.shape, revision, false)?;
+        Ok(Some(out.into()))
     }
 }
 
@@ -456,28 +462,49 @@ fn line(
     header: bool,
     now: Timestamp,
 ) -> Result<(), Damaged> {
-    open(out, kind.as_str());
-    shape.write_object(out, &entry.value, revision.0, header, now)?;
-    out.extend_from_slice(b"}\n");
-    Ok(())
+    framed(out, shape.media, kind.as_str(), |out| {
+        shape.write_object(out, &entry.value, revision.0, header, now)
+    })
 }
 
-fn bookmark(out: &mut Vec<u8>, shape: &Shape, revision: Revision, initial_events_end: bool) {
-    open(out, "BOOKMARK");
-    shape.write_bookmark(out, revision.0, initial_events_end);
-    out.extend_from_slice(b"}\n");
+fn bookmark(
+    out: &mut Vec<u8>,
+    shape: &Shape,
+    revision: Revision,
+    initial_events_end: bool,
+) -> Result<(), Damaged> {
+    framed(out, shape.media, "BOOKMARK", |out| {
+        shape.write_bookmark(out, revision.0, initial_events_end);
+        Ok(())
+    })
 }
 
-fn error_line(out: &mut Vec<u8>, status: &Status) {
-    open(out, "ERROR");
-    out.extend_from_slice(&status.to_bytes());
-    out.extend_from_slice(b"}\n");
+fn error_line(out: &mut Vec<u8>, media: Media, status: &Status) -> Result<(), Damaged> {
+    framed(out, media, "ERROR", |out| {
+        out.extend_from_slice(&status.to_bytes());
+        Ok(())
+    })
 }
 
-fn open(out: &mut Vec<u8>, kind: &str) {
+/// Appends one event: a line of JSON, or a frame of protobuf with its length before it.
+fn framed(
+    out: &mut Vec<u8>,
+    media: Media,
+    kind: &str,
+    object: impl FnOnce(&mut Vec<u8>) -> Result<(), Damaged>,
+) -> Result<(), Damaged> {
+    if media == Media::Protobuf {
+        let mut json = Vec::new();
+        object(&mut json)?;
+        proto::watch_event(out, kind, &proto::from_json(&json).map_err(no_protobuf)?);
+        return Ok(());
+    }
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
+    object(out)?;
+    out.extend_from_slice(b"}\n");
+    Ok(())
 }
 
 fn status_of(error: WatchError, at: Revision) -> Status {

@@ -74,9 +74,10 @@ fn type_meta(json: &[u8]) -> Result<(String, String)> {
             break;
         }
     }
-    match (api_version, kind) {
-        (Some(api_version), Some(kind)) => Ok((api_version, kind)),
-        _ => Err("Object 'Kind' and 'apiVersion' are missing".into()),
+    // `APIVersions` names no version, as upstream's does not.
+    match kind {
+        Some(kind) => Ok((api_version.unwrap_or_default(), kind)),
+        None => Err("Object 'Kind' is missing".into()),
     }
 }
 
@@ -120,11 +121,11 @@ impl ListItems<'_> {
         put_bytes(out, 1, &head);
         Ok(())
     }
+}
 
-    /// Appends what follows the last item.
-    pub fn close(&self, out: &mut Vec<u8>) {
-        close(out);
-    }
+/// Appends what follows the last item of a list.
+pub fn close_list(out: &mut Vec<u8>) {
+    close(out);
 }
 
 /// Appends one item of a list.
