@@ -500,7 +500,7 @@ async fn bad_input_gets_kubernetes_own_errors() {
     );
     check(
         &ask(
-            &[("content-type", "application/vnd.kubernetes.protobuf")],
+            &[("content-type", "application/cbor")],
             "x".into(),
         )
         .await,
@@ -516,7 +516,7 @@ async fn bad_input_gets_kubernetes_own_errors() {
         &w.ask(
             "GET",
             PODS,
-            &[("accept", "application/vnd.kubernetes.protobuf")],
+            &[("accept", "application/cbor")],
             "",
         )
         .await,
