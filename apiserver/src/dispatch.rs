@@ -346,9 +346,9 @@ impl Call<'_> {
 
     /// Reviews and tokens have one form only: no Table, no metadata alone.
     fn only_objects(&self) -> Result<(), Status> {
-        let accepted = negotiate::accept_object(text(self.parts, header::ACCEPT));
+        let accepted = negotiate::accept_plain(text(self.parts, header::ACCEPT));
         accepted
-            .map_err(|_| Status::not_acceptable(&negotiate::ACCEPTED))
+            .map_err(|_| Status::not_acceptable(&negotiate::MEDIA_TYPES))
             .map(|_| ())
     }
 
