@@ -115,7 +115,7 @@ impl Kind for Deployment {
         rules::not_decremented(&status, &old, "collisionCount", errors);
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
         name_warning(object)
     }
 

@@ -74,7 +74,7 @@ impl Kind for ReplicaSet {
         );
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
         name_warning(object)
     }
 

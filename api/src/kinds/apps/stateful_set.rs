@@ -157,6 +157,14 @@ impl Kind for StatefulSet {
         rules::not_decremented(&status, &old, "collisionCount", errors);
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let limit = object["spec"]["revisionHistoryLimit"].as_i64();
+        if limit.is_some_and(|limit| limit < 0) {
+            return vec!["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into()];
+        }
+        Vec::new()
+    }
+
     fn columns(&self) -> &'static [Column] {
         const {
             &[

@@ -91,11 +91,17 @@ impl Kind for CronJob {
         }
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
         let mut out = name_warning(object);
+        out.extend(self.warnings(object));
+        out
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let mut out = job_spec::warnings(&object["spec"]["jobTemplate"]["spec"]);
         let schedule = object["spec"]["schedule"].as_str().unwrap_or_default();
         if schedule.contains("TZ") {
-            out.push("CRON_TZ or TZ used in schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".into());
+            out.push("CRON_TZ or TZ used in spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".into());
         }
         out
     }

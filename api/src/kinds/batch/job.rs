@@ -113,10 +113,14 @@ impl Kind for Job {
         status::validate(new, old, errors);
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
         let mut out = name_warning(object);
-        out.extend(spec::warnings(&object["spec"]));
+        out.extend(self.warnings(object));
         out
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        spec::warnings(&object["spec"])
     }
 
     fn columns(&self) -> &'static [Column] {

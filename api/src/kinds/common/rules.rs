@@ -106,10 +106,15 @@ pub fn optional_name(
     }
 }
 
-/// True when a count or percentage means none.
+/// True when a count or percentage means none; text that is neither counts as none, as in Go.
 pub fn is_zero(value: &Value) -> bool {
     match value {
-        Value::String(text) => crate::intstr::percent(text) == Some(0),
+        Value::String(text) => {
+            crate::intstr::percent(text)
+                .or_else(|| text.parse().ok())
+                .unwrap_or_default()
+                == 0
+        }
         value => value.as_i64().unwrap_or_default() == 0,
     }
 }

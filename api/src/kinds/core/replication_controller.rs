@@ -105,7 +105,7 @@ impl Kind for ReplicationController {
         );
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
         name_warning(object)
     }
 
