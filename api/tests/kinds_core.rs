@@ -1,0 +1,964 @@
+//! The core kinds around storage, quotas and replication: defaults, invalid objects, updates, columns.
+
+mod common;
+
+use common::*;
+use corten_api::resource::Subresource;
+use serde_json::{Value, json};
+
+const CLAIM: Name = ("v1", "PersistentVolumeClaim");
+const VOLUME: Name = ("v1", "PersistentVolume");
+const CONTROLLER: Name = ("v1", "ReplicationController");
+const TEMPLATE: Name = ("v1", "PodTemplate");
+const QUOTA: Name = ("v1", "ResourceQuota");
+const LIMITS: Name = ("v1", "LimitRange");
+const COMPONENT: Name = ("v1", "ComponentStatus");
+
+const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+const MODES: &str = "\"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"";
+
+fn claim() -> Value {
+    json!({"metadata": {"name": "a", "annotations": {}}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+    }})
+}
+
+fn volume() -> Value {
+    json!({"metadata": {"name": "a", "annotations": {}}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/data"},
+    }})
+}
+
+fn csi() -> Value {
+    json!({"metadata": {"name": "a"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+        "csi": {"driver": "d.io", "volumeHandle": "h"},
+    }})
+}
+
+fn pods() -> Value {
+    json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}})
+}
+
+fn pod_defaults() -> Value {
+    json!({
+        "containers": [{
+            "name": "c", "image": "i:1", "imagePullPolicy": "IfNotPresent", "resources": {},
+            "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+        }],
+        "dnsPolicy": "ClusterFirst",
+        "restartPolicy": "Always",
+        "schedulerName": "default-scheduler",
+        "securityContext": {},
+        "terminationGracePeriodSeconds": 30,
+    })
+}
+
+fn controller() -> Value {
+    json!({"metadata": {"name": "a"}, "spec": {"selector": {"app": "a"}, "template": pods()}})
+}
+
+fn quota() -> Value {
+    json!({"metadata": {"name": "a"}, "spec": {"hard": {"pods": "10", "requests.cpu": "4"}}})
+}
+
+fn limits(limit: Value) -> Value {
+    json!({"metadata": {"name": "a"}, "spec": {"limits": [limit]}})
+}
+
+#[test]
+fn names() {
+    known_as(CLAIM, true, &["pvc"], &["status"]);
+    known_as(VOLUME, false, &["pv"], &["status"]);
+    known_as(CONTROLLER, true, &["rc"], &["scale", "status"]);
+    known_as(TEMPLATE, true, &[], &[]);
+    known_as(QUOTA, true, &["quota"], &["status"]);
+    known_as(LIMITS, true, &["limits"], &[]);
+    known_as(COMPONENT, false, &["cs"], &[]);
+    assert_eq!(resource(COMPONENT).verbs, ["get", "list"]);
+}
+
+#[test]
+fn defaults() {
+    golden(
+        CLAIM,
+        claim(),
+        json!({
+            "metadata": {"name": "a"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeMode": "Filesystem",
+            },
+            "status": {"phase": "Pending"},
+        }),
+    );
+    golden(
+        VOLUME,
+        volume(),
+        json!({
+            "metadata": {"name": "a"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                "hostPath": {"path": "/data", "type": ""},
+                "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem",
+            },
+            "status": {"phase": "Pending", "lastPhaseTransitionTime": "2026-01-01T00:00:00Z"},
+        }),
+    );
+    golden(
+        CONTROLLER,
+        json!({"metadata": {"name": "a"}, "spec": {"template": pods()}}),
+        json!({
+            "metadata": {"name": "a", "generation": 1, "labels": {"app": "a"}},
+            "spec": {
+                "replicas": 1,
+                "selector": {"app": "a"},
+                "template": {"metadata": {"labels": {"app": "a"}}, "spec": pod_defaults()},
+            },
+            "status": {"replicas": 0},
+        }),
+    );
+    golden(
+        TEMPLATE,
+        json!({"metadata": {"name": "a"}, "template": pods()}),
+        json!({
+            "metadata": {"name": "a", "generation": 1},
+            "template": {"metadata": {"labels": {"app": "a"}}, "spec": pod_defaults()},
+        }),
+    );
+    golden(
+        QUOTA,
+        quota(),
+        json!({"metadata": {"name": "a"}, "spec": {"hard": {"pods": "10", "requests.cpu": "4"}}, "status": {}}),
+    );
+    golden(
+        LIMITS,
+        limits(
+            json!({"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}, "default": {"memory": "1Gi"}}),
+        ),
+        json!({"metadata": {"name": "a"}, "spec": {"limits": [{
+            "type": "Container",
+            "max": {"cpu": "2"},
+            "min": {"memory": "1Mi"},
+            "default": {"cpu": "2", "memory": "1Gi"},
+            "defaultRequest": {"cpu": "2", "memory": "1Gi"},
+        }]}}),
+    );
+}
+
+#[test]
+fn claims_take_their_source_under_both_names() {
+    let with = |source: Value| {
+        let mut body = claim();
+        for (field, value) in source.as_object().unwrap() {
+            body["spec"][field] = value.clone();
+        }
+        let spec = stored(CLAIM, &body)["spec"].clone();
+        (spec["dataSource"].clone(), spec["dataSourceRef"].clone())
+    };
+    let snapshot = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+    let other = json!({"apiGroup": "x.io", "kind": "Backup", "name": "b"});
+    assert_eq!(
+        with(json!({"dataSource": snapshot})),
+        (snapshot.clone(), snapshot)
+    );
+    assert_eq!(
+        with(json!({"dataSourceRef": other})),
+        (other.clone(), other.clone())
+    );
+    assert_eq!(with(json!({"dataSource": other})), (Value::Null, Value::Null));
+    let mut far = other;
+    far["namespace"] = "elsewhere".into();
+    assert_eq!(with(json!({"dataSourceRef": far})), (Value::Null, Value::Null));
+}
+
+#[test]
+fn invalid_claims() {
+    let base = claim();
+    let bad = |pointer: &str, value: Value, want: &[&str]| invalid(CLAIM, &base, pointer, value, want);
+    bad(
+        "/spec/accessModes",
+        json!([]),
+        &["spec.accessModes|Required|Required value: at least 1 access mode is required"],
+    );
+    bad(
+        "/spec/accessModes",
+        json!(["WriteOnly"]),
+        &[&format!(
+            "spec.accessModes|NotSupported|Unsupported value: \"WriteOnly\": supported values: {MODES}"
+        )],
+    );
+    bad(
+        "/spec/accessModes",
+        json!(["ReadWriteOncePod", "ReadOnlyMany"]),
+        &["spec.accessModes|Forbidden|Forbidden: may not use ReadWriteOncePod with other access modes"],
+    );
+    bad(
+        "/spec/resources/requests",
+        json!({}),
+        &["spec.resources[storage]|Required|Required value"],
+    );
+    bad(
+        "/spec/resources/requests/storage",
+        json!("0"),
+        &["spec.resources[storage]|Invalid|Invalid value: \"0\": must be greater than zero"],
+    );
+    bad(
+        "/spec/selector",
+        json!({"matchExpressions": [{"key": "a", "operator": "In"}]}),
+        &[
+            "spec.selector.matchExpressions[0].values|Required|Required value: must be specified when `operator` is 'In' or 'NotIn'",
+        ],
+    );
+    bad(
+        "/spec/storageClassName",
+        json!("A"),
+        &[&format!(
+            "spec.storageClassName|Invalid|Invalid value: \"A\": {DNS_SUBDOMAIN}"
+        )],
+    );
+    bad(
+        "/spec/volumeMode",
+        json!("Tape"),
+        &[
+            "spec.volumeMode|NotSupported|Unsupported value: \"Tape\": supported values: \"Block\", \"Filesystem\"",
+        ],
+    );
+    bad(
+        "/spec/volumeAttributesClassName",
+        json!("A"),
+        &[&format!(
+            "spec.volumeAttributesClassName|Invalid|Invalid value: \"A\": {DNS_SUBDOMAIN}"
+        )],
+    );
+    bad(
+        "/spec/dataSourceRef",
+        json!({"kind": "Pod", "name": ""}),
+        &[
+            "spec.dataSource.name|Required|Required value",
+            "spec.dataSource|Invalid|Invalid value: \"Pod\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            "spec.dataSourceRef.name|Required|Required value",
+            "spec.dataSourceRef|Invalid|Invalid value: \"Pod\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+        ],
+    );
+    let mut sourced = claim();
+    sourced["spec"]["dataSource"] = json!({"kind": "PersistentVolumeClaim", "name": "x"});
+    invalid(
+        CLAIM,
+        &sourced,
+        "/spec/dataSourceRef",
+        json!({"kind": "PersistentVolumeClaim", "name": "y"}),
+        &["spec|Invalid|Invalid value: {}: must match dataSourceRef"],
+    );
+}
+
+#[test]
+fn invalid_volumes() {
+    let base = volume();
+    let bad = |pointer: &str, value: Value, want: &[&str]| invalid(VOLUME, &base, pointer, value, want);
+    bad(
+        "/spec/accessModes",
+        Value::Null,
+        &["spec.accessModes|Required|Required value"],
+    );
+    bad(
+        "/spec/capacity",
+        Value::Null,
+        &[
+            "spec.capacity|Required|Required value",
+            "spec.capacity|NotSupported|Unsupported value: null: supported values: \"storage\"",
+        ],
+    );
+    bad(
+        "/spec/capacity",
+        json!({"storage": "1", "cpu": "1"}),
+        &[
+            "spec.capacity|NotSupported|Unsupported value: {\"cpu\":\"1\",\"storage\":\"1\"}: supported values: \"storage\"",
+        ],
+    );
+    bad(
+        "/spec/capacity/storage",
+        json!("-1"),
+        &[
+            "spec.capacity[storage]|Invalid|Invalid value: -1: must be a valid resource quantity",
+            "spec.capacity[storage]|Invalid|Invalid value: \"-1\": must be greater than zero",
+        ],
+    );
+    bad(
+        "/spec/persistentVolumeReclaimPolicy",
+        json!("Burn"),
+        &[
+            "spec.persistentVolumeReclaimPolicy|NotSupported|Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\"",
+        ],
+    );
+    bad(
+        "/spec/hostPath",
+        Value::Null,
+        &["spec|Required|Required value: must specify a volume type"],
+    );
+    bad(
+        "/spec/nfs",
+        json!({"server": "s", "path": "/p"}),
+        &["spec.nfs|Forbidden|Forbidden: may not specify more than 1 volume type"],
+    );
+    bad(
+        "/spec/hostPath/path",
+        json!(""),
+        &["spec.hostPath.path|Required|Required value"],
+    );
+    bad(
+        "/spec/storageClassName",
+        json!("A"),
+        &[&format!(
+            "spec.storageClassName|Invalid|Invalid value: \"A\": {DNS_SUBDOMAIN}"
+        )],
+    );
+    bad(
+        "/spec/volumeMode",
+        json!("Tape"),
+        &[
+            "spec.volumeMode|NotSupported|Unsupported value: \"Tape\": supported values: \"Block\", \"Filesystem\"",
+        ],
+    );
+    bad(
+        "/spec/nodeAffinity",
+        json!({}),
+        &["spec.nodeAffinity.required|Required|Required value: must specify required node constraints"],
+    );
+    bad(
+        "/spec/nodeAffinity",
+        json!({"required": {"nodeSelectorTerms": []}}),
+        &[
+            "spec.nodeAffinity.required.nodeSelectorTerms|Required|Required value: must have at least one node selector term",
+        ],
+    );
+    let mut root = volume();
+    root["spec"]["persistentVolumeReclaimPolicy"] = "Recycle".into();
+    invalid(
+        VOLUME,
+        &root,
+        "/spec/hostPath/path",
+        json!("/./"),
+        &[
+            "spec.persistentVolumeReclaimPolicy|Forbidden|Forbidden: may not be 'recycle' for a hostPath mount of '/'",
+        ],
+    );
+    // Every source needs something of its own.
+    let source = |source: Value, want: &[&str]| {
+        let mut body = volume();
+        let spec = body["spec"].as_object_mut().unwrap();
+        spec.remove("hostPath");
+        spec.extend(source.as_object().unwrap().clone());
+        let got = create(resource(VOLUME), &body).map_or_else(causes, |_| Vec::new());
+        assert_eq!(got, want);
+    };
+    source(
+        json!({"local": {"path": "/d"}}),
+        &["spec.nodeAffinity|Required|Required value: Local volume requires node affinity"],
+    );
+    source(
+        json!({"nfs": {"server": "", "path": "p"}}),
+        &[
+            "spec.nfs.server|Required|Required value",
+            "spec.nfs.path|Invalid|Invalid value: \"p\": must be an absolute path",
+        ],
+    );
+    source(
+        json!({"iscsi": {"targetPortal": "t", "iqn": "x", "lun": 300, "chapAuthSession": true}}),
+        &[
+            "spec.iscsi.iqn|Invalid|Invalid value: \"x\": must be valid format starting with iqn, eui, or naa",
+            "spec.iscsi.lun|Invalid|Invalid value: 300: must be between 0 and 255, inclusive",
+            "spec.iscsi.secretRef|Required|Required value",
+        ],
+    );
+    source(
+        json!({"fc": {}}),
+        &[
+            "spec.fc.targetWWNs|Required|Required value: must specify either targetWWNs or wwids, but not both",
+        ],
+    );
+    source(
+        json!({"fc": {"targetWWNs": ["w"]}}),
+        &["spec.fc.lun|Required|Required value: lun is required if targetWWNs is specified"],
+    );
+    source(
+        json!({"cephfs": {"monitors": []}}),
+        &["spec.cephfs.monitors|Required|Required value"],
+    );
+    source(
+        json!({"rbd": {"monitors": ["m"], "image": ""}}),
+        &["spec.rbd.image|Required|Required value"],
+    );
+    source(
+        json!({"csi": {"driver": "", "volumeHandle": ""}}),
+        &[
+            "spec.csi.driver|Required|Required value",
+            &format!("spec.csi.driver|Invalid|Invalid value: \"\": {DNS_SUBDOMAIN}"),
+            "spec.csi.volumeHandle|Required|Required value",
+        ],
+    );
+    source(
+        json!({"csi": {"driver": "d.io", "volumeHandle": "h", "nodePublishSecretRef": {"name": "A"}}}),
+        &[
+            &format!("spec.csi.nodePublishSecretRef.name|Invalid|Invalid value: \"A\": {DNS_SUBDOMAIN}"),
+            "spec.csi.nodePublishSecretRef.namespace|Required|Required value",
+        ],
+    );
+    source(
+        json!({"gcePersistentDisk": {"pdName": "", "partition": 256}}),
+        &[
+            "spec.gcePersistentDisk.pdName|Required|Required value",
+            "spec.gcePersistentDisk.partition|Invalid|Invalid value: 256: must be between 0 and 255, inclusive",
+        ],
+    );
+    let mut classed = volume();
+    classed["spec"]["volumeAttributesClassName"] = "gold".into();
+    let got = create(resource(VOLUME), &classed).map_or_else(causes, |_| Vec::new());
+    assert_eq!(
+        got,
+        ["spec.csi|Required|Required value: has to be specified when using volumeAttributesClassName"]
+    );
+}
+
+#[test]
+fn invalid_controllers_and_templates() {
+    let base = controller();
+    let bad = |pointer: &str, value: Value, want: &[&str]| invalid(CONTROLLER, &base, pointer, value, want);
+    for field in ["replicas", "minReadySeconds"] {
+        bad(
+            &format!("/spec/{field}"),
+            json!(-1),
+            &[&format!("spec.{field}|Invalid|Invalid value: -1: {NOT_NEGATIVE}")],
+        );
+    }
+    bad(
+        "/spec/template",
+        Value::Null,
+        &["spec.template|Required|Required value"],
+    );
+    bad(
+        "/spec/selector",
+        json!({"app": "b"}),
+        &[
+            "spec.template.metadata.labels|Invalid|Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`",
+        ],
+    );
+    invalid(
+        CONTROLLER,
+        &json!({"metadata": {"name": "a"}, "spec": {"template": {"metadata": {}, "spec": pods()["spec"]}}}),
+        "/spec/replicas",
+        json!(1),
+        &["spec.selector|Required|Required value"],
+    );
+    bad(
+        "/spec/template/spec/restartPolicy",
+        json!("Never"),
+        &[
+            "spec.template.spec.restartPolicy|NotSupported|Unsupported value: \"Never\": supported values: \"Always\"",
+        ],
+    );
+    bad(
+        "/spec/template/spec/activeDeadlineSeconds",
+        json!(1),
+        &[
+            "spec.template.spec.activeDeadlineSeconds|Forbidden|Forbidden: activeDeadlineSeconds in ReplicationController is not Supported",
+        ],
+    );
+    let template = json!({"metadata": {"name": "a"}, "template": pods()});
+    invalid(
+        TEMPLATE,
+        &template,
+        "/template/spec/containers/0/image",
+        json!(""),
+        &["template.spec.containers[0].image|Required|Required value"],
+    );
+    invalid(
+        TEMPLATE,
+        &template,
+        "/template/spec/restartPolicy",
+        json!("Maybe"),
+        &[
+            "template.spec.restartPolicy|NotSupported|Unsupported value: \"Maybe\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+        ],
+    );
+}
+
+#[test]
+fn invalid_quotas() {
+    let base = quota();
+    let bad = |pointer: &str, value: Value, want: &[&str]| invalid(QUOTA, &base, pointer, value, want);
+    bad(
+        "/spec/hard",
+        json!({"count/jobs.batch": "1", "requests.nvidia.com/gpu": "1", "hugepages-2Mi": "1"}),
+        &[],
+    );
+    bad(
+        "/spec/hard",
+        json!({"disk": "1"}),
+        &[
+            "spec.hard[disk]|Invalid|Invalid value: \"disk\": must be a standard resource type or fully qualified",
+            "spec.hard[disk]|Invalid|Invalid value: \"disk\": must be a standard resource for quota",
+        ],
+    );
+    bad(
+        "/spec/hard",
+        json!({"storage": "1"}),
+        &["spec.hard[storage]|Invalid|Invalid value: \"storage\": must be a standard resource for quota"],
+    );
+    bad(
+        "/spec/hard",
+        json!({"pods": "-1"}),
+        &[&format!(
+            "spec.hard[pods]|Invalid|Invalid value: \"-1\": {NOT_NEGATIVE}"
+        )],
+    );
+    bad(
+        "/spec/hard",
+        json!({"pods": "500m"}),
+        &["spec.hard[pods]|Invalid|Invalid value: \"500m\": must be an integer"],
+    );
+    bad(
+        "/spec/hard",
+        json!({"a b/c": "1"}),
+        &[&format!(
+            "spec.hard[a b/c]|Invalid|Invalid value: \"a b/c\": prefix part {DNS_SUBDOMAIN}"
+        )],
+    );
+    bad(
+        "/spec/scopes",
+        json!(["Nice"]),
+        &["spec.scopes|Invalid|Invalid value: [\"Nice\"]: unsupported scope"],
+    );
+    bad(
+        "/spec/scopes",
+        json!(["BestEffort"]),
+        &["spec.scopes|Invalid|Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
+    );
+    bad(
+        "/spec/scopes",
+        json!(["Terminating", "NotTerminating"]),
+        &["spec.scopes|Invalid|Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"],
+    );
+    let select = |requirement: Value, want: &[&str]| {
+        bad(
+            "/spec/scopeSelector",
+            json!({"matchExpressions": [requirement]}),
+            want,
+        );
+    };
+    select(
+        json!({"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}),
+        &[],
+    );
+    select(
+        json!({"scopeName": "Nice", "operator": "Exists"}),
+        &["spec.scopeSelector.matchExpressions.scopeName|Invalid|Invalid value: \"Nice\": unsupported scope"],
+    );
+    select(
+        json!({"scopeName": "PriorityClass", "operator": "In"}),
+        &[
+            "spec.scopeSelector.matchExpressions.values|Required|Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+        ],
+    );
+    select(
+        json!({"scopeName": "PriorityClass", "operator": "Exists", "values": ["a"]}),
+        &[
+            "spec.scopeSelector.matchExpressions.values|Invalid|Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+        ],
+    );
+    select(
+        json!({"scopeName": "PriorityClass", "operator": "Is"}),
+        &[
+            "spec.scopeSelector.matchExpressions.operator|Invalid|Invalid value: \"Is\": not a valid selector operator",
+        ],
+    );
+    select(
+        json!({"scopeName": "Terminating", "operator": "DoesNotExist"}),
+        &[
+            "spec.scopeSelector.matchExpressions.operator|Invalid|Invalid value: \"DoesNotExist\": must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
+        ],
+    );
+}
+
+#[test]
+fn invalid_limit_ranges() {
+    let bad = |limit: Value, want: &[&str]| {
+        let got = create(resource(LIMITS), &limits(limit)).map_or_else(causes, |_| Vec::new());
+        assert_eq!(got, want);
+    };
+    bad(
+        json!({"type": "Pod", "max": {"cpu": "2"}, "min": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "2"}}),
+        &[],
+    );
+    bad(
+        json!({"type": "Disk"}),
+        &[
+            "spec.limits[0].type|Invalid|Invalid value: \"Disk\": must be a standard limit type or fully qualified",
+        ],
+    );
+    bad(
+        json!({"type": "Pod", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1"}}),
+        &[
+            "spec.limits[0].default|Forbidden|Forbidden: may not be specified when `type` is 'Pod'",
+            "spec.limits[0].defaultRequest|Forbidden|Forbidden: may not be specified when `type` is 'Pod'",
+        ],
+    );
+    bad(
+        json!({"type": "PersistentVolumeClaim"}),
+        &[
+            "spec.limits[0].limits|Required|Required value: either minimum or maximum storage value is required, but neither was provided",
+        ],
+    );
+    bad(
+        json!({"type": "Container", "max": {"disk": "1"}, "default": {"disk": "1"}, "defaultRequest": {"disk": "1"}}),
+        &["max", "default", "defaultRequest"]
+            .iter()
+            .flat_map(|list| {
+                [
+                    "must be a standard resource type or fully qualified",
+                    "must be a standard resource for containers",
+                ]
+                .map(|text| format!("spec.limits[0].{list}[disk]|Invalid|Invalid value: \"disk\": {text}"))
+            })
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+    );
+    bad(
+        json!({"type": "Pod", "min": {"cpu": "2"}, "max": {"cpu": "1"}}),
+        &["spec.limits[0].min[cpu]|Invalid|Invalid value: \"2\": min value 2 is greater than max value 1"],
+    );
+    bad(
+        json!({"type": "Container", "min": {"cpu": "2"}, "defaultRequest": {"cpu": "1"}}),
+        &[
+            "spec.limits[0].defaultRequest[cpu]|Invalid|Invalid value: \"1\": min value 2 is greater than default request value 1",
+        ],
+    );
+    bad(
+        json!({"type": "Container", "max": {"cpu": "1"}, "default": {"cpu": "2"}, "defaultRequest": {"cpu": "1"}}),
+        &[
+            "spec.limits[0].default[cpu]|Invalid|Invalid value: \"1\": default value 2 is greater than max value 1",
+        ],
+    );
+    bad(
+        json!({"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "2"}}),
+        &[
+            "spec.limits[0].defaultRequest[cpu]|Invalid|Invalid value: \"2\": default request value 2 is greater than default limit value 1",
+        ],
+    );
+    bad(
+        json!({"type": "Container", "min": {"cpu": "2"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1"}}),
+        &[
+            "spec.limits[0].defaultRequest[cpu]|Invalid|Invalid value: \"1\": min value 2 is greater than default request value 1",
+            "spec.limits[0].default[cpu]|Invalid|Invalid value: \"2\": min value 2 is greater than default value 1",
+        ],
+    );
+    bad(
+        json!({"type": "Pod", "maxLimitRequestRatio": {"cpu": "500m"}}),
+        &[
+            "spec.limits[0].maxLimitRequestRatio[cpu]|Invalid|Invalid value: \"500m\": ratio 500m is less than 1",
+        ],
+    );
+    bad(
+        json!({"type": "Pod", "max": {"cpu": "2"}, "min": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "3"}}),
+        &[
+            "spec.limits[0].maxLimitRequestRatio[cpu]|Invalid|Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000",
+        ],
+    );
+    bad(
+        json!({"type": "Container", "default": {"x.io/gpu": "2"}, "defaultRequest": {"x.io/gpu": "1"}}),
+        &[
+            "spec.limits[0].defaultRequest[x.io/gpu]|Invalid|Invalid value: \"1\": default value 2 must equal to defaultRequest value 1 in x.io/gpu",
+        ],
+    );
+    let twice = json!({"metadata": {"name": "a"}, "spec": {"limits": [{"type": "Pod"}, {"type": "Pod"}]}});
+    let got = create(resource(LIMITS), &twice).map_or_else(causes, |_| Vec::new());
+    assert_eq!(got, ["spec.limits[1].type|Duplicate|Duplicate value: \"Pod\""]);
+}
+
+#[test]
+fn volume_updates() {
+    let mut old = stored(CLAIM, &claim());
+    refused(
+        CLAIM,
+        &old,
+        json!({"spec": {"volumeName": "v", "storageClassName": "c"}}),
+        &[],
+    );
+    let lines = |old: &Value, patch: Value| {
+        update(CLAIM, old, patch, Subresource::Main).map_or_else(causes, |_| Vec::new())
+    };
+    let found = lines(
+        &old,
+        json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}),
+    );
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("spec|Forbidden|Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n"),
+        "{found:?}"
+    );
+    old["status"] = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
+    let grown = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    refused(CLAIM, &old, grown.clone(), &[]);
+    let old = update(CLAIM, &old, grown, Subresource::Main).unwrap();
+    refused(
+        CLAIM,
+        &old,
+        json!({"spec": {"resources": {"requests": {"storage": "1536Mi"}}}}),
+        &[],
+    );
+    refused(
+        CLAIM,
+        &old,
+        json!({"spec": {"resources": {"requests": {"storage": "1Gi"}}}}),
+        &["spec.resources.requests.storage|Forbidden|Forbidden: field can not be less than status.capacity"],
+    );
+    let found = lines(&old, json!({"spec": {"volumeMode": "Block"}}));
+    assert_eq!(
+        found[1],
+        "volumeMode|Invalid|Invalid value: \"Block\": field is immutable"
+    );
+    let classed = update(
+        CLAIM,
+        &old,
+        json!({"spec": {"volumeAttributesClassName": "gold"}}),
+        Subresource::Main,
+    )
+    .unwrap();
+    refused(
+        CLAIM,
+        &classed,
+        json!({"spec": {"volumeAttributesClassName": null}}),
+        &[
+            "spec.volumeAttributesClassName|Forbidden|Forbidden: update from non-nil value to nil is forbidden",
+        ],
+    );
+    refused_part(
+        CLAIM,
+        &old,
+        json!({"status": {"allocatedResources": {"cpu": "1"}, "allocatedResourceStatuses": {"storage": "Growing"}}}),
+        Subresource::Status,
+        &[
+            "status.allocatedResourceStatus|NotSupported|Unsupported value: \"storage\": supported values: \"ControllerResizeInProgress\", \"ControllerResizeInfeasible\", \"NodeResizeInProgress\", \"NodeResizeInfeasible\", \"NodeResizePending\"",
+            "status.allocatedResources|NotSupported|Unsupported value: \"cpu\": supported values: \"storage\"",
+        ],
+    );
+    let old = stored(VOLUME, &csi());
+    refused(
+        VOLUME,
+        &old,
+        json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}}),
+        &[],
+    );
+    refused(
+        VOLUME,
+        &old,
+        json!({"spec": {"csi": {"controllerExpandSecretRef": {"name": "s", "namespace": "n"}}}}),
+        &[],
+    );
+    let found = update(
+        VOLUME,
+        &old,
+        json!({"spec": {"csi": {"volumeHandle": "other"}}}),
+        Subresource::Main,
+    )
+    .map_or_else(causes, |_| Vec::new());
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("spec.persistentvolumesource|Forbidden|Forbidden: spec.persistentvolumesource is immutable after creation\n"),
+        "{found:?}"
+    );
+    // The time of the phase is the server's.
+    let bound = update(
+        VOLUME,
+        &old,
+        json!({"status": {"phase": "Bound"}}),
+        Subresource::Status,
+    )
+    .unwrap();
+    assert_eq!(
+        bound["status"],
+        json!({"phase": "Bound", "lastPhaseTransitionTime": "2026-01-01T01:00:00Z"})
+    );
+    let same = update(
+        VOLUME,
+        &old,
+        json!({"status": {"message": "m", "lastPhaseTransitionTime": null}}),
+        Subresource::Status,
+    );
+    assert_eq!(
+        same.unwrap()["status"],
+        json!({"phase": "Pending", "message": "m", "lastPhaseTransitionTime": "2026-01-01T00:00:00Z"})
+    );
+}
+
+#[test]
+fn other_updates() {
+    let old = stored(QUOTA, &quota());
+    refused(QUOTA, &old, json!({"spec": {"hard": {"pods": "20"}}}), &[]);
+    refused(
+        QUOTA,
+        &old,
+        json!({"spec": {"scopes": ["Terminating"]}}),
+        &["spec.scopes|Invalid|Invalid value: [\"Terminating\"]: field is immutable"],
+    );
+    refused_part(
+        QUOTA,
+        &old,
+        json!({"status": {"hard": {"pods": "1"}, "used": {"pods": "-1"}}}),
+        Subresource::Status,
+        &[&format!(
+            "status.used[pods]|Invalid|Invalid value: \"-1\": {NOT_NEGATIVE}"
+        )],
+    );
+    let old = stored(CONTROLLER, &controller());
+    let new = update(
+        CONTROLLER,
+        &old,
+        json!({"spec": {"replicas": 3}}),
+        Subresource::Main,
+    )
+    .unwrap();
+    assert_eq!(new["metadata"]["generation"], 2);
+    refused_part(
+        CONTROLLER,
+        &old,
+        json!({"status": {"replicas": 1, "readyReplicas": 2}}),
+        Subresource::Status,
+        &["status.readyReplicas|Invalid|Invalid value: 2: cannot be greater than status.replicas"],
+    );
+    let old = stored(TEMPLATE, &json!({"metadata": {"name": "a"}, "template": pods()}));
+    let new = update(
+        TEMPLATE,
+        &old,
+        json!({"template": {"metadata": {"labels": {"x": "y"}}}}),
+        Subresource::Main,
+    );
+    assert_eq!(new.unwrap()["metadata"]["generation"], 2);
+}
+
+#[test]
+fn warnings() {
+    let mut old = volume();
+    old["metadata"]["annotations"] = json!({"volume.beta.kubernetes.io/storage-class": "c"});
+    old["spec"]["persistentVolumeReclaimPolicy"] = "Recycle".into();
+    let texts = [
+        "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead",
+        "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+    ];
+    warned(VOLUME, &old, &texts, &texts);
+    let mut odd = claim();
+    odd["spec"]["resources"]["requests"]["storage"] = "1500m".into();
+    let text =
+        "spec.resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer";
+    warned(CLAIM, &odd, &[text], &[text]);
+}
+
+#[test]
+fn shown() {
+    columns(
+        CLAIM,
+        json!({"metadata": aged("a"), "spec": {
+            "accessModes": ["ReadWriteOnce"], "volumeName": "v", "storageClassName": "fast",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }, "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"]}}),
+        &[
+            "Name=a",
+            "Status=Bound",
+            "Volume=v",
+            "Capacity=2Gi",
+            "Access Modes=RWO,RWX",
+            "StorageClass=fast",
+            "VolumeAttributesClass=<unset>",
+            "Age=5m",
+            "+VolumeMode=Filesystem",
+        ],
+    );
+    columns(
+        CLAIM,
+        json!({"metadata": aged("a"), "spec": claim()["spec"]}),
+        &[
+            "Name=a",
+            "Status=Pending",
+            "Volume=",
+            "Capacity=",
+            "Access Modes=",
+            "StorageClass=",
+            "VolumeAttributesClass=<unset>",
+            "Age=5m",
+            "+VolumeMode=Filesystem",
+        ],
+    );
+    let mut spec = csi()["spec"].clone();
+    spec["claimRef"] = json!({"namespace": "default", "name": "c"});
+    spec["volumeAttributesClassName"] = "gold".into();
+    columns(
+        VOLUME,
+        json!({"metadata": aged("a"), "spec": spec, "status": {"phase": "Bound", "reason": "Why"}}),
+        &[
+            "Name=a",
+            "Capacity=1Gi",
+            "Access Modes=RWO",
+            "Reclaim Policy=Retain",
+            "Status=Bound",
+            "Claim=default/c",
+            "StorageClass=",
+            "VolumeAttributesClass=gold",
+            "Reason=Why",
+            "Age=5m",
+            "+VolumeMode=Filesystem",
+        ],
+    );
+    columns(
+        CONTROLLER,
+        json!({"metadata": aged("a"), "spec": controller()["spec"], "status": {"replicas": 2, "readyReplicas": 1}}),
+        &[
+            "Name=a",
+            "Desired=1",
+            "Current=2",
+            "Ready=1",
+            "Age=5m",
+            "+Containers=c",
+            "+Images=i:1",
+            "+Selector=app=a",
+        ],
+    );
+    columns(
+        TEMPLATE,
+        json!({"metadata": aged("a"), "template": pods()}),
+        &["Name=a", "Containers=c", "Images=i:1", "Pod Labels=app=a"],
+    );
+    columns(
+        QUOTA,
+        json!({"metadata": aged("a"), "status": {
+            "hard": {"pods": "10", "limits.cpu": "4", "requests.cpu": "2"}, "used": {"pods": "3"},
+        }}),
+        &[
+            "Name=a",
+            "Request=pods: 3/10, requests.cpu: 0/2",
+            "Limit=limits.cpu: 0/4",
+            "Age=5m",
+        ],
+    );
+    columns(
+        LIMITS,
+        limits(json!({"type": "Pod"})),
+        &["Name=a", "Created At=null"],
+    );
+    let component = |status: &str| json!({"metadata": {"name": "etcd-0"}, "conditions": [{"type": "Healthy", "status": status, "message": "ok"}]});
+    columns(
+        COMPONENT,
+        component("True"),
+        &["Name=etcd-0", "Status=Healthy", "Message=ok", "Error="],
+    );
+    columns(
+        COMPONENT,
+        component("False"),
+        &["Name=etcd-0", "Status=Unhealthy", "Message=ok", "Error="],
+    );
+    assert!(
+        resource(CONTROLLER)
+            .selectable_names()
+            .contains(&"status.replicas")
+    );
+}
