@@ -10,9 +10,9 @@ use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child, has, items};
 use crate::kinds::common::rules::{self, named};
 use crate::kinds::core::pod::affinity::node_selector;
-use crate::resource::Kind;
+use crate::resource::{Kind, Subresource};
 use crate::table::Column;
-use crate::{humanize, meta, names};
+use crate::{humanize, meta, names, time};
 
 pub struct ResourceSlice;
 
@@ -44,6 +44,16 @@ fn drop_disabled(new: &mut Map<String, Value>, old: Option<&Map<String, Value>>)
             for field in LISTS {
                 attribute.remove(field);
             }
+        }
+    }
+}
+
+/// A taint that does not say since when it is there is there since now.
+fn date_taints(slice: &mut Map<String, Value>, now: &Value) {
+    let Some(spec) = child(slice, "spec") else { return };
+    for device in items(spec, "devices") {
+        for taint in items(device, "taints").filter(|t| !has(t, "timeAdded")) {
+            taint.insert("timeAdded".into(), now.clone());
         }
     }
 }
@@ -159,18 +169,22 @@ fn devices(spec: &At<'_>, old: Option<&Value>, errors: &mut FieldErrors) {
 }
 
 impl Kind for ResourceSlice {
-    /// A taint that does not say since when it is there counts from the object's creation.
     fn prepare_create(&self, object: &mut Map<String, Value>) {
         drop_disabled(object, None);
         let created = object
             .get("metadata")
             .map_or(Value::Null, |m| m["creationTimestamp"].clone());
-        let Some(spec) = child(object, "spec") else { return };
-        for device in items(spec, "devices") {
-            for taint in items(device, "taints").filter(|t| !has(t, "timeAdded")) {
-                taint.insert("timeAdded".into(), created.clone());
-            }
-        }
+        date_taints(object, &created);
+    }
+
+    fn stamp_update(
+        &self,
+        _part: Subresource,
+        new: &mut Map<String, Value>,
+        _old: &Map<String, Value>,
+        now: Timestamp,
+    ) {
+        date_taints(new, &time::format_time(now).into());
     }
 
     fn prepare_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
