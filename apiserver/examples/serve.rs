@@ -25,7 +25,9 @@ async fn main() -> Result<(), Failure> {
     std::fs::create_dir_all(&dir)?;
     let names = ServerNames::new("cluster.local", IpAddr::from([10, 96, 0, 1]), [address]);
     let pki = Pki::open(&dir.join("pki"), &names, time::OffsetDateTime::now_utc())?;
-    let store = Store::open(corten_store::Config::new(dir.join("store"))).await?;
+    let mut store = corten_store::Config::new(dir.join("store"));
+    store.tagger = Some(corten_apiserver::tag);
+    let store = Store::open(store).await?;
     let config = Config {
         port,
         ..Config::new(address, pki.ca.cert_pem())

@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use identity::User;
 pub use in_process::InProcess;
+pub use read::filter::tag;
 
 /// The Kubernetes version this server speaks, as clients read it.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";

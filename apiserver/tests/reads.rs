@@ -318,3 +318,38 @@ async fn a_table_watch_names_its_columns_once() {
     let second = events.next().await.expect("event");
     assert!(second["object"]["columnDefinitions"].is_null());
 }
+
+#[tokio::test]
+async fn a_node_hears_of_its_own_pods_only() {
+    let w = World::new().await;
+    let of = |node: &str, from: &str| format!("{PODS}?watch=1&fieldSelector=spec.nodeName%3D{node}{from}");
+    let start = w.store.snapshot().revision();
+    let mut one = w.watch(&of("n1", "")).await;
+    let mut two = w
+        .watch("/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dn2")
+        .await;
+    for (name, node) in [("a", "n1"), ("b", "n2"), ("c", "n1")] {
+        w.post(PODS, &pod(name)).await;
+        let target = json!({ "apiVersion": "v1", "kind": "Node", "name": node });
+        let binding = json!({ "metadata": { "name": name }, "target": target });
+        assert_eq!(
+            w.post(&format!("{PODS}/{name}/binding"), &binding).await.code,
+            201
+        );
+    }
+    let patch = json!({ "metadata": { "labels": { "x": "y" } } });
+    w.patch(&format!("{PODS}/a"), "merge", &patch).await;
+    w.delete(&format!("{PODS}/b"), &json!({ "gracePeriodSeconds": 0 }))
+        .await;
+    w.delete(&format!("{PODS}/a"), &json!({ "gracePeriodSeconds": 0 }))
+        .await;
+    let mut again = w.watch(&of("n1", &format!("&resourceVersion={start}"))).await;
+    for events in [&mut one, &mut again] {
+        for want in ["ADDED a", "ADDED c", "MODIFIED a", "DELETED a"] {
+            assert_eq!(events.next_line().await, want);
+        }
+    }
+    for want in ["ADDED b", "DELETED b"] {
+        assert_eq!(two.next_line().await, want);
+    }
+}

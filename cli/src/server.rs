@@ -57,9 +57,9 @@ pub async fn run(args: Args) -> Result<()> {
         Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the key of ServiceAccounts")?;
     config.tokens = Some(Arc::new(issuer));
 
-    let store = Store::open(corten_store::Config::new(args.data_dir.join("store")))
-        .await
-        .context("open the store")?;
+    let mut store_config = corten_store::Config::new(args.data_dir.join("store"));
+    store_config.tagger = Some(corten_apiserver::tag);
+    let store = Store::open(store_config).await.context("open the store")?;
     let api = ApiServer::new(store.clone(), config);
     api.bootstrap().await.context("write the bootstrap objects")?;
 

@@ -37,7 +37,7 @@ pub use history::Limits as HistoryLimits;
 pub use image::trail::Interval as ImageInterval;
 pub use log::Identity;
 pub use model::{
-    Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome, key_range,
+    Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Tagger, Txn, TxnOutcome, key_range,
     prefix_range,
 };
 pub use store::{Birth, Change, Config, Inbox, Membership, Status, Store};

@@ -229,6 +229,10 @@ pub enum TxnOutcome {
     Conflict { key: Bytes, current: Option<Arc<Entry>> },
 }
 
+/// From a key and its value to the one word by which watchers may choose entries besides their key, if it has one. Cheap: it
+/// is asked for both sides of every event.
+pub type Tagger = fn(key: &[u8], value: &[u8]) -> Option<Bytes>;
+
 /// All keys that start with `prefix`. An empty prefix is the whole key space.
 pub fn prefix_range(prefix: &[u8]) -> Range<Bytes> {
     let mut end = prefix.to_vec();

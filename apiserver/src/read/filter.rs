@@ -32,8 +32,25 @@ pub struct Filter {
     pub range: Range<Bytes>,
     /// What page tokens are relative to.
     pub prefix: String,
+    /// What the store may leave out the rest by; see [`tag`].
+    pub tag: Option<Bytes>,
     labels: LabelSelector,
     fields: FieldSelector,
+}
+
+/// Start of the keys of Pods, and the field every node selects its own by.
+const PODS: &[u8] = b"/core/pods/";
+const NODE_NAME: &str = "spec.nodeName";
+
+/// The node a stored Pod is on: what the store wakes watchers by. Each node watches its own Pods, and without this every
+/// change of a Pod would wake them all.
+#[must_use]
+pub fn tag(key: &[u8], value: &[u8]) -> Option<Bytes> {
+    if !key.starts_with(PODS) {
+        return None;
+    }
+    let node = Stored::new(value).ok()?.head().ok()?.field(NODE_NAME)?;
+    (!node.is_empty()).then(|| Bytes::copy_from_slice(node.as_bytes()))
 }
 
 impl Labels for Head<'_> {
@@ -63,7 +80,13 @@ impl Filter {
             _ => keys.range(in_namespace),
         };
         // Tokens are relative to what the URL says, so a page is the same list whatever the selectors.
+        let of_pods = range.start.starts_with(PODS);
+        let tag = fields
+            .required_value(NODE_NAME)
+            .filter(|node| of_pods && !node.is_empty())
+            .map(|node| Bytes::copy_from_slice(node.as_bytes()));
         Ok(Filter {
+            tag,
             range,
             prefix: keys.prefix(namespace),
             labels,

@@ -109,7 +109,7 @@ pub async fn watch(
         Start::Now => (newest(inner).await?, false, false),
     };
     let now = Instant::now();
-    let watching = Watching {
+    let mut watching = Watching {
         _open: Open::new(server.clone()),
         closing: inner.closing.clone(),
         form: shape.number(),
@@ -123,6 +123,9 @@ pub async fn watch(
             .allow_watch_bookmarks
             .then(|| Box::pin(tokio::time::sleep_until(now + BOOKMARK_EVERY))),
     };
+    if inner.store.snapshot().revision() >= watching.told {
+        watching.begin_now(state, mark_end);
+    }
     let events = stream::unfold(watching, |mut watching| async move {
         let next = watching.next().await?;
         Some((next, watching))
@@ -212,21 +215,22 @@ impl Watching {
         }
     }
 
-    /// Waits for the revision the watch begins at, then takes the state if it was asked for.
+    /// Waits for the revision the watch begins at.
     async fn begin(&mut self, state: bool, mark_end: bool) {
-        let store = &self._open.inner().store;
-        if store.snapshot().revision() < self.told {
-            tokio::select! {
-                applied = store.wait_applied(self.told) => match applied {
-                    Ok(()) => (),
-                    Err(_) => return self.phase = Phase::Ended,
-                },
-                () = self.closing.cancelled() => return self.phase = Phase::Ended,
-                () = &mut self.deadline => return self.phase = Phase::Ended,
-            }
+        tokio::select! {
+            applied = self._open.inner().store.wait_applied(self.told) => match applied {
+                Ok(()) => self.begin_now(state, mark_end),
+                Err(_) => self.phase = Phase::Ended,
+            },
+            () = self.closing.cancelled() => self.phase = Phase::Ended,
+            () = &mut self.deadline => self.phase = Phase::Ended,
         }
+    }
+
+    /// Takes the state if it was asked for.
+    fn begin_now(&mut self, state: bool, mark_end: bool) {
         let entries = state.then(|| {
-            let snapshot = store.snapshot();
+            let snapshot = self._open.inner().store.snapshot();
             self.told = snapshot.revision();
             snapshot.range(self.filter.range.clone())
         });
@@ -275,12 +279,11 @@ impl Watching {
     }
 
     fn follow(&mut self, out: &mut Vec<u8>) -> Result<(), Damaged> {
-        self.phase = match self
-            ._open
-            .inner()
-            .store
-            .watch(self.filter.range.clone(), self.told)
-        {
+        self.phase = match self._open.inner().store.watch_tagged(
+            self.filter.range.clone(),
+            self.filter.tag.clone(),
+            self.told,
+        ) {
             Ok(watch) => Phase::Live(Box::new(watch)),
             Err(error) => {
                 error_line(out, self.shape.media, &status_of(error, self.told))?;

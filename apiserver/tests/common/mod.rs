@@ -46,9 +46,12 @@ impl World {
 
     /// With the bootstrap objects of a cluster of this configuration.
     pub async fn with(mut config: Config) -> World {
-        let store = Store::open(corten_store::Config::in_memory())
-            .await
-            .expect("store");
+        let store = Store::open(corten_store::Config {
+            tagger: Some(corten_apiserver::tag),
+            ..corten_store::Config::in_memory()
+        })
+        .await
+        .expect("store");
         let key = AccountKey::generate().expect("key");
         let issuer = Issuer::new(DEFAULT_ISSUER, &key).expect("issuer");
         config.tokens.get_or_insert(Arc::new(issuer));

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use corten_client::{ObjectKey, PartialObject, Propagation, Target};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -20,7 +21,8 @@ pub type Uid = String;
 /// Where an object is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub target: Target,
+    /// Shared by all objects of the kind.
+    pub target: Arc<Target>,
     pub key: ObjectKey,
     pub uid: Uid,
 }
@@ -95,7 +97,7 @@ pub struct Graph {
 
 impl Graph {
     /// Takes in an object's state; returns who must be looked at because of it.
-    pub fn observe(&mut self, target: &Target, object: &PartialObject) -> Vec<Uid> {
+    pub fn observe(&mut self, target: &Arc<Target>, object: &PartialObject) -> Vec<Uid> {
         let meta = &object.metadata;
         let Some(uid) = meta.uid.clone() else {
             return Vec::new();
@@ -262,14 +264,14 @@ mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-    fn target() -> Target {
-        Target {
+    fn target() -> Arc<Target> {
+        Arc::new(Target {
             group: String::new(),
             version: "v1".into(),
             kind: "Pod".into(),
             plural: "pods".into(),
             namespaced: true,
-        }
+        })
     }
 
     /// `name<owner,owner` and marks: `~` being deleted, `f` foreground finalizer, `o` orphan finalizer after `:`.

@@ -39,7 +39,7 @@ pub async fn run(context: Context, monitors: Monitors) {
         queue: controller.handle(),
     });
     for monitor in &ctx.monitors.watched {
-        let (shared, target) = (ctx.clone(), monitor.target.clone());
+        let (shared, target) = (ctx.clone(), Arc::new(monitor.target.clone()));
         controller = controller.watch(&monitor.cache, move |change| {
             let mut graph = shared.graph.lock();
             match change {

@@ -23,7 +23,7 @@ use crate::error::{OpenError, SnapshotError, StoreError, WatchError};
 use crate::history;
 use crate::image::trail::Interval;
 use crate::log::Identity;
-use crate::model::{Op, Precondition, Revision, Txn, TxnOutcome};
+use crate::model::{Op, Precondition, Revision, Tagger, Txn, TxnOutcome};
 use crate::transport::Connect;
 use crate::tree::Snapshot;
 use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
@@ -52,6 +52,8 @@ pub struct Config {
     pub history: history::Limits,
     /// Undelivered events at which an up-to-date watcher is ended. Default 100,000.
     pub max_watch_lag: usize,
+    /// What watchers may choose entries by besides their key. Default: nothing.
+    pub tagger: Option<Tagger>,
     /// How often the state image moves on.
     pub image: Interval,
     /// Election timeouts are drawn from it; `None` draws the seed itself.
@@ -86,6 +88,7 @@ impl Config {
             dir: None,
             history: history::Limits::default(),
             max_watch_lag: DEFAULT_MAX_LAG,
+            tagger: None,
             image: Interval::default(),
             seed: None,
             birth: Birth::Found,
@@ -188,6 +191,20 @@ impl Store {
     /// `Compacted` when events after `from` are gone; `Future` when this member has not applied `from` yet.
     pub fn watch(&self, range: Range<Bytes>, from: Revision) -> Result<Watch, WatchError> {
         self.inner.hub.watch(range, from)
+    }
+
+    /// As [`Store::watch`], only of entries that had `tag` before or after the event, by [`Config::tagger`]. A store without
+    /// a tagger does not look at it: the watcher sees more than it asked for.
+    ///
+    /// # Errors
+    /// Those of [`Store::watch`].
+    pub fn watch_tagged(
+        &self,
+        range: Range<Bytes>,
+        tag: Option<Bytes>,
+        from: Revision,
+    ) -> Result<Watch, WatchError> {
+        self.inner.hub.watch_tagged(range, tag, from)
     }
 
     /// Forgets the history before `revision`, on every member.

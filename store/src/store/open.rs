@@ -149,11 +149,8 @@ impl Thread {
             .store(image.disk_bytes(), Ordering::Relaxed);
         let imager = Imager::start(image, self.sender).map_err(OpenError::Thread)?;
         let limits = self.config.history.clone();
-        let hub = Arc::new(Hub::new(
-            recovered.state.clone(),
-            limits,
-            self.config.max_watch_lag,
-        ));
+        let hub = Hub::new(recovered.state.clone(), limits, self.config.max_watch_lag);
+        let hub = Arc::new(hub.with_tagger(self.config.tagger));
         let (applied_sender, applied_receiver) = tokio_watch::channel(recovered.state.revision());
         let boot = rand::random();
         let identity = recovered.log.identity;

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::error::{SnapshotError, WatchError};
 use crate::history::{History, Limits};
-use crate::model::{Event, Revision};
+use crate::model::{Event, Revision, Tagger};
 use crate::tree::Snapshot;
 pub use stream::{ProgressHandle, Watch, WatchItem};
 use topics::Topics;
@@ -28,6 +28,7 @@ const TRIM_STEP: u64 = 1024;
 pub struct Hub {
     view: RwLock<History>,
     topics: Mutex<Topics>,
+    tagger: Option<Tagger>,
     /// Every event up to this revision is in its topics.
     published: AtomicU64,
     trimmed: AtomicU64,
@@ -41,8 +42,17 @@ impl Hub {
             trimmed: AtomicU64::new(newest.revision().0),
             view: RwLock::new(History::new(newest, limits)),
             topics: Mutex::default(),
+            tagger: None,
             max_lag,
         }
+    }
+
+    /// Lets watchers choose by tag.
+    #[must_use]
+    pub fn with_tagger(mut self, tagger: Option<Tagger>) -> Self {
+        self.tagger = tagger;
+        self.topics = Mutex::new(Topics::new(tagger));
+        self
     }
 
     /// Makes an applied batch visible: to readers first, then to watchers.
@@ -118,6 +128,21 @@ impl Hub {
     /// # Errors
     /// `Compacted` when events after `from` are gone, `Future` when `from` has not happened yet.
     pub fn watch(self: &Arc<Self>, range: Range<Bytes>, from: Revision) -> Result<Watch, WatchError> {
+        self.watch_tagged(range, None, from)
+    }
+
+    /// As [`Hub::watch`], only of entries that had `tag` before or after the event. Without a tagger a tag is not looked
+    /// at: the watcher sees more than it asked for.
+    ///
+    /// # Errors
+    /// Those of [`Hub::watch`].
+    pub fn watch_tagged(
+        self: &Arc<Self>,
+        range: Range<Bytes>,
+        tag: Option<Bytes>,
+        from: Revision,
+    ) -> Result<Watch, WatchError> {
+        let tag = tag.filter(|_| self.tagger.is_some());
         {
             let view = self.view.read();
             if from < view.floor() {
@@ -130,7 +155,7 @@ impl Hub {
         }
         let mut topics = self.topics.lock();
         let since = Revision(self.published.load(Ordering::Acquire));
-        let topic = topics.join(&range, since).ok_or(WatchError::Closed)?;
+        let topic = topics.join(&range, tag, since).ok_or(WatchError::Closed)?;
         drop(topics);
         Ok(Watch::new(self.clone(), topic, from))
     }
@@ -242,6 +267,48 @@ mod tests {
         check(&mut old, "a/3@5");
         check(&mut new, "a/3@5");
         check(&mut exact, "b/1@3 b/1@6");
+    }
+
+    #[test]
+    fn a_tag_narrows_a_watch_in_history_and_live() {
+        // The tag is the value's first byte.
+        let tagger: Tagger = |_, value| (!value.is_empty()).then(|| Bytes::copy_from_slice(&value[..1]));
+        let mut mvcc = Mvcc::default();
+        let hub = Hub::new(mvcc.snapshot(), Limits::default(), DEFAULT_MAX_LAG).with_tagger(Some(tagger));
+        let hub = Arc::new(hub);
+        let mut write = |text: &str| {
+            for (key, value) in text.split_whitespace().filter_map(|put| put.split_once('=')) {
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                let op = match value {
+                    "-" => Op::Delete { key },
+                    value => Op::Put {
+                        key,
+                        value: Bytes::copy_from_slice(value.as_bytes()),
+                    },
+                };
+                let applied = mvcc.apply(Txn::new(vec![], vec![op]));
+                hub.publish(&applied.events, mvcc.snapshot(), Duration::ZERO);
+            }
+        };
+        let tag = || Some(Bytes::from_static(b"x"));
+        let pods = prefix_range(b"p/");
+        write("p/1=x1 p/2=y1 q/1=x1");
+        let mut watch = hub
+            .watch_tagged(pods.clone(), tag(), Revision(1))
+            .expect("inside");
+        let mut all = hub.watch(pods.clone(), Revision(1)).expect("inside");
+        check(&mut watch, "p/1@2");
+        check(&mut all, "p/1@2 p/2@3");
+        // It comes, changes, stays, goes elsewhere; another comes; one goes for good.
+        write("p/2=x2 p/2=x3 p/1=y2 p/3=x1 p/4=y1 q/2=x1 p/2=-");
+        check(&mut watch, "p/2@5 p/2@6 p/1@7 p/3@8 p/2@11");
+        check(&mut all, "p/2@5 p/2@6 p/1@7 p/3@8 p/4@9 p/2@11");
+        drop(watch);
+        let mut again = hub.watch_tagged(pods, tag(), Revision(6)).expect("inside");
+        check(&mut again, "p/1@7 p/3@8 p/2@11");
+        assert_eq!(hub.watchers(), 2);
+        drop((again, all));
+        assert_eq!(hub.watchers(), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use futures::Stream;
 use super::Hub;
 use super::topics::Topic;
 use crate::error::WatchError;
-use crate::model::{Event, Revision, in_range};
+use crate::model::{Event, Revision};
 
 /// Events a watcher takes from its topic at once.
 const TAKE: usize = 64;
@@ -143,7 +143,7 @@ impl Watch {
         let mut last = self.cursor;
         for event in events.take_while(|event| event.revision <= upto).take(SCAN) {
             last = event.revision;
-            if in_range(&self.topic.range, &event.key) {
+            if self.topic.wants(event, self.hub.tagger) {
                 self.buffer.push_back(event.clone());
                 if self.buffer.len() == TAKE {
                     break;

@@ -1,6 +1,6 @@
-//! Who watches what: one topic for each distinct range, found from a key. Knows no streams.
+//! Who watches what: one topic for each distinct range and tag, found from a key and its tags. Knows no streams.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
@@ -8,11 +8,12 @@ use std::task::Waker;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::model::{Event, Revision, in_range};
+use crate::model::{Entry, Event, Revision, Tagger, in_range};
 
-/// All watchers of one range.
+/// All watchers of one range, or of the entries in it with one tag.
 pub(super) struct Topic {
     pub range: Range<Bytes>,
+    pub tag: Option<Bytes>,
     pub state: Mutex<TopicState>,
 }
 
@@ -65,7 +66,28 @@ impl TopicState {
     }
 }
 
+/// The tags of an entry before and after an event.
+pub(super) type Tags = [Option<Bytes>; 2];
+
+/// Both sides of an event as `tagger` sees them.
+pub(super) fn tags_of(event: &Event, tagger: Option<Tagger>) -> Tags {
+    let Some(tagger) = tagger else {
+        return Tags::default();
+    };
+    let tag = |entry: Option<&Arc<Entry>>| entry.and_then(|entry| tagger(&entry.key, &entry.value));
+    [tag(event.prev()), tag(event.entry())]
+}
+
 impl Topic {
+    /// Whether an event belongs here.
+    pub fn wants(&self, event: &Event, tagger: Option<Tagger>) -> bool {
+        in_range(&self.range, &event.key)
+            && self
+                .tag
+                .as_ref()
+                .is_none_or(|tag| tags_of(event, tagger).iter().flatten().any(|side| side == tag))
+    }
+
     pub fn wake_all(&self) {
         let wakers: Vec<Waker> = self
             .state
@@ -80,11 +102,14 @@ impl Topic {
     }
 }
 
-/// Single-key ranges are found by lookup; the others by a walk over ranges sorted by start, cut short by the largest
-/// end seen so far.
+/// Single-key ranges and tags are found by lookup; the others by a walk over ranges sorted by start, cut short by the
+/// largest end seen so far.
 #[derive(Default)]
 pub(super) struct Topics {
+    tagger: Option<Tagger>,
     single: BTreeMap<Bytes, Arc<Topic>>,
+    /// The topics of each tag: few, for a tag is watched in one range or two.
+    tagged: HashMap<Bytes, Vec<Arc<Topic>>>,
     ranges: Vec<Ranged>,
     closed: bool,
 }
@@ -96,14 +121,27 @@ struct Ranged {
 }
 
 impl Topics {
-    /// The topic of `range` with a place in it, new if there is none; it holds events after `since`. None when closed.
-    pub fn join(&mut self, range: &Range<Bytes>, since: Revision) -> Option<(Arc<Topic>, usize)> {
+    pub fn new(tagger: Option<Tagger>) -> Self {
+        Topics {
+            tagger,
+            ..Topics::default()
+        }
+    }
+
+    /// The topic of `range`, or of the entries in it with a tag, and a place in it; new if there is none. It holds events
+    /// after `since`. None when closed.
+    pub fn join(
+        &mut self,
+        range: &Range<Bytes>,
+        tag: Option<Bytes>,
+        since: Revision,
+    ) -> Option<(Arc<Topic>, usize)> {
         if self.closed {
             return None;
         }
-        let topic = match self.find(range) {
+        let topic = match self.find(range, tag.as_ref()) {
             Some(topic) => topic,
-            None => self.insert(range.clone(), since),
+            None => self.insert(range.clone(), tag, since),
         };
         let slot = topic.state.lock().join();
         Some((topic, slot))
@@ -119,7 +157,14 @@ impl Topics {
         if !empty {
             return;
         }
-        if is_single(&topic.range) {
+        if let Some(tag) = &topic.tag {
+            if let Some(topics) = self.tagged.get_mut(tag) {
+                topics.retain(|held| !Arc::ptr_eq(held, topic));
+                if topics.is_empty() {
+                    self.tagged.remove(tag);
+                }
+            }
+        } else if is_single(&topic.range) {
             self.single.remove(&topic.range.start);
         } else if let Ok(at) = self.position(&topic.range) {
             self.ranges.remove(at);
@@ -130,13 +175,19 @@ impl Topics {
     /// Hands each event to the topics that want it, and returns those.
     pub fn push(&mut self, events: &[Arc<Event>]) -> Vec<Arc<Topic>> {
         let mut touched: Vec<Arc<Topic>> = Vec::new();
+        // A batch may touch a topic for each node, so they are told apart by lookup.
+        let mut seen = HashSet::new();
         for event in events {
-            self.visit(&event.key, |topic| {
+            let mut take = |topic: &Arc<Topic>| {
                 topic.state.lock().recent.push_back(event.clone());
-                if !touched.iter().any(|seen| Arc::ptr_eq(seen, topic)) {
+                if seen.insert(Arc::as_ptr(topic)) {
                     touched.push(topic.clone());
                 }
-            });
+            };
+            self.visit(&event.key, &mut take);
+            if !self.tagged.is_empty() {
+                self.visit_tagged(event, take);
+            }
         }
         touched
     }
@@ -173,6 +224,18 @@ impl Topics {
         self.single
             .values()
             .chain(self.ranges.iter().map(|ranged| &ranged.topic))
+            .chain(self.tagged.values().flatten())
+    }
+
+    fn visit_tagged(&self, event: &Event, mut found: impl FnMut(&Arc<Topic>)) {
+        let [before, after] = tags_of(event, self.tagger);
+        let before = before.filter(|before| after.as_ref() != Some(before));
+        for tag in [before, after].into_iter().flatten() {
+            let topics = self.tagged.get(&tag).into_iter().flatten();
+            topics
+                .filter(|topic| in_range(&topic.range, &event.key))
+                .for_each(&mut found);
+        }
     }
 
     fn visit(&self, key: &Bytes, mut found: impl FnMut(&Arc<Topic>)) {
@@ -192,20 +255,26 @@ impl Topics {
         }
     }
 
-    fn find(&self, range: &Range<Bytes>) -> Option<Arc<Topic>> {
+    fn find(&self, range: &Range<Bytes>, tag: Option<&Bytes>) -> Option<Arc<Topic>> {
+        if let Some(tag) = tag {
+            let topics = self.tagged.get(tag)?;
+            return topics.iter().find(|topic| topic.range == *range).cloned();
+        }
         if is_single(range) {
             return self.single.get(&range.start).cloned();
         }
         self.position(range).ok().map(|at| self.ranges[at].topic.clone())
     }
 
-    fn insert(&mut self, range: Range<Bytes>, since: Revision) -> Arc<Topic> {
+    fn insert(&mut self, range: Range<Bytes>, tag: Option<Bytes>, since: Revision) -> Arc<Topic> {
         let state = Mutex::new(TopicState {
             since,
             ..TopicState::default()
         });
-        let topic = Arc::new(Topic { range, state });
-        if is_single(&topic.range) {
+        let topic = Arc::new(Topic { range, tag, state });
+        if let Some(tag) = &topic.tag {
+            self.tagged.entry(tag.clone()).or_default().push(topic.clone());
+        } else if is_single(&topic.range) {
             self.single.insert(topic.range.start.clone(), topic.clone());
         } else if let Err(at) = self.position(&topic.range) {
             self.ranges.insert(
@@ -284,7 +353,7 @@ mod tests {
         let mut topics = Topics::default();
         let mut places: Vec<_> = ranges
             .iter()
-            .map(|range| topics.join(range, Revision(1)).expect("open"))
+            .map(|range| topics.join(range, None, Revision(1)).expect("open"))
             .collect();
         for key in keys {
             check(&topics, &ranges, key);
@@ -301,8 +370,12 @@ mod tests {
     #[test]
     fn the_same_range_shares_a_topic() {
         let mut topics = Topics::default();
-        let (a, first) = topics.join(&prefix_range(b"/a/"), Revision(1)).expect("open");
-        let (b, second) = topics.join(&prefix_range(b"/a/"), Revision(5)).expect("open");
+        let (a, first) = topics
+            .join(&prefix_range(b"/a/"), None, Revision(1))
+            .expect("open");
+        let (b, second) = topics
+            .join(&prefix_range(b"/a/"), None, Revision(5))
+            .expect("open");
         assert!(Arc::ptr_eq(&a, &b) && first != second);
         topics.leave(&a, first);
         assert_eq!(topics.watchers(), 1);
