@@ -154,6 +154,34 @@ pub fn controller_of(object: &Value) -> Option<OwnerRef<'_>> {
     owner_references(object).find(|o| o.controller)
 }
 
+/// Removes owners that are named twice, with the text of a warning if there were any. Source: Kubernetes
+/// `dedupOwnerReferencesAndAddWarning`.
+pub fn dedup_owners(object: &mut Value) -> Option<String> {
+    let owners = object
+        .get_mut("metadata")?
+        .get_mut("ownerReferences")?
+        .as_array_mut()?;
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut twice: Vec<String> = Vec::new();
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            let uid = owner["uid"].as_str().unwrap_or_default().to_string();
+            if !twice.contains(&uid) {
+                twice.push(uid);
+            }
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
 pub fn creation_timestamp(object: &Value) -> Option<Timestamp> {
     time::parse(text(object, "creationTimestamp"))
 }

@@ -20,6 +20,8 @@ pub struct DeleteOptions {
     /// Seconds; absent means the kind's own default.
     pub grace_period_seconds: Option<i64>,
     pub propagation: Option<Propagation>,
+    /// The old form of `propagation`, as given.
+    pub orphan_dependents: Option<bool>,
     /// The object must have this uid.
     pub precondition_uid: Option<String>,
     /// The object must have this resourceVersion.
@@ -95,13 +97,11 @@ impl DeleteOptions {
                 Propagation::Background
             });
         }
-        let mut dry_run = false;
-        for value in value["dryRun"].as_array().into_iter().flatten() {
-            match value.as_str() {
-                Some("All") => dry_run = true,
-                _ => errors.not_supported("dryRun", value.clone(), &["All"]),
-            }
+        let runs = value["dryRun"].as_array().map_or(&[][..], Vec::as_slice);
+        if runs.iter().any(|run| run != "All") {
+            errors.not_supported("dryRun", value["dryRun"].clone(), &["All"]);
         }
+        let dry_run = !runs.is_empty();
         if !errors.is_empty() {
             return Err(Status::invalid(
                 Qualified::new("meta.k8s.io", "DeleteOptions"),
@@ -113,6 +113,7 @@ impl DeleteOptions {
         Ok(Self {
             grace_period_seconds,
             propagation,
+            orphan_dependents: orphan,
             precondition_uid: text("preconditions.uid", &preconditions["uid"])?,
             precondition_resource_version: text(
                 "preconditions.resourceVersion",

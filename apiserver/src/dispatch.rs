@@ -3,39 +3,31 @@
 //! Knows the registry and the order "exists, is allowed here, read the body, do it". Must not know what a verb decides.
 
 use bytes::Bytes;
-use corten_api::options::DeleteOptions;
 use corten_api::patch::PatchType;
 use corten_api::resource::Subresource;
 use corten_api::resource::TypeRef;
 use corten_api::schema::proto;
 use corten_api::table::IncludeObject;
 use corten_api::{Status, meta, registry};
-use corten_store::{Entry, Store};
-use futures::StreamExt;
-use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{StatusCode, header};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::body::{self, ReadError, RequestBody};
 use crate::identity::User;
 use crate::negotiate::{self, BodyFormat, Form};
-use crate::query::{DeleteQuery, ListOptions, Query, WriteOptions};
-use crate::read::filter::Filter;
+use crate::query::{ListOptions, Query, WriteOptions};
 use crate::read::shape::Shape;
 use crate::read::{get, list, options, point, watch};
 use crate::respond::{self, Answer};
 use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
-use crate::write::{
-    Answered, Env, Payload, Subject, apply, binding, create, delete, evict, patch, scale, transact, update,
-};
+use crate::write::{Answered, Env, Payload, Subject, apply, binding, create, patch, scale, transact, update};
 use crate::{ApiServer, Inner, connect, damaged, review};
 
-/// Deletions of one `deletecollection` that run at once.
-const COLLECTION_WORKERS: usize = 32;
+mod deletes;
 
 /// One request about objects.
 struct Call<'a> {
@@ -232,11 +224,12 @@ impl Call<'_> {
     }
 
     async fn create(&self, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, "CreateOptions")?;
         let mut env = self.env("CreateOptions")?;
         let shape = self.shape()?;
         let bytes = self.json(body).await?;
-        let decoded = self.ty.decode(&bytes, options.validation)?;
+        let mut decoded = self.ty.decode(&bytes, options.validation)?;
+        decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             create::decide(
@@ -253,12 +246,13 @@ impl Call<'_> {
     }
 
     async fn update(&self, sub: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, "UpdateOptions")?;
         let (shape, name) = (self.shape()?, self.name()?);
         let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
         let mut env = self.env("UpdateOptions")?;
         let bytes = self.json(body).await?;
-        let decoded = self.ty.decode(&bytes, options.validation)?;
+        let mut decoded = self.ty.decode(&bytes, options.validation)?;
+        decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(&self.inner().store, options.dry_run, |snapshot| {
             update::decide(
@@ -276,7 +270,7 @@ impl Call<'_> {
     }
 
     async fn patch(&self, sub: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, "PatchOptions")?;
         let (shape, name) = (self.shape()?, self.name()?);
         let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
         let kind = PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
@@ -318,6 +312,15 @@ impl Call<'_> {
         self.written(answer, revision, dry_run, Vec::new(), shape)
     }
 
+    /// The options of an update or a patch, as errors name them.
+    fn options_kind(&self) -> &'static str {
+        match self.target.verb {
+            Verb::Create => "CreateOptions",
+            Verb::Patch => "PatchOptions",
+            _ => "UpdateOptions",
+        }
+    }
+
     /// Time, randomness and the manager of what is written; `options` names the options in errors.
     fn env(&self, options: &str) -> Result<Env, Status> {
         let agent = text(self.parts, header::USER_AGENT);
@@ -326,7 +329,7 @@ impl Call<'_> {
     }
 
     async fn bind(&self, name: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, "CreateOptions")?;
         let shape = self.shape()?;
         let bytes = self.json(body).await?;
         let pods = registry().lookup("", "v1", "pods").expect("Pods are built in");
@@ -353,7 +356,7 @@ impl Call<'_> {
     }
 
     async fn review(&self, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, self.options_kind())?;
         self.only_objects()?;
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode(&bytes, options.validation)?;
@@ -372,7 +375,7 @@ impl Call<'_> {
     }
 
     async fn token(&self, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, self.options_kind())?;
         self.only_objects()?;
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name()?);
         let bytes = self.json(body).await?;
@@ -409,9 +412,10 @@ impl Call<'_> {
     }
 
     async fn write_scale(&self, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
+        let options = WriteOptions::parse(self.query, self.options_kind())?;
         let (shape, name) = (self.shape()?, self.name()?);
         let (config, subject, store) = (&self.inner().config, self.subject(), &self.inner().store);
+        let mut warnings = Vec::new();
         let (answer, revision) = if self.target.verb == Verb::Patch {
             let kind =
                 PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
@@ -440,103 +444,19 @@ impl Call<'_> {
         } else {
             let mut env = self.env("UpdateOptions")?;
             let bytes = self.json(body).await?;
-            let scale = self
-                .ty
-                .decode_subresource("scale", &bytes, options.validation)?
-                .value;
+            let decoded = self.ty.decode_subresource("scale", &bytes, options.validation)?;
+            warnings = decoded.warnings;
+            let scale = decoded.value;
             let change = |_: &Value| Ok(scale.clone());
             transact(store, options.dry_run, |snapshot| {
                 scale::decide(config, subject, snapshot, name, change, &mut env)
             })
             .await?
         };
-        self.written(answer, revision, options.dry_run, Vec::new(), shape)
+        self.written(answer, revision, options.dry_run, warnings, shape)
     }
 
-    /// `DeleteOptions` from the body and the query; the body wins where both speak.
-    async fn delete_options(&self, body: RequestBody) -> Result<DeleteOptions, Status> {
-        let query = DeleteQuery::parse(self.query).map_err(|error| Status::bad_request(error.0))?;
-        let bytes = self.json(body).await?;
-        let mut options = DeleteOptions::decode(&bytes)?;
-        options.grace_period_seconds = options.grace_period_seconds.or(query.grace_period_seconds);
-        options.dry_run |= query.dry_run;
-        if options.propagation.is_none() {
-            let form = json!({
-                "propagationPolicy": query.propagation_policy,
-                "orphanDependents": query.orphan_dependents,
-            });
-            options.propagation = DeleteOptions::decode(form.to_string().as_bytes())?.propagation;
-        }
-        Ok(options)
-    }
-
-    async fn delete(&self, body: RequestBody) -> Result<Answer, Status> {
-        let (shape, name) = (self.shape()?, self.name()?);
-        let options = self.delete_options(body).await?;
-        let subject = self.subject();
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            delete::decide(subject, snapshot, name, &options, self.now)
-        });
-        let (answer, revision) = written.await?;
-        self.written(answer, revision, options.dry_run, Vec::new(), shape)
-    }
-
-    async fn evict(&self, body: RequestBody) -> Result<Answer, Status> {
-        let options = WriteOptions::parse(self.query)?;
-        let (shape, name, subject) = (self.shape()?, self.name()?, self.subject());
-        let bytes = self.json(body).await?;
-        let eviction = evict::decode(&self.ty, &bytes, options.validation, subject.namespace, name)?;
-        let dry_run = options.dry_run || eviction.options.dry_run;
-        let written = transact(&self.inner().store, dry_run, |snapshot| {
-            evict::decide(subject, snapshot, name, &eviction.options, self.now)
-        });
-        let (answer, revision) = written.await?;
-        self.written(answer, revision, dry_run, eviction.warnings, shape)
-    }
-
-    /// Deletes what a list would show, each like a single delete, and answers with the list.
-    async fn delete_collection(&self, body: RequestBody) -> Result<Answer, Status> {
-        let options = self.delete_options(body).await?;
-        let list = self.list_options()?;
-        let filter = Filter::new(&self.ty, self.namespace(), &list)?;
-        let store = &self.inner().store;
-        let snapshot = point::snapshot(store, &point::Point::Newest, "")
-            .await
-            .map_err(|missing| missing.status)?;
-        let mut chosen = Vec::new();
-        for entry in snapshot.range(filter.range.clone()) {
-            if filter.matches(&entry).map_err(damaged)? {
-                chosen.push(entry);
-            }
-        }
-        let mut deletions = Vec::with_capacity(chosen.len());
-        for entry in &chosen {
-            deletions.push(delete_one(store, self.subject(), entry, &options, self.now));
-        }
-        let deletions = futures::stream::iter(deletions);
-        let mut deletions = deletions.buffer_unordered(COLLECTION_WORKERS);
-        while let Some(done) = deletions.next().await {
-            done?;
-        }
-        let shape = self.shape()?;
-        let mut out = Vec::new();
-        shape.open_list(
-            &mut out,
-            &format!("\"resourceVersion\":\"{}\"", snapshot.revision()),
-        );
-        for (i, entry) in chosen.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            shape
-                .write_item(&mut out, &entry.value, entry.mod_revision.0, self.now)
-                .map_err(damaged)?;
-        }
-        out.extend_from_slice(b"]}\n");
-        Ok(respond::json(StatusCode::OK, out))
-    }
-
-    /// The HTTP answer to a write. `revision` is that of the object if it was written.
+    /// The HTTP answer to a write. `revision` is that of the object if it was written, or before a dry run.
     fn written(
         &self,
         answer: Answered,
@@ -559,11 +479,12 @@ impl Call<'_> {
                 }
                 respond::json(answer.code, scale.to_string())
             }
-            Payload::Stored { value, at } if dry_run && at.is_none() => {
-                // Nothing was stored: the object keeps the revision it has, which is that of no write of ours.
+            Payload::Stored { value, at } if dry_run && at.is_none() && revision == 0 => {
+                // A dry run of what does not exist yet: there is no revision to show.
                 let mut object = Stored::new(&value)
                     .and_then(|s| s.parse(shape.meta(), 0))
                     .map_err(damaged)?;
+                self.ty.from_stored(&mut object);
                 meta::set(&mut object, "resourceVersion", Value::Null);
                 respond::json(answer.code, object.to_string())
             }
@@ -579,37 +500,6 @@ impl Call<'_> {
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
-}
-
-/// Boxed, as many of them run at once.
-fn delete_one<'a>(
-    store: &'a Store,
-    subject: Subject<'a>,
-    entry: &'a Entry,
-    options: &'a DeleteOptions,
-    now: Timestamp,
-) -> BoxFuture<'a, Result<(), Status>> {
-    Box::pin(async move {
-        let name = std::str::from_utf8(&entry.key)
-            .ok()
-            .and_then(|key| key.rsplit('/').next())
-            .unwrap_or_default();
-        let namespace = match subject.ty.namespaced {
-            true => std::str::from_utf8(&entry.key)
-                .ok()
-                .and_then(|key| key.rsplit('/').nth(1))
-                .unwrap_or_default(),
-            false => "",
-        };
-        let subject = Subject { namespace, ..subject };
-        let deleted = transact(store, options.dry_run, |snapshot| {
-            delete::decide(subject, snapshot, name, options, now)
-        });
-        match deleted.await {
-            Err(status) if !status.is_not_found() => Err(status),
-            _ => Ok(()), // gone already: that is what was asked for
-        }
-    })
 }
 
 async fn read(body: RequestBody) -> Result<Bytes, Status> {

@@ -4,8 +4,11 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use corten_api::field::FieldErrors;
+use corten_api::status::Qualified;
 use corten_api::{FieldValidation, Status};
 use percent_encoding::percent_decode_str;
+use serde_json::json;
 
 /// Decoded parameters in their order. Bounded by the request line's own limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,42 +127,45 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// `kind` names the options in errors: `CreateOptions`.
+    ///
     /// # Errors
-    /// A `dryRun` that is not `All`, or an unknown `fieldValidation`.
-    pub fn parse(query: &Query) -> Result<WriteOptions, Status> {
-        let validation = FieldValidation::parse(query.get("fieldValidation").unwrap_or_default())?;
-        let dry_run = dry_run(query.all("dryRun")).map_err(|error| Status::bad_request(error.0))?;
-        Ok(WriteOptions { dry_run, validation })
-    }
-}
-
-/// # Errors
-/// A value other than `All`.
-pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, BadParameter> {
-    let mut any = false;
-    for value in values.filter(|value| !value.is_empty()) {
-        if value != "All" {
-            return Err(BadParameter(format!(
-                "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-            )));
+    /// `Invalid`: a `dryRun` that is not `All`, or an unknown `fieldValidation`. Source: Kubernetes
+    /// `ValidateCreateOptions` and its siblings.
+    pub fn parse(query: &Query, kind: &str) -> Result<WriteOptions, Status> {
+        let mut errors = FieldErrors::default();
+        let dry_run: Vec<&str> = query.all("dryRun").filter(|value| !value.is_empty()).collect();
+        if dry_run.iter().any(|value| *value != "All") {
+            errors.not_supported("dryRun", json!(dry_run), &["All"]);
         }
-        any = true;
+        let word = query.get("fieldValidation").unwrap_or_default();
+        let validation = FieldValidation::parse(word).unwrap_or_else(|_| {
+            errors.not_supported("fieldValidation", word, &["", "Ignore", "Strict", "Warn"]);
+            FieldValidation::default()
+        });
+        if !errors.is_empty() {
+            return Err(Status::invalid(Qualified::new("meta.k8s.io", kind), "", &errors));
+        }
+        Ok(WriteOptions {
+            dry_run: !dry_run.is_empty(),
+            validation,
+        })
     }
-    Ok(any)
 }
 
-/// Query form of `DeleteOptions`; the body's values win where both are given.
+/// Query form of `DeleteOptions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteQuery {
     pub grace_period_seconds: Option<i64>,
     pub propagation_policy: Option<String>,
     pub orphan_dependents: Option<bool>,
-    pub dry_run: bool,
+    /// As given, not checked here.
+    pub dry_run: Vec<String>,
 }
 
 impl DeleteQuery {
     /// # Errors
-    /// A number that cannot be read, a `dryRun` other than `All`.
+    /// A number that cannot be read.
     pub fn parse(query: &Query) -> Result<DeleteQuery, BadParameter> {
         Ok(DeleteQuery {
             grace_period_seconds: query.number("gracePeriodSeconds")?,
@@ -170,7 +176,11 @@ impl DeleteQuery {
             orphan_dependents: query
                 .get("orphanDependents")
                 .map(|_| query.is_true("orphanDependents")),
-            dry_run: dry_run(query.all("dryRun"))?,
+            dry_run: query
+                .all("dryRun")
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+                .collect(),
         })
     }
 }
@@ -222,7 +232,8 @@ mod tests {
 
     #[test]
     fn write_options() {
-        let parse = |raw: &str| WriteOptions::parse(&Query::parse(Some(raw))).map_err(|_| ());
+        let parse =
+            |raw: &str| WriteOptions::parse(&Query::parse(Some(raw)), "PatchOptions").map_err(|s| s.message);
         assert_eq!(
             parse("dryRun=All&fieldValidation=Strict"),
             Ok(WriteOptions {
@@ -230,7 +241,18 @@ mod tests {
                 validation: FieldValidation::Strict
             })
         );
-        assert_eq!(parse("dryRun=some"), Err(()));
-        assert_eq!(parse("fieldValidation=Maybe"), Err(()));
+        let bad = "PatchOptions.meta.k8s.io \"\" is invalid: ";
+        assert_eq!(
+            parse("dryRun=some"),
+            Err(format!(
+                "{bad}dryRun: Unsupported value: [\"some\"]: supported values: \"All\""
+            ))
+        );
+        assert_eq!(
+            parse("fieldValidation=Maybe"),
+            Err(format!(
+                "{bad}fieldValidation: Unsupported value: \"Maybe\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+            ))
+        );
     }
 }

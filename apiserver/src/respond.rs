@@ -17,8 +17,9 @@ pub type Answer = Response<Body>;
 
 /// Answers smaller than this are never compressed. Source: kube-apiserver, 128 KiB.
 pub const GZIP_FROM_BYTES: usize = 128 * 1024;
-/// Most `Warning` headers of one answer. Source: Kubernetes warning headers are bounded by 4 KiB in total.
-const MAX_WARNINGS_BYTES: usize = 4 * 1024;
+/// Characters of all warnings of one answer, and of each once they are too many.
+const MAX_WARNING_CHARS: usize = 4096;
+const CUT_WARNING_CHARS: usize = 256;
 
 /// JSON bytes as the answer.
 #[must_use]
@@ -63,19 +64,36 @@ pub fn status(status: &Status) -> Answer {
     response
 }
 
-/// Adds `Warning: 299 - "TEXT"` headers. Source: Kubernetes KEP 1693.
+/// Adds `Warning: 299 - "TEXT"` headers, each text once. Too many are cut down to their beginnings, and then left out.
+/// Source: Kubernetes KEP 1693 and `endpoints/filters/warning.go`.
 pub fn warn(response: &mut Answer, warnings: &[String]) {
-    let mut total = 0;
+    let count = |text: &str| text.chars().count();
+    let mut texts: Vec<String> = Vec::new();
+    let add = |texts: &mut Vec<String>, text: String| {
+        if !text.is_empty() && !texts.contains(&text) {
+            texts.push(text);
+        }
+    };
     for warning in warnings {
-        let quoted: String = warning
+        add(&mut texts, warning.clone());
+    }
+    if texts.iter().map(|text| count(text)).sum::<usize>() > MAX_WARNING_CHARS {
+        let whole = std::mem::take(&mut texts);
+        for text in whole {
+            add(&mut texts, text.chars().take(CUT_WARNING_CHARS).collect());
+        }
+    }
+    let mut total = 0;
+    for text in texts {
+        total += count(&text);
+        if total > MAX_WARNING_CHARS {
+            break;
+        }
+        let quoted: String = text
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]))
             .collect();
-        total += quoted.len();
-        if total > MAX_WARNINGS_BYTES {
-            break;
-        }
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }

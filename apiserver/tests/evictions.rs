@@ -114,7 +114,7 @@ async fn what_an_eviction_is_answered() {
     uid["deleteOptions"] = json!({ "preconditions": { "uid": "x" } });
     check(
         &w.post(&format!("{PODS}/pending/eviction"), &uid).await,
-        "409 Precondition failed: UID",
+        "409 does not match the UID in record",
     );
     check(&evict(&w, "pending").await, "201");
     check(&evict(&w, "done").await, "201");

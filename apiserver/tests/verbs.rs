@@ -64,7 +64,10 @@ async fn create_get_update_delete() {
     check(&w.put(&format!("{CONFIG_MAPS}/d"), &config_map("d")).await, "404");
 
     let wrong = json!({ "preconditions": { "uid": "x" } });
-    check(&w.delete(&path, &wrong).await, "409 Precondition failed: UID");
+    check(
+        &w.delete(&path, &wrong).await,
+        r#"409 Operation cannot be fulfilled on ConfigMap \"c\": the UID in the precondition (x) does not match the UID in record"#,
+    );
     let gone = check(&w.delete(&path, &json!({})).await, "200 Success");
     assert_eq!(gone["details"]["uid"], made["metadata"]["uid"]);
     check(&w.delete(&path, &json!({})).await, "404");
@@ -312,7 +315,7 @@ async fn pods_are_bound_once_and_go_gracefully() {
         going["metadata"]["deletionTimestamp"]
     );
     check(
-        &w.delete(&format!("{path}?gracePeriodSeconds=0"), &json!({}))
+        &w.ask("DELETE", &format!("{path}?gracePeriodSeconds=0"), &[], "")
             .await,
         "200",
     );
@@ -354,7 +357,7 @@ async fn finalizers_and_propagation() {
     );
     assert_eq!(going["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     let going = check(
-        &w.delete(&format!("{path}?propagationPolicy=Orphan"), &json!({}))
+        &w.ask("DELETE", &format!("{path}?propagationPolicy=Orphan"), &[], "")
             .await,
         "200",
     );

@@ -86,15 +86,23 @@ pub async fn list(
 }
 
 /// Which part of a list goes into one answer.
-struct Page {
-    range: Range<Bytes>,
+pub struct Page {
+    pub range: Range<Bytes>,
     /// The members of the list's `metadata`.
-    metadata: String,
+    pub metadata: String,
 }
 
 impl Page {
     /// `limit` 0: no limit. Looks at heads only: what is in the page is written later, piece by piece.
-    fn cut(snapshot: &Snapshot, filter: &Filter, range: Range<Bytes>, limit: usize) -> Result<Page, Damaged> {
+    ///
+    /// # Errors
+    /// A stored value that is not ours.
+    pub fn cut(
+        snapshot: &Snapshot,
+        filter: &Filter,
+        range: Range<Bytes>,
+        limit: usize,
+    ) -> Result<Page, Damaged> {
         let revision = snapshot.revision().0;
         let mut metadata = format!("\"resourceVersion\":\"{revision}\"");
         let Some(last) = last_of(snapshot, filter, range.clone(), limit)? else {

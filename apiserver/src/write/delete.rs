@@ -88,8 +88,13 @@ pub fn of_current(
         return Ok(Decision::commit(preconditions, ops, answer));
     }
     let value = subject.encode(&marked);
+    // Source: Kubernetes `DeleteResource`: only who asked for dependents to go in the old way is told to wait.
+    let waiting = match options.orphan_dependents {
+        Some(false) => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    };
     let answer = |at| Answered {
-        code: StatusCode::OK,
+        code: waiting,
         payload: Payload::Stored {
             value: value.clone(),
             at,
@@ -113,19 +118,29 @@ pub fn check_preconditions(
     object: &Value,
     options: &DeleteOptions,
 ) -> Result<(), Status> {
-    let failed = |what: &str, wanted: &str, own: &str| {
-        let why =
-            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}");
-        Err(Status::conflict(subject.ty.qualified(), meta::name(object), why))
+    let failed = |what: &str, wanted: &str, own: &str, then: &str| {
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({own}). The object might have been {then}"
+        );
+        Err(Status::conflict(
+            subject.ty.qualified_kind(),
+            meta::name(object),
+            why,
+        ))
     };
     match &options.precondition_uid {
-        Some(uid) if uid != meta::uid(object) => return failed("UID", uid, meta::uid(object)),
+        Some(uid) if uid != meta::uid(object) => {
+            return failed("UID", uid, meta::uid(object), "deleted and then recreated");
+        }
         _ => {}
     }
     match &options.precondition_resource_version {
-        Some(version) if version != meta::resource_version(object) => {
-            failed("ResourceVersion", version, meta::resource_version(object))
-        }
+        Some(version) if version != meta::resource_version(object) => failed(
+            "ResourceVersion",
+            version,
+            meta::resource_version(object),
+            "modified",
+        ),
         _ => Ok(()),
     }
 }

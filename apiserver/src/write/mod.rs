@@ -237,7 +237,7 @@ pub async fn transact(
             }
         };
         if dry_run {
-            return Ok((answer, 0));
+            return Ok((answer, before(&txn)));
         }
         match store.txn(txn).await.map_err(|error| store_status(&error))? {
             TxnOutcome::Committed { revisions, .. } => {
@@ -255,6 +255,15 @@ pub async fn transact(
     ))
 }
 
+/// The revision of the object a transaction would have changed; 0 for one it would have made. Every decision about an
+/// object asserts first that this object is unchanged.
+fn before(txn: &Txn) -> u64 {
+    match txn.preconditions.first() {
+        Some(Precondition::ModRevision(_, revision)) => revision.0,
+        _ => 0,
+    }
+}
+
 async fn barrier(store: &Store) -> Result<(), Status> {
     store
         .read_barrier()
@@ -269,7 +278,9 @@ async fn barrier(store: &Store) -> Result<(), Status> {
 /// `BadRequest` with upstream's text.
 pub fn check_name(object: &Value, name: &str) -> Result<(), Status> {
     match meta::name(object) {
-        "" => Err(Status::bad_request("name must be provided")),
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
         own if own == name => Ok(()),
         own => Err(Status::bad_request(format!(
             "the name of the object ({own}) does not match the name on the URL ({name})"

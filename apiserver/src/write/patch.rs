@@ -2,7 +2,7 @@
 
 use corten_api::patch::{PatchType, SUPPORTED, json_patch, merge_patch};
 use corten_api::resource::Subresource;
-use corten_api::{FieldValidation, Status};
+use corten_api::{FieldValidation, Status, meta};
 use corten_store::Snapshot;
 use serde_json::Value;
 
@@ -28,9 +28,10 @@ pub fn decide(
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let current = subject.read(snapshot, name)?;
-    let decoded = subject
+    let mut decoded = subject
         .ty
         .apply_patch(&current.value, patch.kind, patch.body, patch.validation)?;
+    decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
     let mut decision = update::replace(config, subject, snapshot, current, name, decoded.value, part, env)?;
     let (Decision::Commit(_, answer) | Decision::Nothing(answer)) = &mut decision;
     answer.warnings.splice(0..0, decoded.warnings);

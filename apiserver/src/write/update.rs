@@ -7,7 +7,7 @@ use corten_store::{Op, Snapshot};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Answered, Current, Decision, Env, Payload, Subject, allocate, check_name, delete};
+use super::{Answered, Current, Decision, Env, Payload, Subject, allocate, check_name, create, delete};
 use crate::Config;
 
 /// The part of an object a path names, if it is one that is updated like the object.
@@ -36,8 +36,40 @@ pub fn decide(
     env: &mut Env,
 ) -> Result<Decision, Status> {
     check_name(&new, name)?;
-    let current = subject.read(snapshot, name)?;
-    replace(config, subject, snapshot, current, name, new, part, env)
+    check_namespace(subject, &new)?;
+    match subject.read(snapshot, name) {
+        Ok(current) => replace(config, subject, snapshot, current, name, new, part, env),
+        Err(missing) if missing.is_not_found() && part == Subresource::Main && is_made(subject, &new) => {
+            let mut new = new;
+            meta::set(&mut new, "resourceVersion", Value::Null);
+            create::decide(config, subject, snapshot, &new, false, env)
+        }
+        Err(missing) => Err(missing),
+    }
+}
+
+/// Whether an update of what does not exist makes it. Source: `AllowCreateOnUpdate` of Kubernetes' strategies.
+fn is_made(subject: Subject<'_>, new: &Value) -> bool {
+    let kind = (&*subject.ty.group, &*subject.ty.plural);
+    let made = matches!(
+        kind,
+        ("", "endpoints" | "events" | "limitranges" | "services")
+            | ("events.k8s.io", "events")
+            | ("coordination.k8s.io", "leases")
+            | ("rbac.authorization.k8s.io", _)
+    );
+    made && meta::uid(new).is_empty()
+}
+
+/// The object's own namespace, if it names one, is the one in the URL.
+fn check_namespace(subject: Subject<'_>, new: &Value) -> Result<(), Status> {
+    let (own, wanted) = (meta::namespace(new), subject.namespace);
+    if own.is_empty() || wanted.is_empty() || own == wanted {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the namespace of the object ({own}) does not match the namespace on the request ({wanted})"
+    )))
 }
 
 /// Puts `new` in the place of `current` and writes down whose its fields are. Shared with patch.
@@ -136,7 +168,12 @@ fn check_preconditions(subject: Subject<'_>, current: &Current, new: &Value) -> 
     let name = meta::name(&current.value);
     let (own, uid) = (meta::uid(&current.value), meta::uid(new));
     if !uid.is_empty() && uid != own {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
+        let path = std::iter::once(&*subject.ty.plural).chain([subject.namespace, name]);
+        let path: Vec<&str> = path.filter(|part| !part.is_empty()).collect();
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {own}",
+            path.join("/")
+        );
         return Err(Status::conflict(qualified, name, why));
     }
     match meta::resource_version(new) {
