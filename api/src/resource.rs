@@ -256,6 +256,11 @@ pub trait Kind: Send + Sync {
         self.warnings(object)
     }
 
+    /// Warnings about an update of the object itself; by default those of any write.
+    fn warnings_on_update(&self, new: &Value, _old: &Value) -> Vec<String> {
+        self.warnings(new)
+    }
+
     /// True when this version's form differs from the stored one; then the two methods below are used.
     fn converts(&self) -> bool {
         false
@@ -514,6 +519,11 @@ impl ResourceType {
         if let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) {
             self.behaviour.stamp_update(part, new, old, now);
         }
+    }
+
+    /// Warnings for the client about a valid update of the object itself.
+    pub fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        self.behaviour.warnings_on_update(new, old)
     }
 
     /// Warnings for the client about a valid new object.

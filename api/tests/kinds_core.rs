@@ -854,6 +854,108 @@ fn warnings() {
     warned(CLAIM, &odd, &[text], &[text]);
 }
 
+/// What a Pod with these changes is warned of when it is created.
+#[track_caller]
+fn pod_warnings(spec: Value, annotations: Value, want: &[&str]) {
+    let mut body = json!({"metadata": {"name": "a", "annotations": annotations}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    corten_api::patch::merge_patch(&mut body["spec"], &spec);
+    warned(("v1", "Pod"), &body, want, &[]);
+}
+
+#[test]
+fn pods_are_warned_of_what_does_nothing() {
+    let with = |container: Value| {
+        let mut all = json!({"name": "c", "image": "i:1"});
+        corten_api::patch::merge_patch(&mut all, &container);
+        json!({"containers": [all]})
+    };
+    let none = json!({});
+    pod_warnings(json!({}), none.clone(), &[]);
+    pod_warnings(
+        json!({"nodeSelector": {"beta.kubernetes.io/os": "linux"}}),
+        none.clone(),
+        &[
+            "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+        ],
+    );
+    pod_warnings(
+        json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+        none.clone(),
+        &["spec.topologySpreadConstraints[0].labelSelector: a null labelSelector results in matching no pod"],
+    );
+    pod_warnings(
+        json!({"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}},
+        ]}}}),
+        none.clone(),
+        &[
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.labelSelector: a null labelSelector results in matching no pod",
+        ],
+    );
+    pod_warnings(
+        json!({}),
+        json!({"seccomp.security.alpha.kubernetes.io/pod": "x", "container.seccomp.security.alpha.kubernetes.io/c": "x"}),
+        &[
+            "metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the \"seccompProfile\" field instead",
+            "metadata.annotations[container.seccomp.security.alpha.kubernetes.io/c]: non-functional in v1.27+; use the \"seccompProfile\" field instead",
+        ],
+    );
+    pod_warnings(
+        json!({"volumes": [{"name": "g", "gitRepo": {"repository": "r"}}], "terminationGracePeriodSeconds": -1}),
+        none.clone(),
+        &[
+            "spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
+            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
+        ],
+    );
+    pod_warnings(
+        json!({"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}),
+        none.clone(),
+        &["spec.imagePullSecrets[1].name: duplicate name \"a\""],
+    );
+    pod_warnings(
+        with(json!({"resources": {"requests": {"memory": "1500m"}}})),
+        none.clone(),
+        &[
+            "spec.containers[0].resources.requests[memory]: fractional byte value \"1500m\" is invalid, must be an integer",
+        ],
+    );
+    pod_warnings(
+        with(
+            json!({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}, {"name": "A", "value": "3"}]}),
+        ),
+        none.clone(),
+        &[
+            "spec.containers[0].env[2]: hides previous definition of \"A\", which may be dropped when using apply",
+        ],
+    );
+    pod_warnings(
+        with(json!({"ports": [
+            {"name": "a", "containerPort": 80}, {"name": "b", "containerPort": 80},
+            {"name": "c", "containerPort": 80, "hostPort": 80}, {"name": "d", "containerPort": 81, "hostIP": "10.0.0.1"},
+        ]})),
+        none,
+        &[
+            "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
+            "spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[0]",
+            "spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[1]",
+            "spec.containers[0].ports[3]: hostIP set without hostPort: {Name:d HostPort:0 ContainerPort:81 Protocol:TCP HostIP:10.0.0.1}",
+        ],
+    );
+    let mut dotted = controller();
+    dotted["spec"]["template"]["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/arch": "x"});
+    let text = "spec.template.spec.nodeSelector[beta.kubernetes.io/arch]: deprecated since v1.14; use \"kubernetes.io/arch\" instead";
+    warned(CONTROLLER, &dotted, &[text], &[text]);
+    // An update of nothing but metadata is not told again.
+    let old = stored(CONTROLLER, &dotted);
+    let (mut labelled, mut scaled) = (old.clone(), old.clone());
+    labelled["metadata"]["labels"]["x"] = "y".into();
+    scaled["metadata"]["generation"] = 2.into();
+    let kind = resource(CONTROLLER);
+    assert_eq!(kind.warnings_on_update(&labelled, &old), [""; 0]);
+    assert_eq!(kind.warnings_on_update(&scaled, &old), [text]);
+}
+
 #[test]
 fn shown() {
     columns(

@@ -126,7 +126,10 @@ pub fn put(
         records = allocate::update(config, snapshot, &mut new, &current.value, env)?;
     }
     settle_times(&mut new, &current.value);
-    let warnings = subject.ty.warnings(&new);
+    let warnings = match part {
+        Subresource::Main => subject.ty.warnings_on_update(&new, &current.value),
+        _ => Vec::new(),
+    };
     let value = subject.encode(&new);
     if delete::is_over(subject, &new) {
         // The last finalizer is gone: this update is the deletion.

@@ -125,6 +125,17 @@ impl Kind for DaemonSet {
         rules::not_decremented(&status, &old, "collisionCount", errors);
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template::warnings(&At::root(object, TYPE).at("spec").at("template"))
+    }
+
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        if meta::generation(new) == meta::generation(old) {
+            return Vec::new();
+        }
+        self.warnings(new)
+    }
+
     fn columns(&self) -> &'static [Column] {
         const {
             &[

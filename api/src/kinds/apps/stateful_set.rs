@@ -158,11 +158,22 @@ impl Kind for StatefulSet {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let limit = object["spec"]["revisionHistoryLimit"].as_i64();
-        if limit.is_some_and(|limit| limit < 0) {
-            return vec!["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into()];
+        let spec = At::root(object, TYPE).at("spec");
+        let mut out = template::warnings(&spec.at("template"));
+        for template in spec.items("volumeClaimTemplates") {
+            claim::fractional(&template.at("spec"), &mut out);
         }
-        Vec::new()
+        if spec.int("revisionHistoryLimit") < 0 {
+            out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
+        }
+        out
+    }
+
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        if meta::generation(new) == meta::generation(old) {
+            return Vec::new();
+        }
+        self.warnings(new)
     }
 
     fn columns(&self) -> &'static [Column] {

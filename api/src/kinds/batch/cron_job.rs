@@ -98,12 +98,20 @@ impl Kind for CronJob {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut out = job_spec::warnings(&object["spec"]["jobTemplate"]["spec"]);
+        let job = At::root(object, TYPE).at("spec").at("jobTemplate").at("spec");
+        let mut out = job_spec::warnings(&job);
         let schedule = object["spec"]["schedule"].as_str().unwrap_or_default();
         if schedule.contains("TZ") {
             out.push("CRON_TZ or TZ used in spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".into());
         }
         out
+    }
+
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        if meta::generation(new) == meta::generation(old) {
+            return Vec::new();
+        }
+        self.warnings(new)
     }
 
     fn columns(&self) -> &'static [Column] {

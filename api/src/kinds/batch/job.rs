@@ -120,7 +120,14 @@ impl Kind for Job {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        spec::warnings(&object["spec"])
+        spec::warnings(&At::root(object, TYPE).at("spec"))
+    }
+
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        if meta::generation(new) == meta::generation(old) {
+            return Vec::new();
+        }
+        self.warnings(new)
     }
 
     fn columns(&self) -> &'static [Column] {

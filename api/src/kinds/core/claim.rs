@@ -98,7 +98,7 @@ impl Kind for PersistentVolumeClaim {
                 "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
             ));
         }
-        fractional("spec", &object["spec"], &mut out);
+        fractional(&At::root(object, TYPE).at("spec"), &mut out);
         out
     }
 
@@ -177,14 +177,17 @@ pub fn modes_text(modes: &Value) -> String {
     .join(",")
 }
 
-/// Warns of sizes that are not whole bytes.
-fn fractional(path: &str, spec: &Value, out: &mut Vec<String>) {
+/// Warns of sizes that are not whole bytes, in a claim's spec or a template of one.
+pub fn fractional(spec: &At<'_>, out: &mut Vec<String>) {
+    let resources = spec.at("resources");
     for list in ["requests", "limits"] {
-        let text = spec["resources"][list]["storage"].as_str().unwrap_or_default();
-        if text.parse::<Quantity>().is_ok_and(|q| !q.is_whole()) {
-            out.push(format!(
-                "{path}.resources.{list}[storage]: fractional byte value \"{text}\" is invalid, must be an integer"
-            ));
+        for (name, size) in resources.entries(list) {
+            let text = size.text();
+            if name == "storage" && text.parse::<Quantity>().is_ok_and(|q| !q.is_whole()) {
+                out.push(format!(
+                    "{size}: fractional byte value \"{text}\" is invalid, must be an integer"
+                ));
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child, child_or_new, str};
 use crate::resource::{Kind, Subresource, keep};
 use crate::table::Column;
+use crate::{meta, names};
 
 pub(crate) mod affinity;
 mod columns;
@@ -19,6 +20,7 @@ pub mod template;
 mod update;
 mod validate;
 pub(crate) mod volume;
+mod warnings;
 
 pub struct Pod;
 
@@ -120,6 +122,18 @@ impl Kind for Pod {
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         update::status(new, old, errors);
+    }
+
+    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
+        let texts = names::dns_label(meta::name(object));
+        let mut out = warnings::of(&At::root(object, TYPE), false);
+        if !texts.is_empty() {
+            out.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                texts.join(" ")
+            ));
+        }
+        out
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -28,6 +28,10 @@ impl Kind for PodTemplate {
         template::validate(&At::root(object, "core.v1.PodTemplate").at("template"), errors);
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template::warnings(&At::root(object, "core.v1.PodTemplate").at("template"))
+    }
+
     fn columns(&self) -> &'static [Column] {
         const {
             &[

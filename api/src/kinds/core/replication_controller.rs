@@ -106,7 +106,20 @@ impl Kind for ReplicationController {
     }
 
     fn warnings_on_create(&self, object: &Value) -> Vec<String> {
-        name_warning(object)
+        let mut out = name_warning(object);
+        out.extend(self.warnings(object));
+        out
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template::warnings(&At::root(object, TYPE).at("spec").at("template"))
+    }
+
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        if meta::generation(new) == meta::generation(old) {
+            return Vec::new();
+        }
+        self.warnings(new)
     }
 
     fn columns(&self) -> &'static [Column] {

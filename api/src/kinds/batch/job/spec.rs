@@ -451,13 +451,14 @@ fn take_field(to: &mut Map<String, Value>, from: &Value, field: &str) {
 }
 
 /// What is allowed but will not end well.
-pub fn warnings(spec: &Value) -> Vec<String> {
-    let number = |field: &str| spec[field].as_i64().unwrap_or_default();
-    if spec["completionMode"] == "Indexed"
-        && number("completions") > MANY_COMPLETIONS
-        && number("parallelism") > MAX_PARALLELISM_WITH_MANY
+pub fn warnings(spec: &At<'_>) -> Vec<String> {
+    let mut out = Vec::new();
+    if spec.str("completionMode") == "Indexed"
+        && spec.int("completions") > MANY_COMPLETIONS
+        && spec.int("parallelism") > MAX_PARALLELISM_WITH_MANY
     {
-        return vec!["In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail".into()];
+        out.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail".into());
     }
-    Vec::new()
+    out.extend(template::warnings(&spec.at("template")));
+    out
 }

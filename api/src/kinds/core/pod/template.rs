@@ -5,7 +5,7 @@ use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{Object, child_or_new};
 use crate::kinds::common::{metadata, selector};
 
-use super::{defaults, validate};
+use super::{defaults, validate, warnings};
 
 /// Defaults of `spec.template`.
 pub fn set_defaults(template: &mut Object) {
@@ -27,6 +27,11 @@ pub fn validate(at: &At<'_>, errors: &mut FieldErrors) {
             "ephemeral containers not allowed in pod template",
         );
     }
+}
+
+/// What to tell a client about a valid template.
+pub fn warnings(at: &At<'_>) -> Vec<String> {
+    warnings::of(at, true)
 }
 
 /// Annotations that mean something to Pods.
