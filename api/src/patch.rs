@@ -165,7 +165,7 @@ mod tests {
             (
                 PatchType::Strategic,
                 r#"{"spec":{"template":{"spec":{"containers":[{}]}}}}"#,
-                400,
+                500,
             ),
             (PatchType::Json, r#"[{"op":"remove","path":"/nope"}]"#, 422),
         ] {

@@ -115,3 +115,100 @@ fn every_other_list_is_replaced() {
         }
     }
 }
+
+#[test]
+fn a_list_as_a_whole_can_be_taken_away_or_given() {
+    for entry in schema().types() {
+        for field in entry.fields.iter().filter(|f| f.patch_merge) {
+            let name = format!("{}.{}", entry.name, field.name);
+            let element = field.kind.element();
+            let (one, two) = match (field.merge_key, element) {
+                (Some(key_name), Some(element)) => {
+                    let Some(key_field) = element.field(key_name) else {
+                        continue;
+                    };
+                    (
+                        json!({key_name: key(key_field.kind, 1)}),
+                        json!({key_name: key(key_field.kind, 2)}),
+                    )
+                }
+                _ => (json!("a"), json!("b")),
+            };
+            let apply = |target: Value, patch: Value| {
+                let mut target = target;
+                strategic_merge(&mut target, &patch, entry).unwrap();
+                target
+            };
+            // `null` takes the list away.
+            assert_eq!(
+                apply(json!({field.name: [one.clone()]}), json!({field.name: null})),
+                json!({}),
+                "{name}"
+            );
+            // A list that was not there is what the patch says, without its directives.
+            assert_eq!(
+                apply(json!({}), json!({field.name: [one.clone()]})),
+                json!({field.name: [one.clone()]}),
+                "{name}"
+            );
+            // An order with additions: the named ones take it.
+            let order = format!("$setElementOrder/{}", field.name);
+            assert_eq!(
+                apply(
+                    json!({field.name: [one.clone()]}),
+                    json!({order: [two.clone(), one.clone()], field.name: [two.clone()]})
+                ),
+                json!({field.name: [two.clone(), one.clone()]}),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn retained_keys_of_every_union() {
+    let mut unions = 0;
+    for entry in schema().types() {
+        for field in entry.fields.iter().filter(|f| f.patch_retain_keys) {
+            let Some(element) = field.kind.element() else {
+                continue;
+            };
+            let names: Vec<&str> = element.fields.iter().map(|f| f.name).collect();
+            let [first, second, ..] = names.as_slice() else {
+                continue;
+            };
+            let item = |extra: Value| match field.merge_key {
+                Some(merge_key) => {
+                    let mut item = extra;
+                    item[merge_key] = "k".into();
+                    json!([item])
+                }
+                None => extra,
+            };
+            let (other, kept) = match field.merge_key {
+                Some(merge_key) => {
+                    let mut rest = names.iter().filter(|n| **n != merge_key);
+                    match (rest.next(), rest.next()) {
+                        (Some(other), Some(kept)) => (*other, *kept),
+                        _ => continue,
+                    }
+                }
+                None => (*first, *second),
+            };
+            let mut keys = vec![kept];
+            keys.extend(field.merge_key);
+            let mut target = json!({field.name: item(json!({other: {"x": 1}}))});
+            let patch = json!({field.name: item(json!({kept: {"y": 1}, "$retainKeys": keys}))});
+            strategic_merge(&mut target, &patch, entry).unwrap();
+            assert_eq!(
+                target,
+                json!({field.name: item(json!({kept: {"y": 1}}))}),
+                "{}.{}",
+                entry.name,
+                field.name
+            );
+            unions += 1;
+        }
+    }
+    assert!(unions >= 2, "{unions} unions");
+}

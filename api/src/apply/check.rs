@@ -153,7 +153,8 @@ fn go_value(value: &Value) -> String {
     format!("&{{{}}}", go_plain(value))
 }
 
-fn go_plain(value: &Value) -> String {
+/// As Go's `%v` prints a value.
+pub(crate) fn go_plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(list) => {

@@ -55,7 +55,8 @@ pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn rejected() -> Status {
+/// The 422 of an operation or directive that cannot be carried out.
+pub(super) fn rejected() -> Status {
     Status::failure(422, "Invalid", REJECTED)
 }
 

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::Status;
+use crate::apply::check::go_plain;
 use crate::schema::{Field, Kind, Type};
 
 const DIRECTIVE: &str = "$patch";
@@ -36,6 +37,11 @@ fn bad(message: impl Into<String>) -> Status {
     Status::bad_request(message)
 }
 
+/// Upstream has no code for these, so they come out as its own failure.
+fn broken(message: impl Into<String>) -> Status {
+    Status::failure(500, "", message)
+}
+
 fn merge_map(
     target: &mut Map<String, Value>,
     patch: &Map<String, Value>,
@@ -61,8 +67,7 @@ fn merge_map(
                 target.clear();
                 return Ok(());
             }
-            Some("merge") => {}
-            _ => return Err(bad(format!("unknown patch type found: {}", shown(directive)))),
+            _ => return Err(unknown_type(directive, patch)),
         },
     }
     if let Some(keys) = patch.get(RETAIN_KEYS) {
@@ -100,10 +105,6 @@ fn merge_map(
     Ok(())
 }
 
-fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_string)
-}
-
 /// Fields that `$retainKeys` does not name leave the object.
 fn retain_keys(
     target: &mut Map<String, Value>,
@@ -111,31 +112,26 @@ fn retain_keys(
     keys: &Value,
 ) -> Result<(), Status> {
     let Some(list) = keys.as_array() else {
-        return Err(bad(
-            "invalid patch format of retainKeys: the value of $retainKeys must be a list",
-        ));
+        return Err(bad("invalid patch format of retainKeys"));
     };
     let named: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
     let missing = patch
         .iter()
         .any(|(k, v)| !v.is_null() && !k.starts_with('$') && !named.contains(&k.as_str()));
     if missing {
-        return Err(bad(
-            "invalid patch format of retainKeys: all the fields in the patch must be in the retainKeys list",
-        ));
+        return Err(super::json_patch::rejected());
     }
     target.retain(|k, _| named.contains(&k.as_str()));
     Ok(())
 }
 
 fn delete_from(target: &mut Map<String, Value>, name: &str, values: &Value) -> Result<(), Status> {
-    let Some(values) = values.as_array() else {
-        return Err(bad(format!(
-            "unable to find list of primitives to delete from in {DELETE_FROM}{name}"
-        )));
-    };
-    if let Some(Value::Array(list)) = target.get_mut(name) {
-        list.retain(|v| !values.contains(v));
+    match (values, target.get_mut(name)) {
+        (Value::Null, _) => {
+            target.remove(name);
+        }
+        (Value::Array(values), Some(Value::Array(list))) => list.retain(|v| !values.contains(v)),
+        _ => {}
     }
     Ok(())
 }
@@ -152,6 +148,7 @@ fn merge_field(
     match value {
         Value::Object(patch) => {
             let replaced = field.is_some_and(|f| f.patch_replace);
+            let was_there = target.contains_key(key);
             let slot = target.entry(key).or_insert_with(|| Value::Object(Map::new()));
             if replaced || !slot.is_object() {
                 *slot = Value::Object(Map::new());
@@ -164,7 +161,8 @@ fn merge_field(
             };
             let gone = patch.get(DIRECTIVE).and_then(Value::as_str) == Some("delete");
             merge_map(map, patch, entry, depth + 1)?;
-            if gone {
+            // What was there is emptied, not taken away; what was not stays away.
+            if gone && !was_there {
                 target.remove(key);
             }
             Ok(())
@@ -219,10 +217,12 @@ fn merge_list(
     }
     for item in patch {
         let Some(item) = item.as_object() else {
-            return Err(bad("expected map in list merged by key"));
+            return Err(broken(
+                "expected a map, but received another kind in a list merged by key",
+            ));
         };
         let Some(identity) = item.get(merge_key) else {
-            return Err(bad(format!(
+            return Err(broken(format!(
                 "map: {} does not contain declared merge key: {merge_key}",
                 go_map(item)
             )));
@@ -230,7 +230,7 @@ fn merge_list(
         let directive = item.get(DIRECTIVE);
         match directive.map(|d| d.as_str().unwrap_or_default()) {
             Some("delete") => target.retain(|v| v.get(merge_key) != Some(identity)),
-            None | Some("merge") => match target.iter_mut().find(|v| v.get(merge_key) == Some(identity)) {
+            None => match target.iter_mut().find(|v| v.get(merge_key) == Some(identity)) {
                 Some(Value::Object(found)) => merge_map(found, item, entry, depth)?,
                 _ => {
                     let mut fresh = Map::new();
@@ -238,7 +238,10 @@ fn merge_list(
                     target.push(Value::Object(fresh));
                 }
             },
-            Some(other) => return Err(bad(format!("unknown patch type found: {other}"))),
+            Some("merge") => {
+                return Err(broken("merging lists cannot yet be specified in the patch"));
+            }
+            Some(_) => return Err(unknown_type(directive.unwrap_or(&Value::Null), item)),
         }
     }
     if let Some(order) = order {
@@ -248,8 +251,16 @@ fn merge_list(
 }
 
 fn go_map(map: &Map<String, Value>) -> String {
-    let parts: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", shown(v))).collect();
+    let parts: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_plain(v))).collect();
     format!("map[{}]", parts.join(" "))
+}
+
+fn unknown_type(directive: &Value, map: &Map<String, Value>) -> Status {
+    broken(format!(
+        "unknown patch type: {} in map: {}",
+        go_plain(directive),
+        go_map(map)
+    ))
 }
 
 /// Values that are not there yet are appended.
@@ -274,7 +285,7 @@ fn sort_list(
     merge_key: Option<&str>,
 ) -> Result<(), Status> {
     let Some(order) = order.as_array() else {
-        return Err(bad(format!("{SET_ORDER} must be a list")));
+        return Err(bad("invalid patch format of setElementOrder list"));
     };
     let identity = |v: &Value| match merge_key {
         Some(key) => v.get(key).cloned().unwrap_or(Value::Null),
@@ -402,7 +413,7 @@ mod tests {
             POD,
             json!({"securityContext": {"runAsUser": 1}}),
             json!({"securityContext": {"$patch": "delete"}}),
-            json!({}),
+            json!({"securityContext": {}}),
         );
         check(
             "meta.v1.ObjectMeta",
@@ -441,8 +452,30 @@ mod tests {
                 json!({"containers": [{"image": "x"}]}),
                 "map: map[image:x] does not contain declared merge key: name",
             ),
-            (json!({"$patch": "explode"}), "unknown patch type found: explode"),
-            (json!({"containers": [1]}), "expected map in list merged by key"),
+            (
+                json!({"$patch": "explode"}),
+                "unknown patch type: explode in map: map[$patch:explode]",
+            ),
+            (
+                json!({"containers": [{"name": "a", "$patch": "merge"}]}),
+                "merging lists cannot yet be specified in the patch",
+            ),
+            (
+                json!({"containers": [1]}),
+                "expected a map, but received another kind in a list merged by key",
+            ),
+            (
+                json!({"$setElementOrder/containers": "x", "containers": [{"name": "a"}]}),
+                "invalid patch format of setElementOrder list",
+            ),
+            (
+                json!({"securityContext": {"$retainKeys": "x"}}),
+                "invalid patch format of retainKeys",
+            ),
+            (
+                json!({"securityContext": {"$retainKeys": ["runAsUser"], "fsGroup": 1}}),
+                "the server rejected our request due to an error in our request",
+            ),
             (
                 json!([]),
                 "json: cannot unmarshal array into Go value of type map[string]interface {}",
