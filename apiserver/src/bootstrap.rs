@@ -1,13 +1,16 @@
-//! What exists in every cluster from its first moment: four namespaces, the default ServiceCIDR and the Service
-//! `kubernetes`.
+//! What exists in every cluster from its first moment: four namespaces, the default ServiceCIDR, the Service
+//! `kubernetes`, and what `served` knows.
 //!
 //! Runs through the same verbs as any client, so it is safe to run on every server at every start.
+
+mod served;
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use corten_api::resource::Subresource;
 use corten_api::{FieldValidation, Status, meta, registry, time};
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -49,6 +52,10 @@ impl ApiServer {
         self.ensure(group, "servicecidrs", "", self.service_cidr(), false)
             .await?;
         self.ensure("", "services", "default", self.service(), false)
+            .await?;
+        // All at once: they share the store's next write to disk.
+        let served = served::objects().into_iter();
+        try_join_all(served.map(|(group, plural, object)| self.ensure(group, plural, "", object, false)))
             .await?;
         if self.inner().config.advertise_address.is_loopback() {
             tracing::warn!(
