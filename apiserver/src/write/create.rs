@@ -7,7 +7,7 @@ use corten_store::{Op, Precondition, Snapshot};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Answered, Decision, Env, Payload, Subject, admission, allocate};
+use super::{Answered, Decision, Env, Payload, Subject, admin_access, admission, allocate};
 use crate::Config;
 
 /// Names tried for one `generateName`. Source: kube-apiserver, `maxNameGenerationCreateAttempts`.
@@ -102,6 +102,7 @@ fn prepare(
         ));
     }
     admission::validate_create(subject, snapshot, &object)?;
+    admin_access::on_create(subject, snapshot, &object)?;
     Ok(object)
 }
 

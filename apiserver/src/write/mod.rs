@@ -4,6 +4,7 @@
 //! decides on what this server has, asks for the newest state only when the answer would be an error or "nothing to do",
 //! and decides again when another writer was faster.
 
+pub mod admin_access;
 pub mod admission;
 pub mod allocate;
 pub mod apply;

@@ -7,7 +7,9 @@ use corten_store::{Op, Snapshot};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Answered, Current, Decision, Env, Payload, Subject, allocate, check_name, create, delete};
+use super::{
+    Answered, Current, Decision, Env, Payload, Subject, admin_access, allocate, check_name, create, delete,
+};
 use crate::Config;
 
 /// The part of an object a path names, if it is one that is updated like the object.
@@ -120,6 +122,7 @@ pub fn put(
     if part != Subresource::Finalize {
         subject.ty.stamp_update(&mut new, &current.value, part, env.now);
         subject.ty.prepare_update(&mut new, &current.value, part)?;
+        admin_access::on_update(subject, snapshot, &new, &current.value)?;
     }
     let mut records = allocate::Records::default();
     if is_service && part == Subresource::Main {
