@@ -45,6 +45,9 @@ pub fn every(kubeconfig: &Path) -> Vec<Kubectl> {
     let mut found = found(kubeconfig);
     found.sort_by_key(|kubectl| kubectl.minor().parse::<u32>().unwrap_or_default());
     found.dedup_by(|a, b| a.minor() == b.minor());
+    if let Ok(only) = std::env::var("CORTEN_KUBECTL_MINOR") {
+        found.retain(|kubectl| kubectl.minor() == only);
+    }
     announce(&found);
     found
 }

@@ -4,7 +4,8 @@
 //!
 //! A test makes a [`Cluster`] with a name of its own, which goes away with it, also after a panic. `CORTEN_BIN` names
 //! the binary under test (default: the one in the target folder), `CORTEN_KUBECTL` more kubectls than those found,
-//! and `CORTEN_KEEP=1` keeps a failed test's cluster to look at.
+//! `CORTEN_KUBECTL_MINOR=33` runs the tables of commands with that version only, and `CORTEN_KEEP=1` keeps a failed
+//! test's cluster to look at.
 
 pub mod api;
 pub mod cases;
