@@ -39,7 +39,8 @@ pub fn version() -> Answer {
         "compiler": "rustc",
         "platform": format!("linux/{arch}"),
     });
-    respond::json(StatusCode::OK, document.to_string())
+    // People read it with `curl`: upstream indents it.
+    respond::json(StatusCode::OK, format!("{document:#}"))
 }
 
 /// `/`: the paths there are.
