@@ -246,6 +246,11 @@ pub trait Kind: Send + Sync {
         }
     }
 
+    /// What every answer about this kind warns of: `v1 X is deprecated in v1.33+; use Y`.
+    fn deprecation(&self) -> Option<String> {
+        None
+    }
+
     /// Warnings for the client about a valid object (deprecated or doubtful fields).
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
@@ -519,6 +524,11 @@ impl ResourceType {
         if let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) {
             self.behaviour.stamp_update(part, new, old, now);
         }
+    }
+
+    /// What every answer about a deprecated kind warns of.
+    pub fn deprecation(&self) -> Option<String> {
+        self.behaviour.deprecation()
     }
 
     /// Warnings for the client about a valid update of the object itself.

@@ -77,10 +77,12 @@ pub async fn resource(
         query: &query,
         now: Timestamp::now(),
     };
-    let answer = match target.subresource.as_deref() {
+    let deprecation = call.ty.deprecation();
+    let mut answer = match target.subresource.as_deref() {
         None => call.whole(body).await?,
         Some(sub) => call.part(sub, body).await?,
     };
+    respond::warn(&mut answer, deprecation.as_slice());
     let media = call.accepted()?.media;
     respond::as_media(answer, media).await.map_err(Status::internal)
 }

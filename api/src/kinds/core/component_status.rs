@@ -10,6 +10,10 @@ use crate::table::Column;
 pub struct ComponentStatus;
 
 impl Kind for ComponentStatus {
+    fn deprecation(&self) -> Option<String> {
+        Some("v1 ComponentStatus is deprecated in v1.19+".into())
+    }
+
     fn columns(&self) -> &'static [Column] {
         const {
             &[

@@ -47,6 +47,10 @@ impl Kind for Endpoints {
         }
     }
 
+    fn deprecation(&self) -> Option<String> {
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into())
+    }
+
     fn columns(&self) -> &'static [Column] {
         const { &[Column::NAME, Column::string("Endpoints"), Column::AGE] }
     }
