@@ -266,6 +266,11 @@ pub trait Kind: Send + Sync {
         self.warnings(new)
     }
 
+    /// The kind's schema as its definition has it (OpenAPI v3), for kinds the table of facts does not know.
+    fn open_api(&self) -> Option<Value> {
+        None
+    }
+
     /// True when this version's form differs from the stored one; then the two methods below are used.
     fn converts(&self) -> bool {
         false

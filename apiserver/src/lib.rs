@@ -23,6 +23,8 @@ mod key;
 mod metrics;
 mod negotiate;
 mod openapi;
+#[doc(hidden)]
+pub use openapi::names as openapi_names;
 pub mod pki;
 mod pretty;
 mod query;

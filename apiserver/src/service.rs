@@ -48,10 +48,12 @@ impl ApiServer {
             );
             respond::status(&Status::internal("the request handler failed"))
         });
-        if pretty && !matches!(labels.verb, "watch" | "log") {
+        // Documents that are kept compressed have their encoding already.
+        let encoded = answer.headers().contains_key(header::CONTENT_ENCODING);
+        if pretty && !encoded && !matches!(labels.verb, "watch" | "log") {
             answer = respond::pretty(answer);
         }
-        if compress && answer.status() == StatusCode::OK {
+        if compress && !encoded && answer.status() == StatusCode::OK {
             answer = respond::gzip(answer);
         }
         if method == Method::HEAD {
@@ -117,7 +119,17 @@ impl ApiServer {
             Operation::OpenIdKeys => Ok(documents::keys(self.inner())),
             Operation::OpenApiV2 => Ok(openapi::v2(&self.types(), accept, &parts.headers)),
             Operation::OpenApiV3Index => Ok(openapi::v3_index(&self.types())),
-            Operation::OpenApiV3 { group, version } => Ok(openapi::v3(&self.types(), &group, &version)),
+            Operation::OpenApiV3 { group, version } => {
+                let (hash, headers) = (query.get("hash"), &parts.headers);
+                Ok(openapi::v3(
+                    &self.types(),
+                    &group,
+                    &version,
+                    accept,
+                    hash,
+                    headers,
+                ))
+            }
         };
         // The documents of discovery are objects like others; those that are asked for in a form of their own have it.
         let done = match done {

@@ -16,6 +16,11 @@ static SHARED: LazyLock<Vec<(&'static str, &'static str)>> = LazyLock::new(|| {
 });
 
 impl ResourceType {
+    /// The schema of a custom kind, for documents; `None` for built-in kinds and those without a schema.
+    pub fn open_api(&self) -> Option<serde_json::Value> {
+        self.behaviour.open_api()
+    }
+
     /// True when this form is not the stored one.
     pub fn converts(&self) -> bool {
         self.behaviour.converts()

@@ -1,117 +1,197 @@
-//! OpenAPI documents, made from the table of facts and the registry: every type, field and path, no descriptions.
+//! OpenAPI documents, made from the table of facts, the texts and the served types: every type, field and path.
 //!
-//! `v3` makes one document for each group and version; `v2` turns them into one Swagger document; `gnostic` writes that in
-//! the protobuf form `kubectl` up to 1.32 asks for.
+//! `definitions` and `paths` make the parts in the form of v3, `swagger` rewrites them for v2, `gnostic` writes both in protobuf,
+//! `document` puts them together. What clients ask for rarely is made when they ask, and kept compressed.
 
+mod definitions;
+mod document;
 mod gnostic;
-mod v2;
-mod v3;
+pub mod names;
+mod paths;
+mod swagger;
+mod texts;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use http::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
-use http::{Response, StatusCode};
+use corten_api::resource::TypeRef;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, EXPIRES, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    LOCATION, VARY,
+};
+use http::{HeaderName, StatusCode};
 use serde_json::{Map, Value, json};
 
+use self::document::Document;
+use self::texts::Texts;
 use crate::body::Body;
-use crate::discovery::hash;
+use crate::negotiate;
 use crate::respond::{self, Answer};
 use crate::types::Types;
 
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_PROTOBUF_OLD: &str = "application/com.github.googleapis.gnostic.OpenAPIv2@68f4ded+protobuf";
-/// What it is called in answers: an `@` is no token character of a media type. Source: kube-openapi.
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+/// What they are called in answers: an `@` is no token character of a media type. Source: kube-openapi.
 const V2_PROTOBUF_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V3_PROTOBUF_ANSWER: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
 
 /// The documents of one set of types, each made when first asked for.
 #[derive(Default)]
 pub struct Documents {
-    v2: OnceLock<Tagged>,
-    v2_protobuf: OnceLock<Tagged>,
-    v3: OnceLock<Vec<Document>>,
+    v2: OnceLock<Document>,
+    v2_protobuf: OnceLock<Document>,
+    v3: OnceLock<Vec<Arc<Group>>>,
 }
 
-/// Bytes and their `ETag`.
-type Tagged = (Bytes, String);
+/// The documents of one group and version.
+struct Group {
+    group: String,
+    version: String,
+    types: Vec<TypeRef>,
+    json: Document,
+    protobuf: OnceLock<Document>,
+}
+
+impl Group {
+    fn new(group: &str, version: &str, types: Vec<TypeRef>, texts: &Texts) -> Group {
+        Group {
+            json: document::v3(&types, texts),
+            group: group.to_owned(),
+            version: version.to_owned(),
+            types,
+            protobuf: OnceLock::new(),
+        }
+    }
+}
+
+/// Every group and version. Those without custom types are made once for all sets.
+fn groups(types: &Types) -> &[Arc<Group>] {
+    static BUILT_IN: OnceLock<Vec<Arc<Group>>> = OnceLock::new();
+    let make = |types: &Types, known: &[Arc<Group>]| {
+        let mut texts = None;
+        let mut out = Vec::new();
+        for (group, versions) in types.groups() {
+            for version in versions {
+                let members: Vec<TypeRef> = types.members(group, version).cloned().collect();
+                let built_in = members.iter().all(|ty| ty.type_facts().is_some());
+                let same = |own: &&Arc<Group>| built_in && own.group == group && own.version == version;
+                out.push(match known.iter().find(same) {
+                    Some(own) => own.clone(),
+                    None => {
+                        let texts = texts.get_or_insert_with(Texts::load);
+                        Arc::new(Group::new(group, version, members, texts))
+                    }
+                });
+            }
+        }
+        out
+    };
+    types.openapi.v3.get_or_init(|| {
+        let known = BUILT_IN.get_or_init(|| make(&Types::new(Vec::new()), &[]));
+        make(types, known)
+    })
+}
+
+fn asked(accept: Option<&str>, media: &str) -> bool {
+    accept.is_some_and(|accept| {
+        accept
+            .split(',')
+            .any(|part| part.split(';').next().unwrap_or_default().trim() == media)
+    })
+}
 
 /// `/openapi/v2`.
 pub fn v2(types: &Types, accept: Option<&str>, headers: &HeaderMap) -> Answer {
-    let asked = |media: &str| accept.is_some_and(|accept| accept.split(',').any(|part| part.trim() == media));
-    let ((bytes, tag), content_type) = if asked(V2_PROTOBUF) || asked(V2_PROTOBUF_OLD) {
-        let made = || tagged(gnostic::document(&v2::document(types)));
-        (types.openapi.v2_protobuf.get_or_init(made), V2_PROTOBUF_ANSWER)
-    } else {
-        let made = || tagged(v2::document(types).to_string().into_bytes());
-        (types.openapi.v2.get_or_init(made), "application/json")
-    };
-    if headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|known| known == tag.as_str())
-    {
-        return with_tag(
-            respond::with_type(StatusCode::NOT_MODIFIED, content_type, Body::empty()),
-            tag,
-        );
+    let protobuf = asked(accept, V2_PROTOBUF) || asked(accept, V2_PROTOBUF_OLD);
+    if protobuf {
+        let make = || document::v2_protobuf(types.all(), &Texts::load());
+        let own = types.openapi.v2_protobuf.get_or_init(make);
+        return answer(own, V2_PROTOBUF_ANSWER, headers);
     }
-    with_tag(
-        respond::with_type(StatusCode::OK, content_type, Body::from(bytes.clone())),
-        tag,
-    )
+    let make = || document::v2(types.all(), &Texts::load());
+    answer(types.openapi.v2.get_or_init(make), "application/json", headers)
 }
 
-fn tagged(bytes: Vec<u8>) -> Tagged {
-    let tag = format!("\"{}\"", hash(&bytes).to_uppercase());
-    (Bytes::from(bytes), tag)
-}
-
-fn with_tag(mut answer: Response<Body>, tag: &str) -> Answer {
-    answer
-        .headers_mut()
-        .insert(ETAG, HeaderValue::from_str(tag).expect("a quoted hash"));
+/// A document, or 304 when the client has it already.
+fn answer(own: &Document, content_type: &'static str, headers: &HeaderMap) -> Answer {
+    let tag = format!("\"{}\"", own.hash);
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let known = text(IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|part| part.trim() == tag));
+    let gzip = negotiate::accepts_gzip(text(ACCEPT_ENCODING));
+    let mut answer = if known {
+        respond::with_type(StatusCode::NOT_MODIFIED, content_type, Body::empty())
+    } else if gzip {
+        let body = Body::from(own.compressed.clone());
+        let mut answer = respond::with_type(StatusCode::OK, content_type, body);
+        answer
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        answer
+    } else {
+        respond::with_type(StatusCode::OK, content_type, Body::from(own.plain()))
+    };
+    let headers = answer.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&tag).expect("a quoted hash"));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    headers.append(VARY, HeaderValue::from_static("Accept"));
     answer
 }
 
 /// `/openapi/v3`.
 pub fn v3_index(types: &Types) -> Answer {
-    let mut paths = Map::new();
-    for (group, version, (_, tag)) in documents(types) {
-        let path = v3::path_of(group, version);
-        let url = format!("/openapi/v3/{path}?hash={}", tag.trim_matches('"'));
-        paths.insert(path, json!({ "serverRelativeURL": url }));
+    let mut all = Map::new();
+    for own in groups(types) {
+        let path = paths::path_of(&own.group, &own.version);
+        let url = format!("/openapi/v3/{path}?hash={}", own.json.hash);
+        all.insert(path, json!({ "serverRelativeURL": url }));
     }
-    respond::json(StatusCode::OK, json!({ "paths": paths }).to_string())
+    respond::json(StatusCode::OK, json!({ "paths": all }).to_string())
 }
 
-/// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
-pub fn v3(types: &Types, group: &str, version: &str) -> Answer {
-    match documents(types)
-        .iter()
-        .find(|(g, v, _)| *g == group && *v == version)
-    {
-        Some((_, _, (bytes, tag))) => with_tag(respond::json(StatusCode::OK, bytes.clone()), tag),
-        None => respond::page_not_found(),
+/// How long a document under its own hash may be kept. Source: kube-openapi, a year.
+const IMMUTABLE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24 * 365);
+
+/// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`; `hash` is what the client believes it to be.
+pub fn v3(
+    types: &Types,
+    group: &str,
+    version: &str,
+    accept: Option<&str>,
+    hash: Option<&str>,
+    headers: &HeaderMap,
+) -> Answer {
+    let same = |own: &&Arc<Group>| own.group == group && own.version == version;
+    let Some(own) = groups(types).iter().find(same) else {
+        return respond::page_not_found();
+    };
+    let current = &own.json.hash;
+    if hash.is_some_and(|hash| hash != current) {
+        let path = paths::path_of(group, version);
+        let url = format!("/openapi/v3/{path}?hash={current}");
+        let mut moved = respond::text(StatusCode::MOVED_PERMANENTLY, "");
+        if let Ok(url) = HeaderValue::from_str(&url) {
+            moved.headers_mut().insert(LOCATION, url);
+        }
+        return moved;
     }
+    let mut answer = if asked(accept, V3_PROTOBUF) {
+        let make = || document::v3_protobuf(&own.types, &Texts::load());
+        answer(own.protobuf.get_or_init(make), V3_PROTOBUF_ANSWER, headers)
+    } else {
+        answer(&own.json, "application/json", headers)
+    };
+    if hash.is_some() {
+        let headers = answer.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let until = (jiff::Timestamp::now() + IMMUTABLE).strftime("%a, %d %b %Y %H:%M:%S GMT");
+        if let Ok(until) = HeaderValue::from_str(&until.to_string()) {
+            headers.insert(EXPIRES, until);
+        }
+    }
+    answer
 }
 
-/// Group, version and document.
-type Document = (String, String, Tagged);
-
-fn documents(types: &Types) -> &[Document] {
-    types.openapi.v3.get_or_init(|| {
-        let groups = types.groups().into_iter();
-        let pairs =
-            groups.flat_map(|(group, versions)| versions.into_iter().map(move |version| (group, version)));
-        pairs
-            .map(|(g, v)| {
-                let document = tagged(v3::document(types, g, v).to_string().into_bytes());
-                (g.to_owned(), v.to_owned(), document)
-            })
-            .collect()
-    })
-}
-
-/// `[{group, version, kind}]` as both versions of the format carry it.
+/// `{group, version, kind}` as both versions of the format carry it.
 fn gvk(group: &str, version: &str, kind: &str) -> Value {
     json!({ "group": group, "version": version, "kind": kind })
 }
