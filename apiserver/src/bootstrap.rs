@@ -1,5 +1,5 @@
-//! What exists in every cluster from its first moment: four namespaces, the default ServiceCIDR, the Service
-//! `kubernetes`, and what `served` knows.
+//! What exists in every cluster from its first moment: four namespaces, the system's two PriorityClasses, the
+//! default ServiceCIDR, the Service `kubernetes`, and what `served` knows.
 //!
 //! Runs through the same verbs as any client, so it is safe to run on every server at every start.
 
@@ -8,6 +8,7 @@ mod served;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
+use corten_api::kinds::scheduling::priority_class::SYSTEM_CLASSES;
 use corten_api::resource::Subresource;
 use corten_api::{FieldValidation, Status, meta, registry, time};
 use futures::future::try_join_all;
@@ -46,6 +47,11 @@ impl ApiServer {
                 false,
             )
             .await?;
+        }
+        for (name, value, description) in SYSTEM_CLASSES {
+            let class = json!({ "metadata": { "name": name }, "value": value, "description": description });
+            self.ensure("scheduling.k8s.io", "priorityclasses", "", class, false)
+                .await?;
         }
         self.repair().await?;
         let group = "networking.k8s.io";

@@ -2,6 +2,7 @@
 //!
 //! Knows Namespaces, Pods and their ServiceAccounts. Policies, quotas and webhooks are other rooms.
 
+use corten_api::kinds::certificates::request;
 use corten_api::status::StatusCause;
 use corten_api::{ResourceType, Status, meta, registry};
 use corten_store::{Op, Precondition, Snapshot};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Env, Subject};
 use crate::Config;
+use crate::identity::MASTERS;
 use crate::key::Keys;
 use crate::stored::{Stored, TypeMeta};
 use corten_api::resource::CreateContext;
@@ -30,11 +32,8 @@ pub const ROOT_CA_CONFIG_MAP: &str = "kube-root-ca.crt";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Seconds a Pod stays on a node that is not ready or unreachable. Source: DefaultTolerationSeconds admission.
 const DEFAULT_TOLERATION_SECONDS: i64 = 300;
-/// Priorities of the two built-in classes. Source: Kubernetes `scheduling` API.
-const SYSTEM_CLASSES: [(&str, i64); 2] = [
-    ("system-node-critical", 2_000_001_000),
-    ("system-cluster-critical", 2_000_000_000),
-];
+/// The signer of certificates for users, and the group it never signs for.
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 fn is(ty: &ResourceType, plural: &str) -> bool {
     ty.group.is_empty() && ty.plural == plural
@@ -107,16 +106,6 @@ fn mutate_pod(object: &mut Value) {
     };
     spec.insert("serviceAccountName".into(), account.clone().into());
     spec.insert("serviceAccount".into(), account.into());
-    let class = text(spec, "priorityClassName");
-    let priority = SYSTEM_CLASSES
-        .iter()
-        .find(|(name, _)| *name == class)
-        .map(|(_, value)| *value);
-    if class.is_empty() || priority.is_some() {
-        spec.insert("priority".into(), priority.unwrap_or(0).into());
-        spec.entry("preemptionPolicy")
-            .or_insert_with(|| "PreemptLowerPriority".into());
-    }
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
     if tolerations.is_null() {
         *tolerations = json!([]);
@@ -185,22 +174,35 @@ pub fn namespace_of(
     Ok(Some(Precondition::ModRevision(key, entry.mod_revision)))
 }
 
-fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
+/// Nobody becomes a member of `system:masters` by a certificate request.
+/// Source: Kubernetes CertificateSubjectRestriction admission.
+fn certificate_subject(subject: Subject<'_>, object: &Value) -> Result<(), Status> {
+    let spec = &object["spec"];
+    if spec["signerName"] != CLIENT_SIGNER {
+        return Ok(());
+    }
+    let organizations = request::organizations(spec["request"].as_str().unwrap_or_default());
+    if organizations.iter().any(|group| group == MASTERS) {
+        let why = format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed");
+        return Err(Status::forbidden(subject.ty.qualified(), meta::name(object), why));
+    }
+    Ok(())
+}
+
+pub(super) fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 /// # Errors
 /// `Forbidden` with upstream's texts.
 pub fn validate_create(subject: Subject<'_>, snapshot: &Snapshot, object: &Value) -> Result<(), Status> {
+    if subject.ty.group == "certificates.k8s.io" {
+        return certificate_subject(subject, object);
+    }
     if !is(subject.ty, "pods") {
         return Ok(());
     }
     let name = meta::name(object);
-    let class = object["spec"]["priorityClassName"].as_str().unwrap_or_default();
-    if !class.is_empty() && !SYSTEM_CLASSES.iter().any(|(known, _)| *known == class) {
-        let why = format!("no PriorityClass with name {class} was found");
-        return Err(Status::forbidden(subject.ty.qualified(), name, why));
-    }
     let account = object["spec"]["serviceAccountName"].as_str().unwrap_or_default();
     let mirror = meta::annotation(object, "kubernetes.io/config.mirror").is_some();
     if !mirror
@@ -276,13 +278,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_gets_account_priority_and_tolerations() {
+    fn a_pod_gets_account_and_tolerations() {
         let mut pod = json!({ "metadata": { "name": "a" }, "spec": { "containers": [] } });
         mutate_pod(&mut pod);
         assert_eq!(pod["spec"]["serviceAccountName"], "default");
         assert_eq!(pod["spec"]["serviceAccount"], "default");
-        assert_eq!(pod["spec"]["priority"], 0);
-        assert_eq!(pod["spec"]["preemptionPolicy"], "PreemptLowerPriority");
         assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
         let again = pod.clone();
         mutate_pod(&mut pod);
@@ -290,14 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn own_tolerations_and_classes_stand() {
+    fn own_tolerations_stand() {
         let mut pod = json!({ "spec": {
-            "priorityClassName": "system-node-critical",
             "tolerations": [{ "operator": "Exists", "effect": "NoExecute" }],
         } });
         mutate_pod(&mut pod);
         assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(1));
-        assert_eq!(pod["spec"]["priority"], 2_000_001_000);
     }
 
     #[test]

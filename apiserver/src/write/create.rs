@@ -7,7 +7,7 @@ use corten_store::{Op, Precondition, Snapshot};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Answered, Decision, Env, Payload, Subject, admin_access, admission, allocate};
+use super::{Answered, Decision, Env, Payload, Subject, admin_access, admission, allocate, classes};
 use crate::Config;
 
 /// Names tried for one `generateName`. Source: kube-apiserver, `maxNameGenerationCreateAttempts`.
@@ -72,6 +72,7 @@ fn prepare(
 ) -> Result<Value, Status> {
     let mut object = decoded.clone();
     admission::mutate_create(subject, &mut object);
+    let classes = classes::mutate_create(subject, snapshot, &mut object);
     let (uid, suffix) = (env.uid(), env.name_suffix());
     let context = CreateContext {
         namespace: subject.namespace,
@@ -82,6 +83,7 @@ fn prepare(
     let prepared = subject.ty.prepare_create(&mut object, &context);
     // A missing namespace is told before what is wrong with the object, as upstream's admission comes first.
     admission::namespace_of(subject, snapshot, &object)?;
+    classes?;
     prepared?;
     subject.ty.stamp_create(&mut object, &env.requester);
     // The name becomes part of a key: whatever a kind allows, it is one path segment.

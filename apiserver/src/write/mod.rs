@@ -9,6 +9,7 @@ pub mod admission;
 pub mod allocate;
 pub mod apply;
 pub mod binding;
+pub mod classes;
 pub mod create;
 pub mod delete;
 pub mod evict;

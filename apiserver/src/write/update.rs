@@ -8,7 +8,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Answered, Current, Decision, Env, Payload, Subject, admin_access, allocate, check_name, create, delete,
+    Answered, Current, Decision, Env, Payload, Subject, admin_access, allocate, check_name, classes, create,
+    delete,
 };
 use crate::Config;
 
@@ -50,17 +51,9 @@ pub fn decide(
     }
 }
 
-/// Whether an update of what does not exist makes it. Source: `AllowCreateOnUpdate` of Kubernetes' strategies.
+/// Whether an update of what does not exist makes it.
 fn is_made(subject: Subject<'_>, new: &Value) -> bool {
-    let kind = (&*subject.ty.group, &*subject.ty.plural);
-    let made = matches!(
-        kind,
-        ("", "endpoints" | "events" | "limitranges" | "services")
-            | ("events.k8s.io", "events")
-            | ("coordination.k8s.io", "leases")
-            | ("rbac.authorization.k8s.io", _)
-    );
-    made && meta::uid(new).is_empty()
+    subject.ty.create_on_update() && meta::uid(new).is_empty()
 }
 
 /// The object's own namespace, if it names one, is the one in the URL.
@@ -123,6 +116,7 @@ pub fn put(
         subject.ty.stamp_update(&mut new, &current.value, part, env.now);
         subject.ty.prepare_update(&mut new, &current.value, part)?;
         admin_access::on_update(subject, snapshot, &new, &current.value)?;
+        classes::check_default(subject, snapshot, &new, false)?;
     }
     let mut records = allocate::Records::default();
     if is_service && part == Subresource::Main {

@@ -12,6 +12,10 @@ use crate::{humanize, meta};
 pub struct Lease;
 
 impl Kind for Lease {
+    fn create_on_update(&self) -> bool {
+        true
+    }
+
     fn prepare_update(&self, _new: &mut Map<String, Value>, _old: &Map<String, Value>) {}
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {

@@ -16,6 +16,10 @@ use crate::{humanize, meta, names};
 pub struct Endpoints;
 
 impl Kind for Endpoints {
+    fn create_on_update(&self) -> bool {
+        true
+    }
+
     fn set_defaults(&self, object: &mut Map<String, Value>) {
         for subset in items(object, "subsets") {
             for port in items(subset, "ports") {

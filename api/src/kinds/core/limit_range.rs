@@ -21,6 +21,10 @@ const LISTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRe
 const MAX_MILLI: i64 = i64::MAX / 1000;
 
 impl Kind for LimitRange {
+    fn create_on_update(&self) -> bool {
+        true
+    }
+
     fn set_defaults(&self, object: &mut Map<String, Value>) {
         for limit in items(child_or_new(object, "spec"), "limits") {
             for list in LISTS {

@@ -18,6 +18,10 @@ pub struct Service;
 const AFFINITY_TIMEOUT: i64 = 10_800;
 
 impl Kind for Service {
+    fn create_on_update(&self) -> bool {
+        true
+    }
+
     fn set_defaults(&self, object: &mut Map<String, Value>) {
         let spec = child_or_new(object, "spec");
         default(spec, "sessionAffinity", "None");
