@@ -20,6 +20,8 @@ pub struct Status {
     pub reason: String,
     pub message: String,
     pub details: Option<Box<StatusDetails>>,
+    /// `metadata.continue`: with which token a list whose consistent pages are gone can go on (410 only).
+    pub continue_token: Option<Box<str>>,
 }
 
 /// `metav1.StatusDetails`; empty fields are left out on the wire.
@@ -102,6 +104,7 @@ impl Status {
             reason: reason.into(),
             message: message.into(),
             details: None,
+            continue_token: None,
         }
     }
 
@@ -120,6 +123,7 @@ impl Status {
             reason: String::new(),
             message: String::new(),
             details: None,
+            continue_token: None,
         }
         .with(details)
     }
@@ -132,6 +136,7 @@ impl Status {
             reason: String::new(),
             message: String::new(),
             details: None,
+            continue_token: None,
         }
     }
 
@@ -368,7 +373,11 @@ impl Status {
         let mut object = Map::new();
         object.insert("kind".into(), "Status".into());
         object.insert("apiVersion".into(), "v1".into());
-        object.insert("metadata".into(), json!({}));
+        let metadata = match &self.continue_token {
+            Some(token) => json!({ "continue": token }),
+            None => json!({}),
+        };
+        object.insert("metadata".into(), metadata);
         object.insert(
             "status".into(),
             if self.success { "Success" } else { "Failure" }.into(),
@@ -410,6 +419,7 @@ impl Status {
             reason: text("reason"),
             message: text("message"),
             details: serde_json::from_value(value["details"].clone()).ok(),
+            continue_token: value["metadata"]["continue"].as_str().map(Into::into),
         })
     }
 }

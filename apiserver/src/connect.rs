@@ -58,9 +58,7 @@ pub async fn stream(
     let namespace = target.namespace.as_deref().unwrap_or_default();
     let name = target.name.as_deref().unwrap_or_default();
     let inner = server.inner();
-    let snapshot = point::snapshot(&inner.store, &Point::Newest, "")
-        .await
-        .map_err(|missing| missing.status)?;
+    let snapshot = point::snapshot(&inner.store, &Point::Newest, "").await?;
     let pod = Subject { ty, namespace }.read(&snapshot, name)?.value;
     let Some(stream) = stream_target(&pod, operation, query.get("container").unwrap_or_default())? else {
         return Ok(respond::text(StatusCode::OK, ""));

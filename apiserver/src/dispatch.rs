@@ -385,9 +385,7 @@ impl Call<'_> {
         let id = Env::new(self.now).uid();
         let store = &self.inner().store;
         // Everything acknowledged before this request: the account may be new.
-        let snapshot = point::snapshot(store, &point::Point::Newest, "")
-            .await
-            .map_err(|missing| missing.status)?;
+        let snapshot = point::snapshot(store, &point::Point::Newest, "").await?;
         let answer = review::token(
             self.inner(),
             &snapshot,
@@ -403,9 +401,7 @@ impl Call<'_> {
 
     async fn get_scale(&self) -> Result<Answer, Status> {
         let point = point::of_get(self.query.get("resourceVersion"))?;
-        let snapshot = point::snapshot(&self.inner().store, &point, "")
-            .await
-            .map_err(|missing| missing.status)?;
+        let snapshot = point::snapshot(&self.inner().store, &point, "").await?;
         let current = self.subject().read(&snapshot, self.name()?)?;
         Ok(respond::json(
             StatusCode::OK,

@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{CONFIG_MAPS, Got, PODS, World, config_map, pod};
@@ -110,7 +111,7 @@ async fn fifty_thousand_pods_in_chunks_are_one_state() {
                         }
                     }
                     writes += 1;
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 writes
             })

@@ -80,9 +80,7 @@ impl Call<'_> {
             Point::Page(position) => position.start,
             _ => filter.range.start.clone(),
         };
-        let snapshot = point::snapshot(store, &Point::Newest, "")
-            .await
-            .map_err(|missing| missing.status)?;
+        let snapshot = point::snapshot(store, &Point::Newest, "").await?;
         let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
         let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit).map_err(damaged)?;
         let mut chosen = Vec::new();

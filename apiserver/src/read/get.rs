@@ -23,9 +23,7 @@ pub async fn get(
     let ty: &ResourceType = &shape.ty;
     let key = keys(ty).object(namespace, name);
     let point = point::of_get(resource_version)?;
-    let snapshot = point::snapshot(&server.store, &point, "")
-        .await
-        .map_err(|missing| missing.status)?;
+    let snapshot = point::snapshot(&server.store, &point, "").await?;
     let entry = snapshot
         .get(&key)
         .ok_or_else(|| Status::not_found(ty.qualified(), name))?;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::filter::Filter;
 use super::list_protobuf;
 use super::page;
-use super::point::{self, NoSnapshot, Point};
+use super::point::{self, Point};
 use super::shape::Shape;
 use crate::body::{Body, BoxError};
 use crate::negotiate::Media;
@@ -39,17 +39,7 @@ pub async fn list(
     super::options::check_list(options)?;
     let filter = Filter::new(&shape.ty, namespace, options)?;
     let point = point::of_list(options, &filter.prefix)?;
-    let snapshot = match point::snapshot(&server.store, &point, &filter.prefix).await {
-        Ok(snapshot) => snapshot,
-        Err(NoSnapshot {
-            status,
-            continue_token: None,
-        }) => return Err(status),
-        Err(NoSnapshot {
-            status,
-            continue_token: Some(token),
-        }) => return Ok(expired(&status, &token)),
-    };
+    let snapshot = point::snapshot(&server.store, &point, &filter.prefix).await?;
     let limit = match point {
         // Upstream serves this read from its cache and looks at no limit; clients are used to whole lists.
         Point::Any => 0,
@@ -143,13 +133,6 @@ fn last_of(
         }
     }
     Ok(None)
-}
-
-fn expired(status: &Status, token: &str) -> Answer {
-    let mut value = status.to_value();
-    value["metadata"]["continue"] = token.into();
-    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::GONE);
-    respond::json(code, value.to_string())
 }
 
 struct Streaming {

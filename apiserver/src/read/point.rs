@@ -89,27 +89,11 @@ pub fn of_get(resource_version: Option<&str>) -> Result<Point, Status> {
 const EXPIRED_LIST: &str = "The resourceVersion for the provided list is too old.";
 const EXPIRED_PAGE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
-/// Why there is no snapshot: a `Status`, and for an expired page the token to go on with.
-#[derive(Debug)]
-pub struct NoSnapshot {
-    pub status: Status,
-    pub continue_token: Option<String>,
-}
-
-impl From<Status> for NoSnapshot {
-    fn from(status: Status) -> NoSnapshot {
-        NoSnapshot {
-            status,
-            continue_token: None,
-        }
-    }
-}
-
 /// The state to read from.
 ///
 /// # Errors
 /// 410 for what was compacted, 504 for a revision that does not exist yet, 503 when the store has no leader.
-pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snapshot, NoSnapshot> {
+pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snapshot, Status> {
     let exact = |revision: u64| store.snapshot_at(Revision(revision));
     match point {
         Point::Any => Ok(store.snapshot()),
@@ -120,9 +104,7 @@ pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snap
                 snapshot = newest(store).await?;
             }
             match snapshot.revision().0 {
-                current if current < *revision => {
-                    Err(Status::too_large_resource_version(*revision, current).into())
-                }
+                current if current < *revision => Err(Status::too_large_resource_version(*revision, current)),
                 _ => Ok(snapshot),
             }
         }
@@ -131,10 +113,8 @@ pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snap
                 newest(store).await?;
             }
             exact(*revision).map_err(|error| match error {
-                SnapshotError::Compacted { .. } => Status::expired(EXPIRED_LIST).into(),
-                SnapshotError::Future { newest } => {
-                    Status::too_large_resource_version(*revision, newest.0).into()
-                }
+                SnapshotError::Compacted { .. } => Status::expired(EXPIRED_LIST),
+                SnapshotError::Future { newest } => Status::too_large_resource_version(*revision, newest.0),
             })
         }
         Point::Page(Position { revision: None, .. }) => Ok(newest(store).await?),
@@ -146,13 +126,11 @@ pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snap
                 newest(store).await?;
             }
             exact(*revision).map_err(|error| match error {
-                SnapshotError::Compacted { .. } => NoSnapshot {
-                    status: Status::expired(EXPIRED_PAGE),
-                    continue_token: Some(page::inconsistent(prefix, start)),
+                SnapshotError::Compacted { .. } => Status {
+                    continue_token: Some(page::inconsistent(prefix, start).into()),
+                    ..Status::expired(EXPIRED_PAGE)
                 },
-                SnapshotError::Future { newest } => {
-                    Status::too_large_resource_version(*revision, newest.0).into()
-                }
+                SnapshotError::Future { newest } => Status::too_large_resource_version(*revision, newest.0),
             })
         }
     }

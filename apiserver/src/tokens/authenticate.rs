@@ -33,7 +33,7 @@ pub async fn bearer(
     {
         let newest = point::snapshot(&inner.store, &Point::Newest, "")
             .await
-            .map_err(|missing| Rejected::Because(missing.status.message))?;
+            .map_err(|status| Rejected::Because(status.message))?;
         claims::check_bound(&said, now, |plural, namespace, name| {
             find(&newest, plural, namespace, name)
         })?;
