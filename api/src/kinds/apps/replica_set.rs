@@ -52,26 +52,7 @@ impl Kind for ReplicaSet {
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
-        let status = At::root(new, TYPE).at("status");
-        for field in [
-            "replicas",
-            "fullyLabeledReplicas",
-            "readyReplicas",
-            "availableReplicas",
-            "observedGeneration",
-        ] {
-            rules::not_negative(&status, field, errors);
-        }
-        for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
-            at_most(&status, field, "replicas", "status.replicas", errors);
-        }
-        at_most(
-            &status,
-            "availableReplicas",
-            "readyReplicas",
-            "readyReplicas",
-            errors,
-        );
+        replica_status(&At::root(new, TYPE).at("status"), errors);
     }
 
     fn warnings_on_create(&self, object: &Value) -> Vec<String> {
@@ -92,33 +73,12 @@ impl Kind for ReplicaSet {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const {
-            &[
-                Column::NAME,
-                Column::integer("Desired"),
-                Column::integer("Current"),
-                Column::integer("Ready"),
-                Column::AGE,
-                Column::wide("Containers"),
-                Column::wide("Images"),
-                Column::wide("Selector"),
-            ]
-        }
+        REPLICA_COLUMNS
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let number = |value: &Value| value.as_i64().unwrap_or_default();
-        let [containers, images, selector] = pod_columns(object);
-        vec![
-            meta::name(object).into(),
-            number(&object["spec"]["replicas"]).into(),
-            number(&object["status"]["replicas"]).into(),
-            number(&object["status"]["readyReplicas"]).into(),
-            humanize::age(meta::creation_timestamp(object), now).into(),
-            containers,
-            images,
-            selector,
-        ]
+        let [_, _, selector] = pod_columns(object);
+        replica_cells(object, selector, now)
     }
 
     fn selectable_names(&self) -> &'static [&'static str] {
@@ -135,6 +95,57 @@ impl Kind for ReplicaSet {
     fn unknown_selectable(&self, field: &str) -> String {
         format!("field label not supported: {field}")
     }
+}
+
+/// The columns of kinds that keep a number of Pods.
+pub const REPLICA_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Desired"),
+    Column::integer("Current"),
+    Column::integer("Ready"),
+    Column::AGE,
+    Column::wide("Containers"),
+    Column::wide("Images"),
+    Column::wide("Selector"),
+];
+
+/// The cells of [`REPLICA_COLUMNS`].
+pub fn replica_cells(object: &Value, selector: Value, now: Timestamp) -> Vec<Value> {
+    let number = |value: &Value| value.as_i64().unwrap_or_default();
+    let [containers, images, _] = pod_columns(object);
+    vec![
+        meta::name(object).into(),
+        number(&object["spec"]["replicas"]).into(),
+        number(&object["status"]["replicas"]).into(),
+        number(&object["status"]["readyReplicas"]).into(),
+        humanize::age(meta::creation_timestamp(object), now).into(),
+        containers,
+        images,
+        selector,
+    ]
+}
+
+/// The counters of such a kind's status: none negative, none above what it counts among.
+pub fn replica_status(status: &At<'_>, errors: &mut FieldErrors) {
+    for field in [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "observedGeneration",
+    ] {
+        rules::not_negative(status, field, errors);
+    }
+    for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
+        at_most(status, field, "replicas", "status.replicas", errors);
+    }
+    at_most(
+        status,
+        "availableReplicas",
+        "readyReplicas",
+        "readyReplicas",
+        errors,
+    );
 }
 
 /// `spec.selector` of a workload: required, valid, not empty.

@@ -7,15 +7,15 @@ use serde_json::{Map, Value, json};
 use super::pod::template;
 use crate::cursor::At;
 use crate::field::FieldErrors;
-use crate::kinds::apps::deployment::{at_most, name_warning};
-use crate::kinds::apps::replica_set::pod_columns;
+use crate::kinds::apps::deployment::name_warning;
+use crate::kinds::apps::replica_set::{REPLICA_COLUMNS, replica_cells, replica_status};
 use crate::kinds::common::defaults::{child, child_or_new, default};
 use crate::kinds::common::go_value;
 use crate::kinds::common::rules;
+use crate::meta;
 use crate::resource::Kind;
 use crate::selector::LabelSelector;
 use crate::table::Column;
-use crate::{humanize, meta};
 
 pub struct ReplicationController;
 
@@ -83,26 +83,7 @@ impl Kind for ReplicationController {
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
-        let status = At::root(new, TYPE).at("status");
-        for field in [
-            "replicas",
-            "fullyLabeledReplicas",
-            "readyReplicas",
-            "availableReplicas",
-            "observedGeneration",
-        ] {
-            rules::not_negative(&status, field, errors);
-        }
-        for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
-            at_most(&status, field, "replicas", "status.replicas", errors);
-        }
-        at_most(
-            &status,
-            "availableReplicas",
-            "readyReplicas",
-            "readyReplicas",
-            errors,
-        );
+        replica_status(&At::root(new, TYPE).at("status"), errors);
     }
 
     fn warnings_on_create(&self, object: &Value) -> Vec<String> {
@@ -123,33 +104,12 @@ impl Kind for ReplicationController {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const {
-            &[
-                Column::NAME,
-                Column::integer("Desired"),
-                Column::integer("Current"),
-                Column::integer("Ready"),
-                Column::AGE,
-                Column::wide("Containers"),
-                Column::wide("Images"),
-                Column::wide("Selector"),
-            ]
-        }
+        REPLICA_COLUMNS
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let number = |value: &Value| value.as_i64().unwrap_or_default();
-        let [containers, images, _] = pod_columns(object);
-        vec![
-            meta::name(object).into(),
-            number(&object["spec"]["replicas"]).into(),
-            number(&object["status"]["replicas"]).into(),
-            number(&object["status"]["readyReplicas"]).into(),
-            humanize::age(meta::creation_timestamp(object), now).into(),
-            containers,
-            images,
-            crate::kinds::format_labels(&object["spec"]["selector"]).into(),
-        ]
+        let selector = crate::kinds::format_labels(&object["spec"]["selector"]);
+        replica_cells(object, selector.into(), now)
     }
 
     fn selectable_names(&self) -> &'static [&'static str] {

@@ -15,7 +15,7 @@ use crate::resource::{Kind, Subresource};
 use crate::table::Column;
 use crate::{humanize, meta, names, time};
 
-mod source;
+pub(crate) mod source;
 
 pub struct PersistentVolume;
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::kinds::common::defaults::{Object, child, child_or_new, default, default_number, has, items, str};
 use crate::kinds::common::resources;
+use crate::kinds::core::volume::source;
 use crate::pod::QosClass;
 use crate::quantity::{self, Quantity, ResourceList};
 
@@ -230,11 +231,6 @@ fn volume_source(volume: &mut Object) {
             default(source, "defaultMode", FILE_MODE);
         }
     }
-    if let Some(source) = child(volume, "hostPath")
-        && !has(source, "type")
-    {
-        source.insert("type".into(), "".into());
-    }
     if let Some(source) = child(volume, "downwardAPI") {
         downward(source);
     }
@@ -261,41 +257,8 @@ fn volume_source(volume: &mut Object) {
         };
         default(source, "pullPolicy", policy);
     }
-    for (field, values) in STORAGE_DEFAULTS {
-        if let Some(source) = child(volume, field) {
-            for (key, value) in *values {
-                default(source, key, *value);
-            }
-        }
-    }
-    if let Some(source) = child(volume, "azureDisk") {
-        default(source, "readOnly", false);
-    }
+    source::set_defaults(volume);
 }
-
-const STORAGE_DEFAULTS: &[(&str, &[(&str, &str)])] = &[
-    ("iscsi", &[("iscsiInterface", "default")]),
-    (
-        "rbd",
-        &[
-            ("pool", "rbd"),
-            ("user", "admin"),
-            ("keyring", "/etc/ceph/keyring"),
-        ],
-    ),
-    (
-        "azureDisk",
-        &[
-            ("cachingMode", "ReadWrite"),
-            ("kind", "Shared"),
-            ("fsType", "ext4"),
-        ],
-    ),
-    (
-        "scaleIO",
-        &[("storageMode", "ThinProvisioned"), ("fsType", "xfs")],
-    ),
-];
 
 fn downward(source: &mut Object) {
     for item in items(source, "items") {

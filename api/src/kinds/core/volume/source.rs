@@ -77,7 +77,7 @@ const DEFAULTS: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Defaults of the sources that have some.
+/// Defaults of the sources that have some, in a PersistentVolume's spec or a Pod's volume.
 pub fn set_defaults(spec: &mut Object) {
     if let Some(path) = child(spec, "hostPath")
         && !has(path, "type")
