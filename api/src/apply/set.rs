@@ -362,6 +362,49 @@ impl Set {
         )
     }
 
+    /// [`Set::union`] that keeps what is there.
+    pub fn add(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+        } else if !other.is_empty() {
+            *self = self.union(&other);
+        }
+    }
+
+    /// [`Set::difference`] in place; cheap for a small `other`.
+    pub fn subtract(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.nodes.retain_mut(|node| {
+            let Ok(at) = other.find(&node.element) else {
+                return true;
+            };
+            let known = &other.nodes[at];
+            node.member &= !known.member;
+            node.below.subtract(&known.below);
+            node.member || !node.below.is_empty()
+        });
+    }
+
+    /// [`Set::recursive_difference`] in place; cheap for a small `other`.
+    pub fn subtract_recursive(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.nodes.retain_mut(|node| {
+            let Ok(at) = other.find(&node.element) else {
+                return true;
+            };
+            let known = &other.nodes[at];
+            if known.member {
+                return false;
+            }
+            node.below.subtract_recursive(&known.below);
+            node.member || !node.below.is_empty()
+        });
+    }
+
     /// Members that have no members below them.
     pub fn leaves(&self) -> Self {
         Self {
@@ -405,31 +448,23 @@ impl Set {
 
     /// Changes that a change of the schema asks for: where a place has become one value, who owned something below
     /// it owns the place.
-    #[must_use]
-    pub fn reconciled(&self, view: View<'_>, depth: usize) -> Self {
-        let nodes = self.nodes.iter().map(|node| {
+    pub fn reconcile(&mut self, view: View<'_>) {
+        for node in &mut self.nodes {
+            if node.below.is_empty() {
+                continue;
+            }
             let inner = match &node.element {
                 Element::Field(name) => view.child(name).map(|c| c.view),
                 Element::Key(_) | Element::Value(_) | Element::Index(_) => Some(view.element()),
             };
-            let Some(inner) = inner.filter(|inner| !node.below.is_empty() && !inner.is_open()) else {
-                return node.clone();
-            };
-            if inner.is_atomic() {
-                return Node {
-                    element: node.element.clone(),
-                    member: true,
-                    below: Set::default(),
-                };
+            match inner.filter(|inner| !inner.is_open()) {
+                Some(inner) if inner.is_atomic() => {
+                    node.member = true;
+                    node.below = Set::default();
+                }
+                Some(inner) => node.below.reconcile(inner),
+                None => {}
             }
-            Node {
-                element: node.element.clone(),
-                member: node.member,
-                below: node.below.reconciled(inner, depth + 1),
-            }
-        });
-        Self {
-            nodes: nodes.collect(),
         }
     }
 

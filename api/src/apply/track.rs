@@ -32,10 +32,12 @@ impl Default for Reset {
 }
 
 impl Reset {
-    fn filter(&self, set: &Set) -> Set {
+    fn filter(&self, mut set: Set) -> Set {
         match self {
-            Self::Fields(fields) if fields.is_empty() => set.clone(),
-            Self::Fields(fields) => set.recursive_difference(fields),
+            Self::Fields(fields) => {
+                set.subtract_recursive(fields);
+                set
+            }
             Self::AllBut(patterns) => {
                 let mut kept = Set::default();
                 for pattern in *patterns {
@@ -47,13 +49,10 @@ impl Reset {
     }
 
     fn filter_all(&self, all: Comparison) -> Comparison {
-        match self {
-            Self::Fields(fields) if fields.is_empty() => all,
-            _ => Comparison {
-                added: self.filter(&all.added),
-                modified: self.filter(&all.modified),
-                removed: self.filter(&all.removed),
-            },
+        Comparison {
+            added: self.filter(all.added),
+            modified: self.filter(all.modified),
+            removed: self.filter(all.removed),
         }
     }
 }
@@ -143,11 +142,11 @@ pub fn update(writer: &Writer<'_>, live: &Value, new: &Value, managers: Vec<Mana
 
 fn take(writer: &Writer<'_>, name: &str, live: &Value, new: &Value, managers: Vec<Manager>) -> Vec<Manager> {
     let mut managers = reconcile(writer, managers);
-    let all = compare(writer.view, live, new);
-
-    let taken = all.added.union(&all.modified);
-    give_up(writer, live, new, all, &mut managers, None, true).unwrap_or_default();
-    let own = writer.reset.filter(&taken).difference(system_fields());
+    let changes = writer.reset.filter_all(compare(writer.view, live, new));
+    give_up(writer, live, new, &changes, &mut managers, None, true).unwrap_or_default();
+    let mut own = changes.added;
+    own.add(changes.modified);
+    own.subtract(system_fields());
     if !own.is_empty() {
         let mut fresh = writer.entry(name, Operation::Update, own);
         match managers.iter().position(|m| m.is(&fresh)) {
@@ -168,7 +167,7 @@ fn reconcile(writer: &Writer<'_>, managers: Vec<Manager>) -> Vec<Manager> {
         .into_iter()
         .filter_map(|mut manager| {
             let view = view_of(writer, &manager.api_version)?;
-            manager.fields = manager.fields.reconciled(view, 0);
+            manager.fields.reconcile(view);
             Some(manager)
         })
         .collect()
@@ -193,57 +192,56 @@ fn give_up(
     writer: &Writer<'_>,
     live: &Value,
     new: &Value,
-    all: Comparison,
+    changes: &Comparison,
     managers: &mut Vec<Manager>,
     own: Option<&Manager>,
     force: bool,
 ) -> Result<(), Vec<Conflict>> {
-    let mut versions = vec![(writer.api_version.to_string(), Some(writer.reset.filter_all(all)))];
-    let mut conflicts = Vec::new();
-    let mut next = Vec::with_capacity(managers.len());
+    // The changes as other versions see them; `None` where a version is gone.
+    let mut versions: Vec<(String, Option<Comparison>)> = Vec::new();
     for manager in managers.iter() {
-        if own.is_some_and(|own| own.is(manager)) {
-            next.push(manager.clone());
+        let version = manager.api_version.as_str();
+        if version == writer.api_version || versions.iter().any(|(known, _)| known == version) {
             continue;
         }
-        if !versions.iter().any(|(v, _)| *v == manager.api_version) {
-            let version = manager.api_version.as_str();
-            let in_version = |object: &Value| converted(writer, object, writer.api_version, version);
-            let comparison = match (in_version(live), in_version(new), view_of(writer, version)) {
-                (Some(live), Some(new), Some(view)) => {
-                    Some(writer.reset.filter_all(compare(view, &live, &new)))
-                }
-                _ => None,
-            };
-            versions.push((version.to_string(), comparison));
-        }
-        let found = versions.iter().find(|(v, _)| *v == manager.api_version);
-        let Some(changes) = found.and_then(|(_, c)| c.as_ref()) else {
-            continue;
+        let in_version = |object: &Value| converted(writer, object, writer.api_version, version);
+        let seen = match (in_version(live), in_version(new), view_of(writer, version)) {
+            (Some(live), Some(new), Some(view)) => Some(writer.reset.filter_all(compare(view, &live, &new))),
+            _ => None,
         };
-        if changes.is_same() {
-            next.push(manager.clone());
-            continue;
-        }
-        let lost = manager
-            .fields
-            .intersection(&changes.modified)
-            .union(&manager.fields.intersection(&changes.added));
-        let mut kept = manager.clone();
-        kept.fields = kept.fields.difference(&lost).difference(&changes.removed);
-        if !lost.is_empty() {
-            conflicts.push(Conflict {
-                manager: manager.clone(),
-                fields: lost,
-            });
-        }
-        next.push(kept);
+        versions.push((version.to_string(), seen));
     }
-    if !force && !conflicts.is_empty() {
-        return Err(conflicts);
+    let seen_by = |manager: &Manager| match versions.iter().find(|(known, _)| *known == manager.api_version) {
+        Some((_, seen)) => seen.as_ref(),
+        None => Some(changes),
+    };
+    let is_own = |manager: &Manager| own.is_some_and(|own| own.is(manager));
+    if !force {
+        let mut conflicts = Vec::new();
+        for manager in managers.iter().filter(|m| !is_own(m)) {
+            let Some(changes) = seen_by(manager) else { continue };
+            let mut fields = manager.fields.intersection(&changes.modified);
+            fields.add(manager.fields.intersection(&changes.added));
+            if !fields.is_empty() {
+                let manager = manager.clone();
+                conflicts.push(Conflict { manager, fields });
+            }
+        }
+        if !conflicts.is_empty() {
+            return Err(conflicts);
+        }
     }
-    next.retain(|m| !m.fields.is_empty());
-    *managers = next;
+    managers.retain_mut(|manager| {
+        if !is_own(manager) {
+            let Some(changes) = seen_by(manager) else {
+                return false;
+            };
+            for lost in [&changes.modified, &changes.added, &changes.removed] {
+                manager.fields.subtract(lost);
+            }
+        }
+        !manager.fields.is_empty()
+    });
     Ok(())
 }
 
@@ -301,7 +299,7 @@ fn apply_once(
     };
     let mut managers = reconcile(writer, managers);
     let merged = merge(writer.view, live, config).map_err(|e| failed("failed to merge config", e))?;
-    let fields = writer.reset.filter(&fields_of(writer.view, config));
+    let fields = writer.reset.filter(fields_of(writer.view, config));
     let own = writer.entry(writer.name, Operation::Apply, fields);
     let last = match managers.iter().position(|m| m.is(&own)) {
         Some(at) => Some(std::mem::replace(&mut managers[at], own.clone())),
@@ -314,10 +312,11 @@ fn apply_once(
         Some(last) if !last.fields.is_empty() => prune(writer, &merged, &last, &managers).unwrap_or(merged),
         _ => merged,
     };
-    let all = compare(writer.view, live, &pruned);
-    give_up(writer, live, &pruned, all, &mut managers, Some(&own), force).map_err(ApplyError::Conflicts)?;
+    let changes = writer.reset.filter_all(compare(writer.view, live, &pruned));
+    give_up(writer, live, &pruned, &changes, &mut managers, Some(&own), force)
+        .map_err(ApplyError::Conflicts)?;
     for manager in managers.iter_mut().filter(|m| m.is(&own)) {
-        manager.fields = manager.fields.difference(system_fields());
+        manager.fields.subtract(system_fields());
     }
     managers.retain(|m| !m.fields.is_empty());
     Ok((pruned, managers))

@@ -130,7 +130,9 @@ impl ResourceType {
             .unwrap_or_default();
         let mut known = decoded(live);
         if part == Subresource::Main && by.subresource.is_none() && !given.is_null() {
-            if managers::is_reset(&given) {
+            if live.is_some_and(|live| live["metadata"]["managedFields"] == given) {
+                // Sent back as they were.
+            } else if managers::is_reset(&given) {
                 known.clear();
             } else if let Ok(given) = managers::decode(&given)
                 && !given.is_empty()
@@ -142,8 +144,9 @@ impl ResourceType {
             return;
         }
         let zero = live.is_none().then(|| self.zero());
-        let live = without_managers(live.or(zero.as_ref()).unwrap_or(&Value::Null));
-        let known = self.as_writer(by, part, |writer| track::update(writer, &live, new, known));
+        // That the live object has managers and the new one none yet is no matter: nobody manages them.
+        let live = live.or(zero.as_ref()).unwrap_or(&Value::Null);
+        let known = self.as_writer(by, part, |writer| track::update(writer, live, new, known));
         meta::set(new, "managedFields", managers::encode(known));
     }
 
