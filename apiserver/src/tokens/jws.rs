@@ -161,6 +161,14 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_believed_or_harmful(text in "[A-Za-z0-9_.=+/ -]{0,80}|.{0,40}") {
+            proptest::prop_assert!(key().verify(&text).is_err());
+            let _ = unverified_claims(&text); // must not panic
+        }
+    }
+
     #[test]
     fn the_key_is_named_by_its_public_part() {
         let key = key();

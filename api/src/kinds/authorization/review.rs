@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::rules::named;
+use crate::kinds::common::selector::values_of_operator;
 use crate::resource::Kind;
 use crate::{meta, names};
 
@@ -139,18 +140,7 @@ fn validate_requirement(requirement: &At<'_>, of_labels: bool, errors: &mut Fiel
     if !of_labels && key.is_empty() {
         errors.required(requirement.path("key"), "must be specified");
     }
-    let values = requirement.count("values");
-    match requirement.str("operator") {
-        "In" | "NotIn" if values == 0 => errors.required(
-            requirement.path("values"),
-            "must be specified when `operator` is 'In' or 'NotIn'",
-        ),
-        "Exists" | "DoesNotExist" if values > 0 => errors.forbidden(
-            requirement.path("values"),
-            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-        ),
-        _ => {}
-    }
+    values_of_operator(requirement, errors);
     if of_labels {
         named(requirement.path("key"), key, names::qualified_name, errors);
         for value in requirement.items("values") {

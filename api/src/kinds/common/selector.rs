@@ -22,30 +22,34 @@ pub fn labels(field: impl Display, labels: &Value, errors: &mut FieldErrors) {
     }
 }
 
+/// Values where the operator of a requirement asks for some, none where it forbids them; other operators pass.
+pub fn values_of_operator(requirement: &At<'_>, errors: &mut FieldErrors) {
+    let values = requirement.count("values");
+    match requirement.str("operator") {
+        "In" | "NotIn" if values == 0 => errors.required(
+            requirement.path("values"),
+            "must be specified when `operator` is 'In' or 'NotIn'",
+        ),
+        "Exists" | "DoesNotExist" if values > 0 => errors.forbidden(
+            requirement.path("values"),
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        ),
+        _ => {}
+    }
+}
+
 /// A `LabelSelector`.
 pub fn label_selector(at: &At<'_>, errors: &mut FieldErrors) {
     labels(at.path("matchLabels"), at.get("matchLabels"), errors);
     for expression in at.items("matchExpressions") {
-        let values = expression.count("values");
-        match expression.str("operator") {
-            "In" | "NotIn" if values == 0 => {
-                errors.required(
-                    expression.path("values"),
-                    "must be specified when `operator` is 'In' or 'NotIn'",
-                );
-            }
-            "Exists" | "DoesNotExist" if values > 0 => {
-                errors.forbidden(
-                    expression.path("values"),
-                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                );
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.invalid(
+        values_of_operator(&expression, errors);
+        let operator = expression.str("operator");
+        if !matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist") {
+            errors.invalid(
                 expression.path("operator"),
-                other,
+                operator,
                 "not a valid selector operator",
-            ),
+            );
         }
         named(
             expression.path("key"),
