@@ -25,7 +25,7 @@ use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
 use crate::write::{Answered, Env, Payload, Subject, apply, binding, create, patch, scale, transact, update};
-use crate::{ApiServer, Inner, connect, damaged, review};
+use crate::{ApiServer, Inner, connect, damaged, proxy, review};
 
 mod deletes;
 
@@ -67,6 +67,9 @@ pub async fn resource(
         && connect::is_stream(&ty, sub)
     {
         return connect::stream(server, &ty, &target, parts, &query).await;
+    }
+    if target.subresource.as_deref() == Some("proxy") && ty.subresource("proxy").is_some() {
+        return proxy::serve(server, &ty, &target, parts, body).await;
     }
     let call = Call {
         server,

@@ -27,6 +27,7 @@ mod openapi;
 pub use openapi::names as openapi_names;
 pub mod pki;
 mod pretty;
+mod proxy;
 mod query;
 mod read;
 mod respond;

@@ -121,6 +121,9 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
     if path.len() > MAX_PATH_BYTES {
         return Err(NoRoute::TooLong);
     }
+    if let Some(end) = proxied(path) {
+        return proxy(method, &path[..end]);
+    }
     let parts = split(path)?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
@@ -138,6 +141,42 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
         }
         other => read_only(method, document(other)?),
     }
+}
+
+/// Where the path of a proxied request ends that is ours: after `/proxy`. What follows belongs to somebody else and is
+/// handed on as it is.
+#[must_use]
+pub fn proxied(path: &str) -> Option<usize> {
+    let rest = path.strip_prefix("/api/v1/")?;
+    let mut parts = rest.split('/');
+    let named = match parts.next()? {
+        "nodes" => parts.next(),
+        "namespaces" => {
+            parts.next()?;
+            matches!(parts.next(), Some("pods" | "services")).then(|| parts.next())?
+        }
+        _ => None,
+    };
+    named?;
+    (parts.next()? == "proxy").then(|| path.len() - parts.map(|part| part.len() + 1).sum::<usize>())
+}
+
+/// A request to be handed on. Its method is what authorization sees, as upstream has it.
+fn proxy(method: &Method, path: &str) -> Result<Operation, NoRoute> {
+    let method = if *method == Method::OPTIONS {
+        &Method::GET
+    } else {
+        method
+    };
+    let parts = split(path)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    resource(
+        method,
+        "",
+        "v1",
+        parts.get(2..).unwrap_or_default(),
+        &Query::default(),
+    )
 }
 
 fn read_only(method: &Method, operation: Operation) -> Result<Operation, NoRoute> {
@@ -414,6 +453,32 @@ mod tests {
         check("GET", "/livez/ping", "Livez ping");
         check("GET", "/readyz/poststarthook/x", "Readyz poststarthook/x");
         check("POST", "/version", "MethodNotAllowed");
+    }
+
+    #[test]
+    fn what_follows_a_proxy_is_not_ours() {
+        check("GET", "/api/v1/namespaces/a/pods/b/proxy", "get a/pods b /proxy");
+        check(
+            "GET",
+            "/api/v1/namespaces/a/pods/https:b:80/proxy/x//../%2F?watch=1",
+            "get a/pods https:b:80 /proxy",
+        );
+        check(
+            "POST",
+            "/api/v1/namespaces/a/services/b/proxy/",
+            "create a/services b /proxy",
+        );
+        check("OPTIONS", "/api/v1/nodes/n/proxy/x", "get nodes n /proxy");
+        check(
+            "DELETE",
+            "/api/v1/namespaces/a/services/b/proxy/x",
+            "delete a/services b /proxy",
+        );
+        check("GET", "/api/v1/namespaces/a/pods/%2F/proxy/x", "BadPath");
+        check("GET", "/api/v1/namespaces/a/pods//proxy/x", "NotFound");
+        assert_eq!(proxied("/api/v1/namespaces/a/pods/b/proxy/c/d"), Some(33));
+        assert_eq!(proxied("/api/v1/namespaces/a/pods/b/proxy"), Some(33));
+        assert_eq!(proxied("/api/v1/namespaces/a/configmaps/b/proxy"), None);
     }
 
     #[test]

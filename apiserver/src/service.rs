@@ -50,7 +50,7 @@ impl ApiServer {
         });
         // Documents that are kept compressed have their encoding already.
         let encoded = answer.headers().contains_key(header::CONTENT_ENCODING);
-        if pretty && !encoded && !matches!(labels.verb, "watch" | "log") {
+        if pretty && !encoded && !matches!(labels.verb, "watch" | "log" | "connect") {
             answer = respond::pretty(answer);
         }
         if compress && !encoded && answer.status() == StatusCode::OK {
@@ -197,6 +197,7 @@ impl ApiServer {
                         let verb = match (target.verb, target.subresource.as_deref()) {
                             (Verb::Create, Some("exec" | "attach" | "portforward")) => "connect",
                             (Verb::Get, Some("log")) => "log",
+                            (_, Some("proxy")) => "connect",
                             (verb, _) => verb.as_str(),
                         };
                         Labels {

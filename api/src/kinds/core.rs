@@ -23,6 +23,8 @@ use crate::resource::{CREATE, READ_WRITE, ResourceType, SubresourceType};
 /// Namespaces cannot be deleted as a collection.
 const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CONNECT: &[&str] = &["create", "get"];
+/// A request is handed on whatever its method. Source: discovery of Kubernetes 1.36.
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 const fn namespaced(
     kind: &'static str,
@@ -95,7 +97,10 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
     namespaced("Node", "nodes", "node", "core.v1.Node", &node::Node)
         .cluster()
         .short(&["no"])
-        .subresources(&[SubresourceType::status("Node")]),
+        .subresources(&[
+            SubresourceType::new("proxy", "NodeProxyOptions", PROXY),
+            SubresourceType::status("Node"),
+        ]),
     namespaced(
         "PersistentVolumeClaim",
         "persistentvolumeclaims",
@@ -132,6 +137,7 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
             SubresourceType::new("exec", "PodExecOptions", CONNECT),
             SubresourceType::new("log", "Pod", &["get"]),
             SubresourceType::new("portforward", "PodPortForwardOptions", CONNECT),
+            SubresourceType::new("proxy", "PodProxyOptions", PROXY),
             SubresourceType::new("resize", "Pod", READ_WRITE),
             SubresourceType::status("Pod"),
         ]),
@@ -189,5 +195,8 @@ pub(crate) const RESOURCES: &[ResourceType] = &[
     )
     .short(&["svc"])
     .categories(&["all"])
-    .subresources(&[SubresourceType::status("Service")]),
+    .subresources(&[
+        SubresourceType::new("proxy", "ServiceProxyOptions", PROXY),
+        SubresourceType::status("Service"),
+    ]),
 ];

@@ -6,6 +6,7 @@
 //! Raw bytes flow only after the runtime itself agreed to them, and only then does the client get its `101`.
 
 mod exec;
+pub mod forward;
 mod logs;
 mod options;
 mod pipe;
