@@ -51,6 +51,10 @@ impl Kind for CSIDriver {
         if let Some(spec) = child(object, "spec") {
             spec.remove(GATED);
         }
+        // Upstream counts changes of the spec, and starts with none.
+        if let Some(metadata) = child(object, "metadata") {
+            metadata.remove("generation");
+        }
     }
 
     fn prepare_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
