@@ -502,6 +502,37 @@ fn pods_are_warned_of_what_does_nothing() {
 }
 
 #[test]
+fn services_and_nodes_are_warned_of_what_does_nothing() {
+    let service = |spec: Value, want: &[&str]| {
+        let mut body = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
+        corten_api::patch::merge_patch(&mut body["spec"], &spec);
+        warned(("v1", "Service"), &body, want, want);
+    };
+    service(json!({}), &[]);
+    service(
+        json!({"clusterIP": "None", "externalIPs": ["8.8.8.8"], "sessionAffinity": "ClientIP"}),
+        &[
+            "spec.externalIPs is ignored for headless services",
+            "spec.SessionAffinity is ignored for headless services",
+        ],
+    );
+    service(
+        json!({"externalName": "a.io", "trafficDistribution": "PreferClose"}),
+        &[
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ],
+    );
+    service(
+        json!({"type": "ExternalName", "externalName": "a.io", "externalIPs": ["8.8.8.8"]}),
+        &["spec.externalIPs is ignored when spec.type is \"ExternalName\""],
+    );
+    let text = "spec.externalID: this field is deprecated, and is unused by Kubernetes";
+    let node = json!({"metadata": {"name": "a"}, "spec": {"externalID": "x"}});
+    warned(("v1", "Node"), &node, &[text], &[text]);
+}
+
+#[test]
 fn shown() {
     columns(
         CONTROLLER,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::child;
+use crate::kinds::common::ip;
 use crate::kinds::common::rules::{self, named};
 use crate::resource::{Kind, keep};
 use crate::table::Column;
@@ -103,6 +104,18 @@ impl Kind for Node {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
         validate_status(&At::root(new, "core.v1.Node"), errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let spec = At::root(object, "core.v1.Node").at("spec");
+        let mut out = Vec::new();
+        if !spec.str("externalID").is_empty() {
+            out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".into());
+        }
+        for cidr in spec.items("podCIDRs") {
+            out.extend(ip::cidr_warnings(&cidr, cidr.text()));
+        }
+        out
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child, child_or_new, default, default_number, has, items, str};
 use crate::resource::{Kind, keep};
@@ -11,6 +12,7 @@ use crate::table::Column;
 use crate::{humanize, meta, names};
 
 mod validate;
+mod warnings;
 
 pub struct Service;
 
@@ -88,6 +90,10 @@ impl Kind for Service {
 
     fn name_rule(&self) -> fn(&str) -> Vec<String> {
         names::dns_1035_label
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        warnings::of(&At::root(object, "core.v1.Service"))
     }
 
     fn columns(&self) -> &'static [Column] {
