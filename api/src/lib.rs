@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod cron;
 pub mod cursor;
+pub mod custom;
 pub mod field;
 pub mod humanize;
 pub mod intstr;

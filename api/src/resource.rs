@@ -359,7 +359,7 @@ impl ResourceType {
     pub fn custom(
         [group, version, kind, plural]: [String; 4],
         singular: String,
-        behaviour: std::sync::Arc<dyn Kind>,
+        custom: std::sync::Arc<crate::custom::Custom>,
     ) -> Self {
         Self {
             group: group.into(),
@@ -374,7 +374,7 @@ impl ResourceType {
             subresources: &[],
             schema: "",
             stored_as: None,
-            behaviour: Behaviour::Shared(behaviour),
+            behaviour: Behaviour::Custom(custom),
         }
     }
 
@@ -458,7 +458,18 @@ impl ResourceType {
 
     /// `PodList`.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        match self.as_custom() {
+            Some(custom) => custom.list_kind.clone(),
+            None => format!("{}List", self.kind),
+        }
+    }
+
+    /// What a custom resource's definition says; `None` for a built-in type.
+    pub fn as_custom(&self) -> Option<&crate::custom::Custom> {
+        match &self.behaviour {
+            Behaviour::Custom(custom) => Some(custom),
+            Behaviour::Static(_) => None,
+        }
     }
 
     /// Group and plural under which objects are stored; differs from `group` and `plural` where one object

@@ -14,10 +14,10 @@ use std::sync::{LazyLock, OnceLock};
 use serde_json::{Map, Value};
 
 pub mod decode;
-mod error;
+pub(crate) mod error;
 pub mod proto;
 mod scalar;
-mod scan;
+pub(crate) mod scan;
 pub mod view;
 
 pub use error::SyntaxError;

@@ -38,6 +38,7 @@ impl ApiServer {
     /// # Errors
     /// The first object that could not be made.
     pub async fn bootstrap(&self) -> Result<(), BootstrapError> {
+        self.follow_definitions().await;
         for name in NAMESPACES {
             self.ensure(
                 "",

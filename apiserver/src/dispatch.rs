@@ -25,7 +25,7 @@ use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
 use crate::write::{Answered, Env, Payload, Subject, apply, binding, create, patch, scale, transact, update};
-use crate::{ApiServer, Inner, connect, damaged, proxy, review};
+use crate::{ApiServer, Inner, connect, custom, damaged, proxy, review};
 
 mod deletes;
 
@@ -53,6 +53,7 @@ pub async fn resource(
     let Some(ty) = server.lookup(&target.group, &target.version, &target.resource) else {
         return Ok(respond::page_not_found());
     };
+    custom::check_served(&ty, target.verb.as_str())?;
     if !ty.namespaced && target.namespace.is_some() {
         return Ok(respond::page_not_found());
     }

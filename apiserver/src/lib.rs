@@ -11,6 +11,7 @@ mod authorize;
 pub mod body;
 pub mod bootstrap;
 mod connect;
+mod custom;
 mod discovery;
 mod dispatch;
 #[doc(hidden)]
@@ -120,6 +121,7 @@ pub(crate) struct Inner {
     pub tunnels: tunnel::Registry,
     /// What is served; swapped as a whole when a custom resource comes, changes or goes.
     pub types: types::Current,
+    pub definitions: custom::Definitions,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -135,6 +137,7 @@ impl ApiServer {
             closing: CancellationToken::new(),
             tunnels: tunnel::Registry::default(),
             types: types::Current::default(),
+            definitions: custom::Definitions::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

@@ -100,7 +100,6 @@ impl Current {
     }
 
     /// Puts another set in force.
-    #[allow(dead_code, reason = "called by who follows the CustomResourceDefinitions")]
     pub fn set(&self, types: Types) {
         *self.0.write() = Arc::new(types);
     }

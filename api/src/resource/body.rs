@@ -141,7 +141,10 @@ impl ResourceType {
 
     /// The schema of this resource's objects; for a type without one, what an object's own form tells.
     pub fn view(&self) -> View<'_> {
-        self.type_facts().map_or_else(View::deduced, View::of)
+        match self.as_custom() {
+            Some(custom) => custom.view(),
+            None => self.type_facts().map_or_else(View::deduced, View::of),
+        }
     }
 
     /// Reads a JSON body into canonical form: known fields only, zero values as Kubernetes writes them.
@@ -149,6 +152,9 @@ impl ResourceType {
     /// # Errors
     /// 400 with upstream's text for bad JSON, a wrong kind or type, or (Strict) unknown and repeated fields.
     pub fn decode(&self, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
+        if let Some(custom) = self.as_custom() {
+            return crate::custom::decode(self, custom, body, validation);
+        }
         let entry = self.type_facts().ok_or_else(Status::no_such_resource)?;
         let expected = Expected {
             group: &self.group,
@@ -196,6 +202,9 @@ impl ResourceType {
     /// # Errors
     /// The text of what does not fit; the caller decides the status around it.
     pub fn conform(&self, value: &Value, validation: FieldValidation) -> Result<Decoded, Misfit> {
+        if let Some(custom) = self.as_custom() {
+            return crate::custom::conform(custom, value, validation);
+        }
         let misfit = |text: String| Misfit { text };
         let body = serde_json::to_vec(value).map_err(|e| misfit(e.to_string()))?;
         let entry = self

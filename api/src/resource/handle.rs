@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{Kind, ResourceType};
+use crate::custom::Custom;
 
 /// A cheap handle on a resource type. Cloning one of a built-in type touches no memory.
 #[derive(Clone)]
@@ -91,7 +92,7 @@ impl Serialize for Names {
 #[derive(Clone)]
 pub(crate) enum Behaviour {
     Static(&'static dyn Kind),
-    Shared(Arc<dyn Kind>),
+    Custom(Arc<Custom>),
 }
 
 impl Deref for Behaviour {
@@ -100,7 +101,7 @@ impl Deref for Behaviour {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Static(kind) => *kind,
-            Self::Shared(kind) => &**kind,
+            Self::Custom(kind) => &**kind,
         }
     }
 }

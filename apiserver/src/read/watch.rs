@@ -111,7 +111,7 @@ pub async fn watch(
     let now = Instant::now();
     let mut watching = Watching {
         _open: Open::new(server.clone()),
-        closing: inner.closing.clone(),
+        closing: server.end_of_watches(&shape.ty),
         form: shape.number(),
         shape,
         filter,

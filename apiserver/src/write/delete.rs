@@ -65,7 +65,11 @@ pub fn of_current(
             "this namespace may not be deleted",
         ));
     }
-    let marked = mark(subject, &current.value, options, now);
+    let known = match &*subject.ty.plural {
+        "customresourcedefinitions" => crate::custom::marked_for_deletion(&current.value, now),
+        _ => current.value.clone(),
+    };
+    let marked = mark(subject, &known, options, now);
     if is_over(subject, &marked) || !meta::is_deleting(&marked) {
         let (preconditions, ops) = removal(subject, snapshot, &current)?;
         let payload = if ANSWERS_OBJECT.contains(&&*subject.ty.plural) && subject.ty.group.is_empty() {

@@ -13,8 +13,11 @@ use crate::Config;
 
 /// The Scale of `object`.
 #[must_use]
-pub fn of(_ty: &ResourceType, object: &Value) -> Value {
-    scale::of(object)
+pub fn of(ty: &ResourceType, object: &Value) -> Value {
+    match ty.as_custom().and_then(|custom| custom.scale.as_ref()) {
+        Some(paths) => paths.scale_of(object),
+        None => scale::of(object),
+    }
 }
 
 /// Writes a Scale's `spec.replicas` into the object. `change` makes the new Scale from the present one.
@@ -44,7 +47,10 @@ pub fn decide(
         ));
     }
     let mut new = current.value.clone();
-    scale::apply(&mut new, &wanted)?;
+    match subject.ty.as_custom().and_then(|custom| custom.scale.as_ref()) {
+        Some(paths) => paths.apply(&mut new, &wanted)?,
+        None => scale::apply(&mut new, &wanted)?,
+    }
     let seen = of(subject.ty, &new);
     env.subresource = Some("scale");
     let part = Subresource::Main;

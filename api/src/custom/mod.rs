@@ -1,0 +1,320 @@
+//! Custom resources: what a CustomResourceDefinition says about its objects.
+//!
+//! [`types`] makes the served resource types of a definition; [`Custom`] is what is special about one version. Knows
+//! structural schemas; must not know how definitions are stored or when they are established.
+//!
+//! CEL rules (`x-kubernetes-validations`) are kept with the definition and are not evaluated here.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::field::FieldErrors;
+use crate::resource::{Kind, ResourceType, SubresourceType};
+use crate::schema::view::View;
+use crate::{Status, meta};
+
+mod columns;
+mod decode;
+mod defaults;
+pub mod definition;
+mod formats;
+pub mod json_path;
+mod lists;
+mod prune;
+pub mod publish;
+mod scale;
+mod schema;
+mod validate;
+mod view;
+
+pub use columns::PrinterColumn;
+pub(crate) use decode::{conform, decode};
+pub use json_path::JsonPath;
+pub use scale::ScalePaths;
+pub(crate) use schema::pattern as compile;
+pub use schema::{Additional, Schema, Shape};
+
+/// One served version of a custom resource.
+#[derive(Debug)]
+pub struct Custom {
+    pub list_kind: String,
+    /// The schema, with the root marked as a resource.
+    pub schema: Schema,
+    /// The schema as its author wrote it, for documents.
+    pub source: Arc<Value>,
+    columns: Vec<PrinterColumn>,
+    selectable: Vec<(String, JsonPath)>,
+    status: bool,
+    pub scale: Option<ScalePaths>,
+    /// Objects are stored in another version and only a webhook could convert them: why requests are refused.
+    pub refused: Option<String>,
+    /// The definition is being deleted: nothing new may be made.
+    pub terminating: bool,
+    /// The warning that answers on this version carry, when it is deprecated.
+    pub deprecation: Option<String>,
+}
+
+const STATUS: SubresourceType = SubresourceType::status("");
+const SUBRESOURCES: [&[SubresourceType]; 4] = [
+    &[],
+    &[STATUS],
+    &[SubresourceType::SCALE],
+    &[STATUS, SubresourceType::SCALE],
+];
+
+/// The served types of a definition, in the order of discovery: newest and stablest version first.
+///
+/// # Errors
+/// What is wrong with a schema. Validation of definitions finds the same first.
+pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
+    let spec = &definition["spec"];
+    let names = match &definition["status"]["acceptedNames"] {
+        accepted if accepted["plural"].as_str().is_some_and(|p| !p.is_empty()) => accepted,
+        _ => &spec["names"],
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let strings =
+        |value: &Value| -> Vec<String> { value.as_array().into_iter().flatten().map(text).collect() };
+    let versions = spec["versions"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    let storage = versions
+        .iter()
+        .find(|v| v["storage"] == true)
+        .map_or("", |v| v["name"].as_str().unwrap_or_default());
+    let webhook = spec["conversion"]["strategy"] == "Webhook";
+    let group = text(&spec["group"]);
+    let mut made = Vec::new();
+    for version in versions.iter().filter(|v| v["served"] == true) {
+        let name = text(&version["name"]);
+        let mut custom = Custom::of_version(version)?;
+        custom.list_kind = text(&names["listKind"]);
+        custom.terminating = meta::is_deleting(definition);
+        if webhook && name != storage {
+            custom.refused = Some(format!(
+                "conversion webhook for {group}/{storage}, Kind={} failed: objects are stored as {storage} and this \
+                 server does not call conversion webhooks, so version {name} cannot be served",
+                text(&names["kind"])
+            ));
+        }
+        if version["deprecated"] == true {
+            custom.deprecation = Some(match version["deprecationWarning"].as_str() {
+                Some(own) => own.to_owned(),
+                None => format!("{group}/{name} {} is deprecated", text(&names["kind"])),
+            });
+        }
+        let subresources = SUBRESOURCES[usize::from(custom.status) + 2 * usize::from(custom.scale.is_some())];
+        let mut ty = ResourceType::custom(
+            [group.clone(), name, text(&names["kind"]), text(&names["plural"])],
+            text(&names["singular"]),
+            Arc::new(custom),
+        );
+        ty.namespaced = spec["scope"] == "Namespaced";
+        ty.short_names = strings(&names["shortNames"]).into();
+        ty.categories = strings(&names["categories"]).into();
+        ty.subresources = subresources;
+        made.push(ty);
+    }
+    made.sort_by(|a, b| definition::compare_versions(&b.version, &a.version));
+    Ok(made)
+}
+
+impl Custom {
+    /// Reads an element of `spec.versions`.
+    ///
+    /// # Errors
+    /// What is wrong with its schema.
+    pub fn of_version(version: &Value) -> Result<Custom, String> {
+        let source = &version["schema"]["openAPIV3Schema"];
+        let mut schema = Schema::parse(source)?;
+        schema.embedded = true;
+        let items = |field: &str| version[field].as_array().into_iter().flatten();
+        let mut columns: Vec<PrinterColumn> = items("additionalPrinterColumns")
+            .filter_map(PrinterColumn::parse)
+            .collect();
+        if columns.is_empty() {
+            columns.push(PrinterColumn::age());
+        }
+        let selectable = items("selectableFields")
+            .filter_map(|field| {
+                let path = field["jsonPath"].as_str()?;
+                let parsed = JsonPath::parse(path).ok()?;
+                Some((path.trim_start_matches('.').to_owned(), parsed))
+            })
+            .collect();
+        Ok(Custom {
+            list_kind: String::new(),
+            schema,
+            source: Arc::new(source.clone()),
+            columns,
+            selectable,
+            status: version["subresources"]["status"].is_object(),
+            scale: ScalePaths::parse(&version["subresources"]["scale"]),
+            refused: None,
+            terminating: false,
+            deprecation: None,
+        })
+    }
+
+    /// The schema as those see it who walk objects by one.
+    pub fn view(&self) -> View<'_> {
+        View::dynamic(&self.schema)
+    }
+
+    /// Fields an object of this type may not have are dropped; their paths come back sorted.
+    pub fn prune(&self, object: &mut Value) -> Vec<String> {
+        prune::prune(object, &self.schema)
+    }
+
+    /// Checks the default of this schema; it must have no unknown fields either.
+    pub(crate) fn check_default(&self, value: &Value, path: &str, errors: &mut FieldErrors) {
+        let mut pruned = value.clone();
+        let plain = Schema {
+            embedded: false,
+            ..Schema::parse(&self.source).unwrap_or_default()
+        };
+        if !prune::prune(&mut pruned, &plain).is_empty() {
+            errors.invalid(path, value.clone(), "must not have unknown fields");
+        }
+        defaults::fill(&mut pruned, &plain);
+        validate::validate(&plain, &pruned, None, path, errors);
+    }
+
+    /// What validation says beyond metadata. Values that `old` had as well are left alone, as upstream ratchets.
+    fn check(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+        validate::validate(&self.schema, object, old, "", errors);
+        if let Some(scale) = &self.scale {
+            scale.validate(object, errors);
+        }
+        validate::embedded(&self.schema, object, errors);
+        lists::validate(&self.schema, object, errors);
+    }
+}
+
+impl Kind for Custom {
+    fn set_defaults(&self, object: &mut Map<String, Value>) {
+        let mut value = Value::Object(std::mem::take(object));
+        defaults::drop_nulls(&mut value, &self.schema);
+        defaults::fill(&mut value, &self.schema);
+        if let Value::Object(map) = value {
+            *object = map;
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Map<String, Value>) {
+        if self.status {
+            object.remove("status");
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        if self.status {
+            crate::resource::keep(new, old, "status");
+        }
+    }
+
+    fn prepare_status_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+        let status = new.remove("status");
+        let given = new.remove("metadata").unwrap_or_default();
+        *new = old.clone();
+        match status {
+            Some(status) => new.insert("status".into(), status),
+            None => new.remove("status"),
+        };
+        if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["managedFields", "resourceVersion"] {
+                match given.get(field) {
+                    Some(value) => metadata.insert(field.into(), value.clone()),
+                    None => metadata.remove(field),
+                };
+            }
+        }
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        self.check(object, None, errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.check(new, Some(old), errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        if let (Some(schema), Some(status)) = (self.schema.properties.get("status"), new.get("status")) {
+            validate::validate(schema, status, old.get("status"), "status", errors);
+        }
+        if let Some(scale) = &self.scale {
+            scale.validate(new, errors);
+        }
+        lists::validate(&self.schema, new, errors);
+    }
+
+    fn unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn raises_generation(&self, new: &Map<String, Value>, old: &Map<String, Value>) -> bool {
+        let wanted = |key: &str| {
+            !(matches!(key, "apiVersion" | "kind" | "metadata") || self.status && key == "status")
+        };
+        let differs = |a: &Map<String, Value>, b: &Map<String, Value>| {
+            a.iter()
+                .any(|(key, value)| wanted(key) && b.get(key) != Some(value))
+        };
+        differs(new, old) || differs(old, new)
+    }
+
+    fn column_definitions(&self) -> Value {
+        let name = json!({"name": "Name", "type": "string", "format": "name", "priority": 0,
+            "description": publish::describe("name")});
+        std::iter::once(name)
+            .chain(self.columns.iter().map(PrinterColumn::definition))
+            .collect()
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        std::iter::once(meta::name(object).into())
+            .chain(self.columns.iter().map(|column| column.cell(object, now)))
+            .collect()
+    }
+
+    fn own_selectable_names(&self) -> Vec<&str> {
+        self.selectable.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn selectable(&self, object: &Value, field: &str) -> String {
+        let path = self.selectable.iter().find(|(name, _)| name == field);
+        let found = path.and_then(|(_, path)| path.find(object).into_iter().next());
+        match found {
+            Some(Value::String(text)) => text.clone(),
+            Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    fn unknown_selectable(&self, field: &str) -> String {
+        format!("field label not supported: {field}")
+    }
+
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Defaults that came after an object was stored show when it is read.
+    fn converts(&self) -> bool {
+        self.schema.any(&|schema| schema.default.is_some())
+    }
+
+    fn from_stored(&self, object: &mut Map<String, Value>) {
+        self.set_defaults(object);
+    }
+}
+
+/// A definition's types cannot be made: the answer to requests for them.
+pub fn unusable(cause: &str) -> Status {
+    Status::internal(format!("the custom resource's schema cannot be used: {cause}"))
+}

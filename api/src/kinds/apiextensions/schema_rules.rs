@@ -1,0 +1,83 @@
+//! A schema of a definition as JSON: its canonical form, and the walk over its parts.
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Type, decode, schema};
+
+/// Members that hold one schema.
+pub const ONE: [&str; 4] = ["items", "additionalProperties", "additionalItems", "not"];
+/// Members that hold a list of schemas.
+pub const MANY: [&str; 3] = ["allOf", "oneOf", "anyOf"];
+/// Members that hold schemas by name.
+pub const NAMED: [&str; 3] = ["properties", "patternProperties", "definitions"];
+
+fn facts() -> &'static Type {
+    schema()
+        .find("apiextensions.v1.JSONSchemaProps")
+        .expect("a test checks that it is in the table")
+}
+
+/// Drops unknown fields in the parts the table of facts calls free: `items` and the like are a schema or something
+/// else.
+pub fn canonical(own: &mut Value) {
+    let Some(map) = own.as_object_mut() else { return };
+    for field in ["items", "additionalProperties", "additionalItems"] {
+        if let Some(part @ Value::Object(_)) = map.get_mut(field) {
+            if let Ok(bytes) = serde_json::to_vec(part)
+                && let Ok(read) = decode::read(facts(), &bytes)
+                && read.value.is_object()
+            {
+                *part = read.value;
+            }
+            canonical(part);
+        }
+    }
+    if let Some(not) = map.get_mut("not") {
+        canonical(not);
+    }
+    for field in MANY {
+        for part in map
+            .get_mut(field)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            canonical(part);
+        }
+    }
+    for field in NAMED {
+        let parts: Option<&mut Map<String, Value>> = map.get_mut(field).and_then(Value::as_object_mut);
+        for (_, part) in parts.into_iter().flatten() {
+            canonical(part);
+        }
+    }
+}
+
+/// Every schema directly below, with its path relative to `base`.
+pub fn parts<'a>(own: &'a Value, base: &str) -> Vec<(String, &'a str, &'a Value)> {
+    let mut out = Vec::new();
+    for field in NAMED {
+        for (name, part) in own[field].as_object().into_iter().flatten() {
+            out.push((format!("{base}.{field}[{name}]"), name.as_str(), part));
+        }
+    }
+    for field in ONE {
+        if own[field].is_object() {
+            out.push((format!("{base}.{field}"), "", &own[field]));
+        }
+    }
+    for field in MANY {
+        for (idx, part) in own[field].as_array().into_iter().flatten().enumerate() {
+            out.push((format!("{base}.{field}[{idx}]"), "", part));
+        }
+    }
+    out
+}
+
+/// True when a schema or one below carries CEL rules.
+pub fn has_rules(own: &Value) -> bool {
+    own["x-kubernetes-validations"]
+        .as_array()
+        .is_some_and(|list| !list.is_empty())
+        || parts(own, "").iter().any(|(_, _, part)| has_rules(part))
+}
