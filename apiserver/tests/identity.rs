@@ -469,3 +469,44 @@ async fn checking_a_token_is_cheap() {
     eprintln!("a request with a token: {each:?}");
     assert!(each < Duration::from_millis(50), "{each:?}");
 }
+
+/// Nodes and controllers ask these questions in protobuf.
+#[tokio::test]
+async fn questions_and_answers_in_protobuf() {
+    use corten_api::schema::proto;
+    let (world, _) = with_robot().await;
+    let ask = async |path: &str, body: Value| {
+        let request = http::Request::post(path)
+            .header("accept", proto::MEDIA_TYPE)
+            .header("content-type", proto::MEDIA_TYPE)
+            .body(http_body_util::Full::new(bytes::Bytes::from(
+                proto::from_json(body.to_string().as_bytes()).expect("a protobuf form"),
+            )))
+            .expect("request");
+        let (parts, body) = world.send(request).await.into_parts();
+        let bytes = http_body_util::BodyExt::collect(body)
+            .await
+            .expect("body")
+            .to_bytes();
+        assert_eq!(parts.status, 201, "{}", String::from_utf8_lossy(&bytes));
+        proto::to_json(&bytes).expect("protobuf")
+    };
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["vault"]}});
+    let answer = ask(&format!("{ACCOUNTS}/robot/token"), request).await;
+    let token = answer["status"]["token"].as_str().expect("a token");
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "spec": {"token": token, "audiences": ["vault"]},
+    });
+    let answer = ask(&format!("{AUTHENTICATION}/tokenreviews"), request).await;
+    assert_eq!(
+        answer["status"]["user"]["username"],
+        "system:serviceaccount:default:robot"
+    );
+    let request = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"groups": ["system:masters"], "resourceAttributes": {"verb": "get", "resource": "pods"}},
+    });
+    let answer = ask(&format!("{AUTHORIZATION}/subjectaccessreviews"), request).await;
+    assert_eq!(answer["status"]["allowed"], true);
+}
