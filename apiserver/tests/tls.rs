@@ -160,7 +160,7 @@ async fn a_body_that_is_too_large_gets_its_answer() {
         let (code, _) = w
             .ask(Some(&admin), protocol, path, Bytes::from(vec![b'x'; 1 << 20]))
             .await;
-        assert_eq!(code, "400", "an error before the body is read: {protocol}");
+        assert_eq!(code, "422", "an error before the body is read: {protocol}");
         let (code, _) = w.ask(Some(&admin), protocol, "/livez", Bytes::new()).await;
         assert_eq!(code, "200", "the server lives");
     }
