@@ -94,6 +94,10 @@ async fn a_definition_gets_its_defaults_and_status() {
         .map(|r| &r["name"])
         .collect();
     assert_eq!(names, ["crontabs", "crontabs/scale", "crontabs/status"]);
+    let document = w.get("/openapi/v3/apis/stable.example.com/v1").await.json();
+    let schema = &document["components"]["schemas"]["com.example.stable.v1.CronTab"];
+    assert_eq!(schema["properties"]["spec"]["required"], json!(["image"]));
+    assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "CronTab");
     let group = w.get("/apis/stable.example.com").await.json();
     assert_eq!(group["preferredVersion"]["version"], "v1");
     assert_eq!(group["versions"][1]["version"], "v1beta1");

@@ -304,6 +304,10 @@ impl Kind for Custom {
         Vec::new()
     }
 
+    fn open_api(&self) -> Option<Value> {
+        self.source.is_object().then(|| (*self.source).clone())
+    }
+
     /// Defaults that came after an object was stored show when it is read.
     fn converts(&self) -> bool {
         self.schema.any(&|schema| schema.default.is_some())

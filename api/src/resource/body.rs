@@ -388,6 +388,20 @@ mod tests {
     }
 
     #[test]
+    fn a_type_that_holds_itself_may_not_nest_for_ever() {
+        let definitions = registry()
+            .lookup("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+            .unwrap();
+        let deep = r#"{"not":"#.repeat(4_000);
+        let body = format!(r#"{{"spec":{{"versions":[{{"schema":{{"openAPIV3Schema":{deep}"#);
+        let error = definitions
+            .decode(body.as_bytes(), FieldValidation::Strict)
+            .unwrap_err();
+        assert_eq!(error.code, 400);
+        assert!(error.message.contains("exceeded max depth"), "{}", error.message);
+    }
+
+    #[test]
     fn decoding_its_own_output_changes_nothing() {
         let body = r#"{"spec":{"containers":[{"name":"c","livenessProbe":{"httpGet":{"port":"http"}},"ports":[{"containerPort":80}]}],"securityContext":{}},"status":{"conditions":[{"type":"Ready","status":"True"}]}}"#;
         let once = pods()

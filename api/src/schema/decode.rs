@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::error::SyntaxError;
-use super::scan::{Scanner, Start};
+use super::scan::{MAX_KEPT_DEPTH, Scanner, Start};
 use super::{Field, Kind, Type, scalar, schema};
 
 pub use super::scan::{MAX_DEPTH, parse_json};
@@ -116,6 +116,10 @@ impl<'a> Decoder<'a> {
 
     /// Reads one value. `None` is `null`, or a value of a wrong type, which has been noted and skipped.
     fn value(&mut self, kind: Kind, site: Site) -> Result<Option<Value>> {
+        // Types that hold themselves nest as deep as a body likes; the stack does not.
+        if self.path.len() > MAX_KEPT_DEPTH {
+            return Err(SyntaxError::Depth);
+        }
         let start = self.scanner.start()?;
         if let (Kind::Any, true) = (kind, start != Start::Null) {
             return self.scanner.any().map(Some);
