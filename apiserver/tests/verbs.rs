@@ -108,7 +108,7 @@ async fn names_namespaces_and_dry_runs() {
     check(
         &w.post(&format!("{CONFIG_MAPS}?dryRun=Some"), &config_map("dry"))
             .await,
-        "400",
+        "422",
     );
 
     let namespace = json!({ "metadata": { "name": "n" } });
