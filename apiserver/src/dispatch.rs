@@ -306,7 +306,7 @@ impl Call<'_> {
     ) -> Result<Answer, Status> {
         let (shape, name) = (self.shape()?, self.name()?);
         let who = apply::options(self.query, "PatchOptions", true, None)?;
-        let wanted = apply::read(&read(body).await?)?;
+        let (wanted, warnings) = apply::read(&read(body).await?, options.validation)?;
         let mut env = Env::of(self.now, who.manager).by(self.user);
         let (config, subject, dry_run) = (&self.inner().config, self.subject(), options.dry_run);
         let written = transact(&self.inner().store, dry_run, |snapshot| {
@@ -315,7 +315,7 @@ impl Call<'_> {
             )
         });
         let (answer, revision) = written.await?;
-        self.written(answer, revision, dry_run, Vec::new(), shape)
+        self.written(answer, revision, dry_run, warnings, shape)
     }
 
     /// The options of an update or a patch, as errors name them.
@@ -423,13 +423,13 @@ impl Call<'_> {
                 PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
             if kind == PatchType::Apply {
                 let who = apply::options(self.query, "PatchOptions", true, None)?;
-                let wanted = apply::read(&read(body).await?)?;
+                let (wanted, warnings) = apply::read(&read(body).await?, options.validation)?;
                 let mut env = Env::of(self.now, who.manager).by(self.user);
                 let written = transact(store, options.dry_run, |snapshot| {
                     scale::apply(config, subject, snapshot, name, &wanted, who.force, &mut env)
                 });
                 let (answer, revision) = written.await?;
-                return self.written(answer, revision, options.dry_run, Vec::new(), shape);
+                return self.written(answer, revision, options.dry_run, warnings, shape);
             }
             let mut env = self.env("PatchOptions")?;
             let bytes = read(body).await?;

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use corten_api::schema::proto;
+use serde_saphyr::DuplicateKeyPolicy;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -285,7 +286,32 @@ const MAX_YAML_DEPTH: usize = 100;
 /// # Errors
 /// The parser's message.
 pub fn yaml_to_json(body: &[u8]) -> Result<Bytes, String> {
-    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    let value = read_yaml(body, DuplicateKeyPolicy::Error).map_err(|error| error.to_string())?;
+    Ok(Bytes::from(value.to_string()))
+}
+
+/// The same where a repeated key is no error: the last one stands, and the first repetition is told in the words of
+/// upstream's strict decoder.
+///
+/// # Errors
+/// The parser's message.
+pub fn lenient_yaml(body: &[u8]) -> Result<(serde_json::Value, Option<String>), String> {
+    match read_yaml(body, DuplicateKeyPolicy::Error) {
+        Ok(value) => Ok((value, None)),
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => {
+            let key = key.unwrap_or_default();
+            let note = format!(
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  line {}: key {key:?} already set in map",
+                location.line()
+            );
+            let value = read_yaml(body, DuplicateKeyPolicy::LastWins).map_err(|error| error.to_string())?;
+            Ok((value, Some(note)))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn read_yaml(body: &[u8], duplicates: DuplicateKeyPolicy) -> Result<serde_json::Value, serde_saphyr::Error> {
     let mut options = serde_saphyr::Options::default();
     let mut budget = serde_saphyr::Budget::default();
     budget.max_aliases = 0;
@@ -293,11 +319,8 @@ pub fn yaml_to_json(body: &[u8]) -> Result<Bytes, String> {
     budget.max_documents = 1;
     options.budget = Some(budget);
     options.with_snippet = false;
-    let value: serde_json::Value =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
-    Ok(Bytes::from(
-        serde_json::to_vec(&value).expect("a JSON value serialises"),
-    ))
+    options.duplicate_keys = duplicates;
+    serde_saphyr::from_slice_with_options(body, options)
 }
 
 #[cfg(test)]

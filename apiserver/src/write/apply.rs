@@ -6,7 +6,7 @@ use corten_api::apply::managers;
 use corten_api::field::FieldErrors;
 use corten_api::resource::{Subresource, configuration};
 use corten_api::status::Qualified;
-use corten_api::{Status, meta};
+use corten_api::{FieldValidation, Status, meta};
 use corten_store::Snapshot;
 use serde_json::{Value, json};
 
@@ -56,22 +56,28 @@ pub fn options(
     })
 }
 
-/// The configuration in the body of an apply, YAML or JSON.
+/// The configuration in the body of an apply, YAML or JSON, and warnings about it.
 ///
 /// # Errors
-/// `BadRequest` for a body that is no map.
-pub fn read(body: &[u8]) -> Result<Value, Status> {
+/// `BadRequest` for a body that is no map, or (Strict) has a key twice.
+pub fn read(body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
     let bad = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
-    let json = if body.trim_ascii_start().starts_with(b"{")
+    if body.trim_ascii_start().starts_with(b"{")
         && let Ok(value) = corten_api::schema::decode::parse_json(body)
+        && (validation == FieldValidation::Ignore || !unique::repeats(body))
     {
-        return configuration(value);
-    } else {
-        negotiate::yaml_to_json(body)
-            .map_err(|error| bad(format!("error converting YAML to JSON: yaml: {error}")))?
-    };
-    let value = corten_api::schema::decode::parse_json(&json).map_err(|error| bad(error.to_string()))?;
-    configuration(value)
+        return Ok((configuration(value)?, Vec::new()));
+    }
+    let (value, repeated) = negotiate::lenient_yaml(body)
+        .map_err(|error| bad(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let value = configuration(value)?;
+    match (repeated, validation) {
+        (None, _) | (_, FieldValidation::Ignore) => Ok((value, Vec::new())),
+        (Some(note), FieldValidation::Warn) => Ok((value, vec![note.replace("\n ", "")])),
+        (Some(note), FieldValidation::Strict) => {
+            Err(Status::bad_request(format!("error strict decoding YAML: {note}")))
+        }
+    }
 }
 
 /// # Errors
@@ -155,6 +161,78 @@ pub fn of_scale(subject: Subject<'_>, scale: &Value) -> Result<Value, Status> {
     Ok(object)
 }
 
+/// Whether a JSON document has a key twice in one object.
+mod unique {
+    use std::collections::HashSet;
+    use std::fmt;
+
+    use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+    /// True also for what is no JSON or nests too deep: the YAML reader then says what is wrong.
+    pub fn repeats(body: &[u8]) -> bool {
+        Walk.deserialize(&mut serde_json::Deserializer::from_slice(body))
+            .is_err()
+    }
+
+    struct Walk;
+
+    impl<'de> DeserializeSeed<'de> for Walk {
+        type Value = ();
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+            deserializer.deserialize_any(self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for Walk {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("any value")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+            while list.next_element_seed(Walk)?.is_some() {}
+            Ok(())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            let mut seen = HashSet::new();
+            while let Some(key) = map.next_key::<String>()? {
+                if !seen.insert(key) {
+                    return Err(A::Error::custom("repeated key"));
+                }
+                map.next_value_seed(Walk)?;
+            }
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,8 +286,28 @@ mod tests {
 
     #[test]
     fn bodies() {
-        assert_eq!(read(b"a: 1\n"), Ok(json!({"a": 1})));
-        assert_eq!(read(b"{\"a\": 1}"), Ok(json!({"a": 1})));
-        assert_eq!(read(b"- 1\n").map_err(|s| s.code), Err(400));
+        use FieldValidation::{Ignore, Strict, Warn};
+        let check = |body: &str, validation, want: Result<(Value, &[&str]), &str>| {
+            let want = want
+                .map(|(value, warnings)| (value, warnings.iter().map(ToString::to_string).collect()))
+                .map_err(String::from);
+            assert_eq!(
+                read(body.as_bytes(), validation).map_err(|s| s.message),
+                want,
+                "{body}"
+            );
+        };
+        check("a: 1\n", Strict, Ok((json!({"a": 1}), &[])));
+        check("{\"a\": 1}", Strict, Ok((json!({"a": 1}), &[])));
+        check("", Strict, Ok((json!({}), &[])));
+        let note =
+            "error converting YAML to JSON: yaml: unmarshal errors: line 2: key \"a\" already set in map";
+        let strict = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 2: key \"a\" already set in map";
+        for body in ["a: 1\na: 2\n", "{\"a\": 1,\n\"a\": 2}"] {
+            check(body, Warn, Ok((json!({"a": 2}), &[note])));
+            check(body, Ignore, Ok((json!({"a": 2}), &[])));
+            check(body, Strict, Err(strict));
+        }
+        assert_eq!(read(b"- 1\n", Warn).map_err(|s| s.code), Err(400));
     }
 }
