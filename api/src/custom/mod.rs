@@ -304,6 +304,10 @@ impl Kind for Custom {
         Vec::new()
     }
 
+    fn deprecation(&self) -> Option<String> {
+        self.deprecation.clone()
+    }
+
     fn open_api(&self) -> Option<Value> {
         self.source.is_object().then(|| (*self.source).clone())
     }
