@@ -529,3 +529,15 @@ fn system_fields_belong_to_nobody() {
         &[],
     );
 }
+
+#[test]
+fn an_element_named_by_defaults_alone_stays_when_it_is_applied_again() {
+    let mut story = Story::of("apps", "deployments");
+    let config = json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "ports": [{}]}]}}}});
+    for _ in 0..2 {
+        story.write("m", Some(true), &config).expect("applied");
+        let object = story.object.as_ref().expect("written");
+        let ports = &object["spec"]["template"]["spec"]["containers"][0]["ports"];
+        assert_eq!(*ports, json!([{"containerPort": 0}]));
+    }
+}

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use context::Context;
 use ipnet::IpNet;
+use monitors::Monitors;
 use tokio_util::sync::CancellationToken;
 
 /// What the controllers cannot learn from the API.
@@ -94,12 +95,24 @@ pub async fn run(
     Ok(())
 }
 
-/// The controllers that look at every kind the server has.
+/// The controllers that look at every kind the server has. When kinds come or go they start anew, with caches of their
+/// own: custom resources come rarely, and a start costs a list of every kind's metadata.
 async fn all_kinds(context: Context) {
-    if let Some(monitors) = monitors::Monitors::start(&context).await {
-        tokio::join!(
-            garbage::run(context.clone(), monitors.clone()),
-            namespace::run(context, monitors)
-        );
+    while !context.shutdown.is_cancelled() {
+        let generation = Context::new(context.api.kube().clone(), context.shutdown.child_token());
+        let Some(monitors) = Monitors::start(&generation).await else {
+            return;
+        };
+        let running = async {
+            tokio::join!(
+                garbage::run(generation.clone(), monitors.clone()),
+                namespace::run(generation.clone(), monitors.clone())
+            )
+        };
+        let followed = async {
+            monitors.outdated(&generation).await;
+            generation.shutdown.cancel();
+        };
+        tokio::join!(running, followed);
     }
 }

@@ -14,6 +14,10 @@ use crate::context::Context;
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LIMIT: Duration = Duration::from_secs(10);
+/// What defines kinds: a change of one of these can change what the server has.
+const DEFINITIONS: [&str; 2] = ["CustomResourceDefinition", "APIService"];
+/// Definitions come in bursts; the server is asked once for all that come within this time.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// One watched kind.
 #[derive(Clone)]
@@ -47,6 +51,37 @@ impl Monitors {
         Some(Monitors { kinds, watched })
     }
 
+    /// Returns when the server has other kinds than these, or at shutdown.
+    pub async fn outdated(&self, context: &Context) {
+        let (changed, mut changes) = tokio::sync::watch::channel(());
+        for definitions in self
+            .watched
+            .iter()
+            .filter(|monitor| defines_kinds(&monitor.target))
+        {
+            let changed = changed.clone();
+            definitions.cache.on_change(move |_| {
+                changed.send_replace(());
+            });
+        }
+        loop {
+            tokio::select! {
+                () = context.shutdown.cancelled() => return,
+                // The sender lives as long as this function.
+                _ = changes.changed() => {}
+            }
+            tokio::select! {
+                () = context.shutdown.cancelled() => return,
+                () = tokio::time::sleep(SETTLE) => {}
+            }
+            changes.mark_unchanged();
+            match deletable(context).await {
+                Some(kinds) if kinds == self.kinds => {}
+                _ => return,
+            }
+        }
+    }
+
     /// The kind an owner reference names, whatever its version.
     pub fn find(&self, api_version: &str, kind: &str) -> Option<&Target> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
@@ -55,6 +90,10 @@ impl Monitors {
             .map(|known| &known.target)
             .find(|target| target.group == group && target.kind == kind)
     }
+}
+
+fn defines_kinds(target: &Target) -> bool {
+    DEFINITIONS.contains(&&*target.kind)
 }
 
 async fn deletable(context: &Context) -> Option<Vec<Discovered>> {

@@ -40,7 +40,8 @@ fn walk(view: View<'_>, value: &Value, gone: &Set, depth: usize) -> Option<Value
                     (true, _) => continue,
                     (false, None) => item.clone(),
                     (false, Some(below)) => {
-                        walk(view.element(), item, below, depth + 1).unwrap_or(Value::Null)
+                        let left = walk(view.element(), item, below, depth + 1).unwrap_or(Value::Null);
+                        with_keys(form, item, left)
                     }
                 };
                 out.push(kept);
@@ -49,4 +50,18 @@ fn walk(view: View<'_>, value: &Value, gone: &Set, depth: usize) -> Option<Value
         }
         _ => None,
     }
+}
+
+/// An element that stays though all its fields go keeps those that say which one it is.
+fn with_keys(form: Topology<'_>, item: &Value, left: Value) -> Value {
+    let Topology::Keyed(keys) = form else {
+        return left;
+    };
+    if !left.is_null() {
+        return left;
+    }
+    let kept = keys
+        .iter()
+        .filter_map(|key| Some((key.into(), item.get(key)?.clone())));
+    Value::Object(kept.collect())
 }
