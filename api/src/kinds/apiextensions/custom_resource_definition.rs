@@ -63,7 +63,7 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn prepare_create(&self, object: &mut Map<String, Value>) {
-        let stored: Vec<Value> = storage_version(object).into_iter().map(Value::from).collect();
+        let stored = storage_versions(object);
         object.insert(
             "status".into(),
             json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": stored}),
@@ -72,16 +72,16 @@ impl Kind for CustomResourceDefinition {
 
     fn prepare_update(&self, new: &mut Map<String, Value>, old: &Map<String, Value>) {
         keep(new, old, "status");
-        let Some(storage) = storage_version(new) else {
-            return;
-        };
+        let storage = storage_versions(new);
         let stored = child_or_new(new, "status")
             .entry("storedVersions")
             .or_insert_with(|| json!([]));
         match stored.as_array_mut() {
-            Some(list) if !list.iter().any(|known| *known == storage) => list.push(storage.into()),
-            Some(_) => {}
-            None => *stored = json!([storage]),
+            Some(list) => {
+                let added: Vec<Value> = storage.into_iter().filter(|name| !list.contains(name)).collect();
+                list.extend(added);
+            }
+            None => *stored = storage.into(),
         }
     }
 
@@ -110,17 +110,17 @@ impl Kind for CustomResourceDefinition {
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
         approval(object, errors);
-        if object["spec"]["preserveUnknownFields"] == true {
-            errors.invalid(
-                "spec.preserveUnknownFields",
-                true,
-                "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
-            );
-        }
+        preserve_unknown_fields(&object["spec"], errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        if meta::annotation(new, APPROVAL) != meta::annotation(old, APPROVAL) {
+            approval(new, errors);
+        }
         let (new, old_spec) = (&new["spec"], &old["spec"]);
+        if old_spec["preserveUnknownFields"] != true {
+            preserve_unknown_fields(new, errors);
+        }
         let mut same = |path: &str, pointer: &str| {
             let value = |spec: &Value| spec.pointer(pointer).cloned().unwrap_or_default();
             rules::immutable(path, &value(new), &value(old_spec), errors);
@@ -135,7 +135,6 @@ impl Kind for CustomResourceDefinition {
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
         names_valid(&new["status"]["acceptedNames"], "status.acceptedNames", errors);
-        stored_versions(new, errors);
     }
 
     fn warnings_on_create(&self, object: &Value) -> Vec<String> {
@@ -161,10 +160,30 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn storage_version(object: &Map<String, Value>) -> Option<String> {
-    let versions = object.get("spec")?.get("versions")?.as_array()?;
-    let own = versions.iter().find(|version| version["storage"] == true)?;
-    Some(text(&own["name"]).to_owned())
+fn preserve_unknown_fields(spec: &Value, errors: &mut FieldErrors) {
+    if spec["preserveUnknownFields"] == true {
+        errors.invalid(
+            "spec.preserveUnknownFields",
+            true,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        );
+    }
+}
+
+/// Names of the versions marked for storage, each once; validation wants one.
+fn storage_versions(object: &Map<String, Value>) -> Vec<Value> {
+    let versions = object.get("spec").and_then(|spec| spec["versions"].as_array());
+    let mut names: Vec<Value> = Vec::new();
+    for version in versions
+        .into_iter()
+        .flatten()
+        .filter(|version| version["storage"] == true)
+    {
+        if !names.contains(&version["name"]) {
+            names.push(version["name"].clone());
+        }
+    }
+    names
 }
 
 /// The value of a member all versions agree on: upstream's errors name it at the top of the spec.
@@ -211,10 +230,21 @@ fn validate_spec(spec: &Value, errors: &mut FieldErrors) {
         if let Some(warning) = version["deprecationWarning"].as_str() {
             let path = format!("spec.versions[{idx}].deprecationWarning");
             if version["deprecated"] != true {
-                errors.invalid(path, warning, "can only be set for deprecated versions");
-            } else if warning.is_empty() || warning.len() > MAX_DEPRECATION_WARNING {
-                let detail = format!("must be between 1 and {MAX_DEPRECATION_WARNING} characters long");
-                errors.invalid(path, warning, &detail);
+                errors.invalid(&path, warning, "can only be set for deprecated versions");
+                continue;
+            }
+            if warning.len() > MAX_DEPRECATION_WARNING {
+                let detail = format!("must be <= {MAX_DEPRECATION_WARNING} characters long");
+                errors.invalid(&path, warning, &detail);
+            }
+            if warning.is_empty() {
+                errors.invalid(&path, warning, "must not be an empty string");
+            }
+            if let Some((at, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+                let detail = format!(
+                    "must only contain printable UTF-8 characters; non-printable character found at index {at}"
+                );
+                errors.invalid(&path, warning, &detail);
             }
         }
     }
@@ -354,7 +384,10 @@ fn stored_versions(object: &Value, errors: &mut FieldErrors) {
             errors.invalid(
                 format!("{base}[{idx}]"),
                 text(name),
-                "must appear in spec.versions",
+                &format!(
+                    "missing from spec.versions; {0} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {0} and removes {0} from status.storedVersions",
+                    text(name)
+                ),
             );
         }
     }
@@ -376,34 +409,66 @@ fn conversion(own: &Value, errors: &mut FieldErrors) {
                     crate::kinds::common::webhook::url(format!("{path}.url"), url, errors);
                 }
                 (None, true) => {
-                    for field in ["name", "namespace"] {
+                    // Upstream hands name and namespace to its check in the wrong order.
+                    for (field, place) in [("namespace", "name"), ("name", "namespace")] {
                         if text(&config["service"][field]).is_empty() {
-                            let what = format!("service {field} is required");
-                            errors.required(format!("{path}.service.{field}"), &what);
+                            let what = format!("service {place} is required");
+                            errors.required(format!("{path}.service.{place}"), &what);
                         }
                     }
                 }
             }
-            let versions = own["webhook"]["conversionReviewVersions"].as_array();
-            if versions.is_none_or(Vec::is_empty) {
-                errors.required(format!("{base}.conversionReviewVersions"), "");
-            } else if !versions.is_some_and(|all| all.iter().any(|v| matches!(text(v), "v1" | "v1beta1"))) {
-                errors.invalid(
-                    format!("{base}.conversionReviewVersions"),
-                    own["webhook"]["conversionReviewVersions"].clone(),
-                    "must include at least one of v1, v1beta1",
-                );
-            }
+            review_versions(
+                &own["webhook"]["conversionReviewVersions"],
+                &format!("{base}.conversionReviewVersions"),
+                errors,
+            );
         }
-        "None" => {
-            if own["webhook"]["clientConfig"].is_object() {
+        "None" => {}
+        other => errors.not_supported(format!("{base}.strategy"), other, &["None", "Webhook"]),
+    }
+    if own["strategy"] != "Webhook" {
+        let (config, versions) = (
+            own["webhook"]["clientConfig"].is_object(),
+            &own["webhook"]["conversionReviewVersions"],
+        );
+        let listed = versions.as_array().is_some_and(|list| !list.is_empty());
+        for (set, field) in [
+            (config, "webhookClientConfig"),
+            (listed, "conversionReviewVersions"),
+        ] {
+            if set {
                 errors.forbidden(
-                    format!("{base}.webhookClientConfig"),
+                    format!("{base}.{field}"),
                     "should not be set when strategy is not set to Webhook",
                 );
             }
         }
-        other => errors.not_supported(format!("{base}.strategy"), other, &["None", "Webhook"]),
+    }
+}
+
+/// Versions of ConversionReview a webhook takes: labels, each once, one of them known.
+fn review_versions(own: &Value, base: &str, errors: &mut FieldErrors) {
+    let versions = own.as_array().map_or(&[] as &[Value], Vec::as_slice);
+    if versions.is_empty() {
+        errors.required(base, "");
+        return;
+    }
+    for (idx, version) in versions.iter().enumerate() {
+        let path = format!("{base}[{idx}]");
+        if versions[..idx].contains(version) {
+            errors.invalid(path, text(version), "duplicate version");
+            continue;
+        }
+        for wrong in names::dns_1035_label(text(version)) {
+            errors.invalid(&path, text(version), &wrong);
+        }
+    }
+    if !versions
+        .iter()
+        .any(|version| matches!(text(version), "v1" | "v1beta1"))
+    {
+        errors.invalid(base, own.clone(), "must include at least one of v1, v1beta1");
     }
 }
 
@@ -465,13 +530,13 @@ fn columns(own: &Value, base: &str, errors: &mut FieldErrors) {
             errors.invalid(path("format"), format, &one_of(&COLUMN_FORMATS));
         }
         match text(&column["jsonPath"]) {
-            "" => errors.required(path("jsonPath"), ""),
+            "" => errors.required(path("JSONPath"), ""),
             value => {
-                if simple_path(value, &path("jsonPath"), errors)
+                if simple_path(value, &path("JSONPath"), errors)
                     && let Err(error) = JsonPath::parse(value)
                 {
                     errors.invalid(
-                        path("jsonPath"),
+                        path("JSONPath"),
                         value,
                         &format!("is an invalid json path: {error}"),
                     );
@@ -490,32 +555,23 @@ fn selectable(own: &Value, schema: &Value, base: &str, errors: &mut FieldErrors)
             errors.required(format!("{here}.jsonPath"), "");
             continue;
         }
-        let steps: Vec<&str> = value.trim_start_matches('.').split('.').collect();
-        let found = match value.starts_with('.') && !value.contains('[') {
-            true => steps
-                .iter()
-                .try_fold(schema, |place, step| place["properties"].get(*step)),
-            false => None,
+        let path = format!("{here}.jsonPath");
+        let Some(found) = schema_rules::field_at(schema, value).filter(|_| !value.contains('[')) else {
+            errors.invalid(path, value, "is an invalid path: does not refer to a valid field");
+            continue;
         };
-        if steps.first() == Some(&"metadata") {
-            errors.invalid(&here, value, "must not point to fields in metadata");
-        } else {
-            match found {
-                None => {
-                    let detail = "is an invalid path: does not refer to a valid field";
-                    errors.invalid(format!("{here}.jsonPath"), value, detail);
-                    continue;
-                }
-                Some(own) if !matches!(text(&own["type"]), "string" | "boolean" | "integer") => errors.invalid(
-                    &here,
-                    value,
-                    "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
-                ),
-                Some(_) => {}
-            }
+        if value.starts_with(".metadata.") {
+            errors.invalid(&path, value, "must not point to fields in metadata");
+        }
+        if !matches!(text(&found["type"]), "string" | "boolean" | "integer") {
+            errors.invalid(
+                &path,
+                value,
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            );
         }
         if known.contains(&value) {
-            errors.duplicate(&here, value);
+            errors.duplicate(&path, value);
         } else {
             known.push(value);
         }

@@ -81,3 +81,53 @@ pub fn has_rules(own: &Value) -> bool {
         .is_some_and(|list| !list.is_empty())
         || parts(own, "").iter().any(|(_, _, part)| has_rules(part))
 }
+
+/// True when a schema or one below uses a keyword that no structural schema can hold.
+pub fn has_unsupported(own: &Value) -> bool {
+    let keywords = [
+        "id",
+        "$schema",
+        "$ref",
+        "patternProperties",
+        "dependencies",
+        "additionalItems",
+        "definitions",
+    ];
+    keywords.iter().any(|field| is_set(&own[*field]))
+        || own["x-kubernetes-preserve-unknown-fields"] == false
+        || own["items"].is_array()
+        || parts(own, "").iter().any(|(_, _, part)| has_unsupported(part))
+}
+
+/// The schema a field path leads to: `.a.b`, `['a']`, or values of a map by their key.
+pub fn field_at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut place = schema;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (name, tail) = if let Some(quoted) = rest.strip_prefix("['") {
+            quoted.split_once("']")?
+        } else {
+            let plain = rest.strip_prefix('.')?;
+            plain.split_at(plain.find(['.', '[']).unwrap_or(plain.len()))
+        };
+        if name.is_empty() {
+            return None;
+        }
+        place = match &place["additionalProperties"] {
+            values @ Value::Object(_) => values,
+            _ => place["properties"].get(name)?,
+        };
+        rest = tail;
+    }
+    (!path.is_empty()).then_some(place)
+}
+
+/// True for a value that Go would not call zero.
+pub fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    }
+}

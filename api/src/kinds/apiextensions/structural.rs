@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::schema_rules::{MANY, parts};
+use super::schema_rules::{MANY, field_at, has_unsupported, is_set, parts};
 use crate::custom::{Custom, Schema};
 use crate::field::FieldErrors;
 
@@ -26,7 +26,6 @@ const NOT_AT_ROOT: [&str; 13] = [
     "oneOf",
 ];
 const AT_ROOT: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Enum Items Properties ExternalDocs Example XPreserveUnknownFields XValidations]";
-const NO_DEFAULT: &str = "must not be set";
 /// Members a nested schema may not have: they say what is where, which only the structure may.
 const NOT_NESTED: [(&str, &str); 11] = [
     ("additionalProperties", "must be undefined to be structural"),
@@ -49,32 +48,30 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        _ => true,
-    }
-}
-
 /// Checks the root schema at `base`. `status`: the version has a status subresource.
 pub fn validate(root: &Value, status: bool, base: &str, errors: &mut FieldErrors) {
     let before = errors.len();
     if status {
         at_root_with_status(root, base, errors);
     }
-    vocabulary(root, base, true, false, errors);
-    if errors.len() > before && !root.is_object() {
-        return;
+    if root["nullable"] == true {
+        errors.forbidden(format!("{base}.nullable"), "nullable cannot be true at the root");
     }
     let mut own = FieldErrors::default();
-    invariants(root, Level::Root, base, &mut own);
-    completeness(root, root, base, &mut own);
-    own.errors
-        .sort_by(|a, b| (&a.field, &a.body).cmp(&(&b.field, &b.body)));
+    // A schema with keywords outside the vocabulary has no structure to speak of.
+    if !has_unsupported(root) {
+        invariants(root, Level::Root, base, &mut own);
+        completeness(root, root, base, &mut own);
+        own.errors
+            .sort_by_cached_key(|error| format!("{}: {}", error.field, error.body));
+    }
     let structural = own.is_empty();
     errors.append(own);
+    let outside = errors.len();
+    vocabulary(root, base, true, false, errors);
+    if errors.len() == outside && text(&root["$schema"]) != "" {
+        errors.invalid(base, "", "OpenAPIV3Schema 'schema' is not supported");
+    }
     if structural && errors.len() == before {
         match Schema::parse(root) {
             Ok(_) => defaults(root, base, errors),
@@ -94,6 +91,7 @@ fn at_root_with_status(root: &Value, base: &str, errors: &mut FieldErrors) {
             kind,
             "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled",
         );
+        return;
     }
     if NOT_AT_ROOT.iter().any(|field| is_set(&root[*field])) {
         let detail = format!(
@@ -106,8 +104,12 @@ fn at_root_with_status(root: &Value, base: &str, errors: &mut FieldErrors) {
 /// The vocabulary of schemas, below a place too.
 fn vocabulary(own: &Value, base: &str, root: bool, in_metadata: bool, errors: &mut FieldErrors) {
     let at = |field: &str| format!("{base}.{field}");
-    if in_metadata && is_set(&own["default"]) {
-        errors.forbidden(at("default"), &format!("{NO_DEFAULT}: in top-level metadata"));
+    let kind = text(&own["type"]);
+    if !kind.is_empty() && !TYPES.contains(&kind) {
+        errors.not_supported(at("type"), kind, &TYPES);
+    }
+    if in_metadata && !own["default"].is_null() {
+        errors.forbidden(at("default"), "must not be set in top-level metadata");
     }
     for (field, what) in [
         ("id", "id"),
@@ -121,14 +123,11 @@ fn vocabulary(own: &Value, base: &str, root: bool, in_metadata: bool, errors: &m
             errors.forbidden(at(field), &format!("{what} is not supported"));
         }
     }
-    let kind = text(&own["type"]);
     if kind == "null" {
         errors.forbidden(
             at("type"),
             "type cannot be set to null, use nullable as an alternative",
         );
-    } else if !kind.is_empty() && !TYPES.contains(&kind) {
-        errors.not_supported(at("type"), kind, &TYPES);
     }
     if own["items"].is_array() {
         errors.forbidden(at("items"), "items must be a schema object and not an array");
@@ -192,13 +191,15 @@ fn extensions(own: &Value, base: &str, errors: &mut FieldErrors) {
                     errors.invalid(at("items.x-kubernetes-list-type"), own.as_str(), detail);
                 }
                 ("object", _, map_type) if *map_type != "atomic" => {
-                    errors.invalid(at("items.x-kubernetes-map-type"), map_type.clone(), detail);
+                    // Upstream shows the list type here.
+                    let shown = &items["x-kubernetes-list-type"];
+                    errors.invalid(at("items.x-kubernetes-map-type"), shown.clone(), detail);
                 }
                 _ => {}
             }
         }
         if !["atomic", "set", "map"].contains(&list_type) {
-            errors.not_supported(at("x-kubernetes-list-type"), list_type, &["atomic", "map", "set"]);
+            errors.not_supported(at("x-kubernetes-list-type"), list_type, &["atomic", "set", "map"]);
         }
         if matches!(list_type, "set" | "map") && items["nullable"] == true {
             let detail = format!("cannot be nullable when x-kubernetes-list-type is {list_type}");
@@ -301,15 +302,21 @@ fn rules(own: &Value, base: &str, errors: &mut FieldErrors) {
         let (expression, message) = (text(&rule["rule"]).trim(), text(&rule["message"]));
         if expression.is_empty() {
             errors.required(at("rule"), "rule is not specified");
-        }
-        if !message.is_empty() && message.trim().is_empty() {
-            errors.invalid(at("message"), message, "message must be non-empty if specified");
+        } else if !message.is_empty() && message.trim().is_empty() {
+            errors.invalid(at("message"), message, "must be non-empty if specified");
         } else if message.trim().contains(['\n', '\r']) {
-            errors.invalid(at("message"), message, "message must not contain line breaks");
+            errors.invalid(at("message"), message, "must not contain line breaks");
         } else if expression.contains(['\n', '\r']) && message.is_empty() {
             errors.required(
                 at("message"),
                 "message must be specified if rule contains line breaks",
+            );
+        }
+        let expression = text(&rule["messageExpression"]);
+        if !expression.is_empty() && expression.trim().is_empty() {
+            errors.required(
+                at("messageExpression"),
+                "messageExpression must be non-empty if specified",
             );
         }
         let reasons = [
@@ -319,10 +326,21 @@ fn rules(own: &Value, base: &str, errors: &mut FieldErrors) {
             "FieldValueRequired",
         ];
         if let Some(reason) = rule["reason"].as_str()
-            && !reason.is_empty()
             && !reasons.contains(&reason)
         {
             errors.not_supported(at("reason"), reason, &reasons);
+        }
+        let place = text(&rule["fieldPath"]);
+        if !place.is_empty() {
+            if place.trim().is_empty() {
+                errors.invalid(at("fieldPath"), place, "must be non-empty if specified");
+            }
+            if place.contains(['\n', '\r']) {
+                errors.invalid(at("fieldPath"), place, "must not contain line breaks");
+            }
+            if field_at(own, place).is_none() {
+                errors.invalid(at("fieldPath"), place, "must be a valid path");
+            }
         }
     }
 }
@@ -439,7 +457,7 @@ fn invariants(own: &Value, level: Level, base: &str, errors: &mut FieldErrors) {
 fn root_metadata(own: &Value, path: &str, errors: &mut FieldErrors) {
     let Some(map) = own.as_object() else { return };
     let extra = map.iter().any(|(field, value)| match field.as_str() {
-        "type" => false,
+        "type" | "default" => false,
         "properties" => value.as_object().is_some_and(|own| {
             own.keys()
                 .any(|name| !matches!(name.as_str(), "name" | "generateName"))
