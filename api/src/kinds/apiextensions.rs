@@ -1,5 +1,6 @@
 //! The resources of the `apiextensions` group.
 
+mod conversion;
 pub mod custom_resource_definition;
 mod schema_rules;
 mod structural;

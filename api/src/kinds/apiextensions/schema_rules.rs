@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::field::FieldErrors;
 use crate::schema::{Type, decode, schema};
 
 /// Members that hold one schema.
@@ -129,5 +130,65 @@ pub fn is_set(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Array(list) => !list.is_empty(),
         _ => true,
+    }
+}
+
+/// The text of a member; none for another type.
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// The form of CEL rules; what they say is not read.
+pub fn rules(own: &Value, base: &str, errors: &mut FieldErrors) {
+    for (idx, rule) in own["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let at = |field: &str| format!("{base}.x-kubernetes-validations[{idx}].{field}");
+        let (expression, message) = (text(&rule["rule"]).trim(), text(&rule["message"]));
+        if expression.is_empty() {
+            errors.required(at("rule"), "rule is not specified");
+        } else if !message.is_empty() && message.trim().is_empty() {
+            errors.invalid(at("message"), message, "must be non-empty if specified");
+        } else if message.trim().contains(['\n', '\r']) {
+            errors.invalid(at("message"), message, "must not contain line breaks");
+        } else if expression.contains(['\n', '\r']) && message.is_empty() {
+            errors.required(
+                at("message"),
+                "message must be specified if rule contains line breaks",
+            );
+        }
+        let expression = text(&rule["messageExpression"]);
+        if !expression.is_empty() && expression.trim().is_empty() {
+            errors.required(
+                at("messageExpression"),
+                "messageExpression must be non-empty if specified",
+            );
+        }
+        let reasons = [
+            "FieldValueDuplicate",
+            "FieldValueForbidden",
+            "FieldValueInvalid",
+            "FieldValueRequired",
+        ];
+        if let Some(reason) = rule["reason"].as_str()
+            && !reasons.contains(&reason)
+        {
+            errors.not_supported(at("reason"), reason, &reasons);
+        }
+        let place = text(&rule["fieldPath"]);
+        if !place.is_empty() {
+            if place.trim().is_empty() {
+                errors.invalid(at("fieldPath"), place, "must be non-empty if specified");
+            }
+            if place.contains(['\n', '\r']) {
+                errors.invalid(at("fieldPath"), place, "must not contain line breaks");
+            }
+            if field_at(own, place).is_none() {
+                errors.invalid(at("fieldPath"), place, "must be a valid path");
+            }
+        }
     }
 }

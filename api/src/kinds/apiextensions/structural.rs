@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::schema_rules::{MANY, field_at, has_unsupported, is_set, parts};
+use super::schema_rules::{MANY, has_unsupported, is_set, parts, rules, text};
 use crate::custom::{Custom, Schema};
 use crate::field::FieldErrors;
 
@@ -43,10 +43,6 @@ const NOT_NESTED: [(&str, &str); 11] = [
     ("x-kubernetes-list-map-keys", "must be empty to be structural"),
     ("x-kubernetes-validations", "must be empty to be structural"),
 ];
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
 
 /// Checks the root schema at `base`. `status`: the version has a status subresource.
 pub fn validate(root: &Value, status: bool, base: &str, errors: &mut FieldErrors) {
@@ -287,61 +283,6 @@ fn list_map(own: &Value, keys: &[&str], base: &str, errors: &mut FieldErrors) {
             }
         }
         _ => {}
-    }
-}
-
-/// The form of CEL rules; what they say is not read.
-fn rules(own: &Value, base: &str, errors: &mut FieldErrors) {
-    for (idx, rule) in own["x-kubernetes-validations"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        let at = |field: &str| format!("{base}.x-kubernetes-validations[{idx}].{field}");
-        let (expression, message) = (text(&rule["rule"]).trim(), text(&rule["message"]));
-        if expression.is_empty() {
-            errors.required(at("rule"), "rule is not specified");
-        } else if !message.is_empty() && message.trim().is_empty() {
-            errors.invalid(at("message"), message, "must be non-empty if specified");
-        } else if message.trim().contains(['\n', '\r']) {
-            errors.invalid(at("message"), message, "must not contain line breaks");
-        } else if expression.contains(['\n', '\r']) && message.is_empty() {
-            errors.required(
-                at("message"),
-                "message must be specified if rule contains line breaks",
-            );
-        }
-        let expression = text(&rule["messageExpression"]);
-        if !expression.is_empty() && expression.trim().is_empty() {
-            errors.required(
-                at("messageExpression"),
-                "messageExpression must be non-empty if specified",
-            );
-        }
-        let reasons = [
-            "FieldValueDuplicate",
-            "FieldValueForbidden",
-            "FieldValueInvalid",
-            "FieldValueRequired",
-        ];
-        if let Some(reason) = rule["reason"].as_str()
-            && !reasons.contains(&reason)
-        {
-            errors.not_supported(at("reason"), reason, &reasons);
-        }
-        let place = text(&rule["fieldPath"]);
-        if !place.is_empty() {
-            if place.trim().is_empty() {
-                errors.invalid(at("fieldPath"), place, "must be non-empty if specified");
-            }
-            if place.contains(['\n', '\r']) {
-                errors.invalid(at("fieldPath"), place, "must not contain line breaks");
-            }
-            if field_at(own, place).is_none() {
-                errors.invalid(at("fieldPath"), place, "must be a valid path");
-            }
-        }
     }
 }
 
