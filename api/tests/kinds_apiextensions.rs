@@ -480,6 +480,13 @@ fn invalid_structure() {
         ],
     );
     bad(
+        &format!("{root}/properties/kind"),
+        json!({"type": "string", "default": "Dog"}),
+        &[
+            "spec.validation.openAPIV3Schema.properties[kind].default|Forbidden|Forbidden: must not be set in top-level kind",
+        ],
+    );
+    bad(
         &format!("{root}/nullable"),
         json!(true),
         &[

@@ -1,4 +1,4 @@
-//! A schema of a definition as JSON: its canonical form, and the walk over its parts.
+//! A schema of a definition as JSON: its canonical form, the walk over its parts, and the form of its CEL rules.
 
 use serde_json::{Map, Value};
 

@@ -64,7 +64,7 @@ pub fn validate(root: &Value, status: bool, base: &str, errors: &mut FieldErrors
     let structural = own.is_empty();
     errors.append(own);
     let outside = errors.len();
-    vocabulary(root, base, true, false, errors);
+    vocabulary(root, base, true, "", errors);
     if errors.len() == outside && text(&root["$schema"]) != "" {
         errors.invalid(base, "", "OpenAPIV3Schema 'schema' is not supported");
     }
@@ -97,15 +97,19 @@ fn at_root_with_status(root: &Value, base: &str, errors: &mut FieldErrors) {
     }
 }
 
-/// The vocabulary of schemas, below a place too.
-fn vocabulary(own: &Value, base: &str, root: bool, in_metadata: bool, errors: &mut FieldErrors) {
+/// The vocabulary of schemas, below a place too. `top_level`: the field of the object itself this is part of, which
+/// may have no defaults; empty elsewhere.
+fn vocabulary(own: &Value, base: &str, root: bool, top_level: &str, errors: &mut FieldErrors) {
     let at = |field: &str| format!("{base}.{field}");
     let kind = text(&own["type"]);
     if !kind.is_empty() && !TYPES.contains(&kind) {
         errors.not_supported(at("type"), kind, &TYPES);
     }
-    if in_metadata && !own["default"].is_null() {
-        errors.forbidden(at("default"), "must not be set in top-level metadata");
+    if !top_level.is_empty() && !own["default"].is_null() {
+        errors.forbidden(
+            at("default"),
+            &format!("must not be set in top-level {top_level}"),
+        );
     }
     for (field, what) in [
         ("id", "id"),
@@ -142,8 +146,12 @@ fn vocabulary(own: &Value, base: &str, root: bool, in_metadata: bool, errors: &m
         );
     }
     for (path, name, part) in parts(own, base) {
-        let metadata = in_metadata || root && name == "metadata" && path.ends_with(".properties[metadata]");
-        vocabulary(part, &path, false, metadata, errors);
+        let own_name = root && path.starts_with(&format!("{base}.properties["));
+        let top_level = match name {
+            "metadata" | "kind" | "apiVersion" if own_name => name,
+            _ => top_level,
+        };
+        vocabulary(part, &path, false, top_level, errors);
     }
     extensions(own, base, errors);
 }
