@@ -136,7 +136,8 @@ shell = stream(
 )
 shell.write_stdin("echo $((40 + 2)); exit 3\n")
 shell.run_forever(timeout=20)
-assert shell.read_stdout() == "42\n" and shell.returncode == 3, shell.returncode
+ended = (shell.is_open(), shell.read_stdout(), shell.returncode)
+assert ended == (False, "42\n", 3), ended
 scale = apps.read_namespaced_deployment_scale("web", NS)
 scale.spec.replicas = 0
 assert apps.replace_namespaced_deployment_scale("web", NS, scale).spec.replicas == 0

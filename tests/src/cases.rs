@@ -33,6 +33,12 @@ impl Cases {
         }
     }
 
+    /// Takes over what another set found.
+    pub fn merge(&mut self, other: Cases) {
+        self.failed.extend(other.failed);
+        self.run += other.run;
+    }
+
     /// Panics with everything that failed.
     #[track_caller]
     pub fn finish(self) {

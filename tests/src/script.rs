@@ -3,6 +3,7 @@
 //! ```text
 //! # A comment.
 //! == a section
+//! ==! a section that no other version may run at the same time
 //! $ kubectl create job one --image=x      a line for bash; must succeed
 //! | apiVersion: v1                        its standard input, line by line
 //! > job.batch/one created                 must be in what it prints
@@ -41,6 +42,8 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     pub title: String,
+    /// It touches what all versions share.
+    pub alone: bool,
     pub steps: Vec<Step>,
 }
 
@@ -95,9 +98,14 @@ pub fn parse(text: &str) -> Result<Vec<Section>, BadLine> {
         if line.trim().is_empty() || line.starts_with('#') {
             continue;
         }
-        if let Some(title) = line.strip_prefix("== ") {
+        if let Some(title) = line.strip_prefix("==") {
+            let (alone, title) = match title.strip_prefix('!') {
+                Some(title) => (true, title),
+                None => (false, title),
+            };
             sections.push(Section {
-                title: title.into(),
+                title: title.trim().into(),
+                alone,
                 steps: Vec::new(),
             });
             continue;
