@@ -278,6 +278,7 @@ pub trait Kind: Send + Sync {
 
     /// From the stored version's canonical form to this version's. Must lose nothing that
     /// [`Kind::to_stored`] cannot bring back.
+    #[allow(clippy::wrong_self_convention, reason = "the kind converts, not the object")]
     fn from_stored(&self, _object: &mut Map<String, Value>) {}
 
     /// From this version's canonical form to the stored version's.

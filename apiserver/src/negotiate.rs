@@ -167,7 +167,6 @@ pub fn accept(
 /// What may be asked of objects: no Table in protobuf. `protobuf`: the kind has such a form of its own.
 ///
 /// Source: Kubernetes `RequestScope.AllowsMediaTypeTransform`.
-#[must_use]
 pub fn of_objects(protobuf: bool) -> impl Fn(Media, Form) -> bool {
     move |media, form| match form {
         Form::Object => media != Media::Protobuf || protobuf,

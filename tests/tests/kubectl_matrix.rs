@@ -100,8 +100,7 @@ impl Bench {
     fn run(&self, section: &Section) {
         for step in section.steps.iter().filter(|step| step.is_for(self.minor)) {
             let started = Instant::now();
-            loop {
-                let Some(wrong) = self.once(step) else { break };
+            while let Some(wrong) = self.once(step) {
                 if step.end == End::Eventually && started.elapsed() < LIMIT {
                     std::thread::sleep(PAUSE);
                     continue;

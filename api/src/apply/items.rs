@@ -74,18 +74,16 @@ pub fn compare_values(a: &Value, b: &Value) -> Ordering {
         (Value::String(x), Value::String(y)) => x.cmp(y),
         (Value::Bool(x), Value::Bool(y)) => x.cmp(y),
         (Value::Array(x), Value::Array(y)) => {
-            let first = x.iter().zip(y).map(|(x, y)| compare_values(x, y));
+            let mut first = x.iter().zip(y).map(|(x, y)| compare_values(x, y));
             first
-                .filter(|o| *o != Ordering::Equal)
-                .next()
+                .find(|o| *o != Ordering::Equal)
                 .unwrap_or_else(|| x.len().cmp(&y.len()))
         }
         (Value::Object(x), Value::Object(y)) => {
             let pairs = x.iter().zip(y);
-            let first = pairs.map(|((k, v), (l, w))| k.cmp(l).then_with(|| compare_values(v, w)));
+            let mut first = pairs.map(|((k, v), (l, w))| k.cmp(l).then_with(|| compare_values(v, w)));
             first
-                .filter(|o| *o != Ordering::Equal)
-                .next()
+                .find(|o| *o != Ordering::Equal)
                 .unwrap_or_else(|| x.len().cmp(&y.len()))
         }
         _ => rank(a).cmp(&rank(b)),

@@ -91,7 +91,7 @@ fn isbn10(text: &str) -> bool {
     match (digits(head), check) {
         (Some(head), Some(check)) => {
             let sum: u32 = head.iter().zip(1..).map(|(digit, place)| digit * place).sum();
-            (sum + 10 * check) % 11 == 0
+            (sum + 10 * check).is_multiple_of(11)
         }
         _ => false,
     }
@@ -122,7 +122,7 @@ fn credit_card(text: &str) -> bool {
                 .map(|(digit, weight)| digit * weight)
                 .map(|n| n / 10 + n % 10)
                 .sum();
-            sum % 10 == 0
+            sum.is_multiple_of(10)
         }
         _ => false,
     }

@@ -40,6 +40,15 @@ pub fn simple_path(text: &str) -> Vec<String> {
         .collect()
 }
 
+impl Step {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Step::Field(name) => Some(name.as_str()),
+            _ => None,
+        }
+    }
+}
+
 impl JsonPath {
     /// Reads `.spec.list[0].name` and the like; braces around it are allowed.
     ///
@@ -86,11 +95,7 @@ impl JsonPath {
 
     /// The plain names of a path without indexes and filters.
     pub fn fields(&self) -> Option<Vec<&str>> {
-        let name = |step| match step {
-            &Step::Field(ref name) => Some(name.as_str()),
-            _ => None,
-        };
-        self.0.iter().map(name).collect()
+        self.0.iter().map(Step::name).collect()
     }
 
     /// Everything the path leads to, in order.

@@ -183,7 +183,7 @@ impl ResourceType {
         let entry = schema()
             .types()
             .iter()
-            .find(|t| t.gvks.iter().any(|own| *own == (group, version, kind)))
+            .find(|t| t.gvks.contains(&(group, version, kind)))
             .ok_or_else(Status::no_such_resource)?;
         decode(
             Expected {

@@ -15,10 +15,12 @@ pub fn schema(own: Value) -> Value {
     }
     // What custom schemas combine has no counterpart; a single reference beside other members has.
     for combined in ["anyOf", "oneOf", "not"] {
-        if own.remove(combined).is_some() && own.get("type").is_none() && !own.contains_key("properties") {
-            if own.get("x-kubernetes-int-or-string").is_none() {
-                own.insert("type".into(), "string".into());
-            }
+        if own.remove(combined).is_some()
+            && own.get("type").is_none()
+            && !own.contains_key("properties")
+            && own.get("x-kubernetes-int-or-string").is_none()
+        {
+            own.insert("type".into(), "string".into());
         }
     }
     if let Some(Value::Array(mut all)) = own.remove("allOf")

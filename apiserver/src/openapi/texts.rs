@@ -12,9 +12,12 @@ use serde_json::{Map, Value};
 
 static COMPRESSED: &[u8] = include_bytes!("texts.jsonl.gz");
 
+/// What is said of a type itself, and of its fields by name.
+type OfType = (Map<String, Value>, Map<String, Value>);
+
 /// All texts. They take a few MiB, so whoever makes documents loads them and drops them afterwards.
 pub struct Texts {
-    types: HashMap<String, (Map<String, Value>, Map<String, Value>)>,
+    types: HashMap<String, OfType>,
 }
 
 impl Texts {

@@ -36,6 +36,10 @@ fn reference(object: &Value) -> Value {
 
 /// What to sign for a ServiceAccount. `for_us`: all audiences are this API.
 #[must_use]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one for each claim that comes from outside"
+)]
 pub fn make(
     issuer: &str,
     account: &Value,

@@ -65,7 +65,7 @@ pub fn validate(root: &Value, status: bool, base: &str, errors: &mut FieldErrors
     errors.append(own);
     let outside = errors.len();
     vocabulary(root, base, true, "", errors);
-    if errors.len() == outside && text(&root["$schema"]) != "" {
+    if errors.len() == outside && !text(&root["$schema"]).is_empty() {
         errors.invalid(base, "", "OpenAPIV3Schema 'schema' is not supported");
     }
     if structural && errors.len() == before {

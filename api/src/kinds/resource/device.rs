@@ -39,7 +39,7 @@ pub fn validate(device: &At<'_>, old: Option<&Value>, placed_alone: bool, errors
     }
     for (name, attribute) in device.entries("attributes") {
         qualified(device.path("attributes"), name, errors);
-        validate_attribute(&attribute, &shortened(device, "attributes", name), errors);
+        validate_attribute(&attribute, shortened(device, "attributes", name), errors);
     }
     let unchanged = |field: &'static str| old.is_some_and(|old| &old[field] == device.get(field));
     if !unchanged("capacity") {
@@ -334,7 +334,7 @@ fn validate_range(range: &At<'_>, default: &Quantity, capacity: &Quantity, error
         errors.invalid(range.path("step"), step.to_string(), "must be greater than zero");
         return;
     }
-    let mut one = min.clone();
+    let mut one = min;
     one.add(&step);
     if &one > capacity {
         errors.invalid(
