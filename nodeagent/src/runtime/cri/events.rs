@@ -140,6 +140,10 @@ impl Watcher {
             Ok(stream) => stream.into_inner(),
             Err(status) => return status,
         };
+        // containerd serves events a moment before its CRI part takes calls.
+        if let Err(status) = self.takes_calls().await {
+            return status;
+        }
         // The first message is here, so the subscription is live, and nothing later can be missed.
         *connected = true;
         self.emit(RuntimeEvent::Reconnected);
@@ -202,6 +206,16 @@ impl Watcher {
             // Starts are told by our own calls, once CRI has recorded them; greetings are only ours.
             _ => {}
         }
+    }
+
+    async fn takes_calls(&self) -> Result<(), Status> {
+        let none = cri::PodSandboxFilter {
+            id: "none".into(),
+            ..cri::PodSandboxFilter::default()
+        };
+        let request = cri::ListPodSandboxRequest { filter: Some(none) };
+        self.clients.runtime.clone().list_pod_sandbox(request).await?;
+        Ok(())
     }
 
     /// The event for an ended task, or `None` if it is no Pod's.
