@@ -3,7 +3,7 @@
 use corten_api::schema::{Kind, Type, proto, schema};
 use corten_api::{FieldValidation, registry};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRng, TestRunner};
+use proptest::test_runner::TestRng;
 use serde_json::{Map, Value, json};
 
 /// Depth at which recursive types stop.
@@ -100,32 +100,28 @@ fn there_and_back(resource: &corten_api::ResourceType, object: &Value) {
 
 #[test]
 fn every_kind_goes_there_and_back_without_loss() {
-    let mut runner = TestRunner::new(Config {
-        cases: 8,
-        ..Config::default()
-    });
-    let seeds = (any::<u64>(), 1u32..6);
-    runner
-        .run(&seeds, |(seed, sparse)| {
-            let mut bytes = [0; 32];
-            bytes[..8].copy_from_slice(&seed.to_le_bytes());
-            let mut rng = TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &bytes);
-            for resource in registry().all() {
-                let entry = schema()
-                    .find(resource.schema)
-                    .expect("a registered kind is known");
-                let mut object = Objects {
-                    rng: &mut rng,
-                    sparse,
-                }
-                .object(entry, 0);
-                object["apiVersion"] = resource.api_version().into();
-                object["kind"] = resource.kind.as_ref().into();
-                there_and_back(resource, &object);
+    // Every field once, then fewer and fewer of them.
+    for sparse in [1u32, 2, 3, 5] {
+        let seed = u64::from(sparse);
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut rng = TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &bytes);
+        for resource in registry().all() {
+            let entry = schema()
+                .find(resource.schema)
+                .expect("a registered kind is known");
+            // Schemas hold schemas in a dozen fields: all of them at every level would never end.
+            let holds_itself = &*resource.kind == "CustomResourceDefinition";
+            let mut object = Objects {
+                rng: &mut rng,
+                sparse: if holds_itself { sparse.max(4) } else { sparse },
             }
-            Ok(())
-        })
-        .expect("no case fails");
+            .object(entry, 0);
+            object["apiVersion"] = resource.api_version().into();
+            object["kind"] = resource.kind.as_ref().into();
+            there_and_back(resource, &object);
+        }
+    }
 }
 
 /// Hexadecimal bytes; what stands in quotes is text.
