@@ -1,5 +1,5 @@
 //! How messages reach the other members. The store hands over opaque bytes; losing, delaying or repeating them is
-//! allowed, changing them is not. What comes in goes to [`crate::Store::receive`] and [`crate::Store::install`].
+//! allowed, changing them is not. What comes in goes to [`crate::Inbox::receive`] and [`crate::Inbox::install`].
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub trait Transport: Send + 'static {
     fn send(&mut self, to: u64, message: Bytes);
 
     /// Starts to transfer a whole state with the message that belongs to it. However it ends is told with
-    /// [`crate::Store::snapshot_sent`]: until then the peer gets nothing else.
+    /// [`crate::Inbox::snapshot_sent`]: until then the peer gets nothing else.
     fn send_snapshot(&mut self, to: u64, message: Bytes, state: Snapshot);
 
     /// The state of a snapshot is no longer there: to be told as a transfer that failed.
