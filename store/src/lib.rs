@@ -2,7 +2,7 @@
 //!
 //! Knows keys and bytes. Must not know kinds, JSON, users or HTTP.
 //!
-//! A write walks through the rooms in this order, and every room but the last three is a plain function of its input:
+//! A write walks through the rooms in this order, and rooms that do no IO are plain functions of their input:
 //!
 //! | room | decides | does no |
 //! |---|---|---|
@@ -13,7 +13,8 @@
 //! | [`watch`] | which watcher sees which event | IO, clock |
 //! | [`log`], [`image`] | nothing: they keep bytes on disk, each behind one trait | Raft, MVCC |
 //! | [`peers`] | nothing: messages and whole states travel between members | what Raft says in them, TLS |
-//! | `store` | nothing: one thread that moves data between the rooms above | - |
+//! | `store::core` | what a member does with requests, messages and ticks, as one list of actions | IO, clock, threads |
+//! | `store` | nothing: one thread that performs those actions | - |
 //!
 //! What must always hold: an acknowledged write is on disk; a revision is never reused and never goes back; a watch
 //! delivers each event once, in order, or ends with an explicit error.

@@ -1,6 +1,7 @@
 //! The handle everybody holds. It encodes proposals, queues them for the one thread that owns the replica, and reads
 //! published state without asking anyone. Knows the shape of the queue, not what becomes of a proposal.
 
+mod core;
 mod imager;
 mod inbox;
 mod members;

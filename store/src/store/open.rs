@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{oneshot, watch as tokio_watch};
 
+use super::core::{Core, Fatal, Parts, Shared, mark};
 use super::imager::Imager;
-use super::owner::{Fatal, Owner, Parts, Shared, mark};
+use super::owner::Owner;
 use super::queue::{Queue, Request};
 use super::recovery::{founder, joiner, recover};
 use super::status::Counters;
@@ -22,12 +23,13 @@ use crate::image::trail::Trail;
 use crate::log::engine::EngineLog;
 use crate::log::memory::MemoryLog;
 use crate::log::{Base, Identity, Log};
+use crate::model::Revision;
 use crate::mvcc::Mvcc;
 use crate::replica::{Replica, Start};
 use crate::transport::{NoPeers, Transport};
 use crate::watch::Hub;
 
-type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<crate::model::Revision>, Identity), OpenError>;
+type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<Revision>, Identity), OpenError>;
 /// Taken when the caller of `open` has its answer.
 type Answer = Option<oneshot::Sender<Opened>>;
 
@@ -143,55 +145,88 @@ impl Thread {
         path: &Path,
         opened: &mut Answer,
     ) -> Result<(), Stop> {
-        let recovered = recover(&mut log, &mut image, path)?;
-        self.counters
-            .image_bytes
-            .store(image.disk_bytes(), Ordering::Relaxed);
+        let seed = self.config.seed.unwrap_or_else(rand::random);
+        let assembled = assemble(
+            &self.config,
+            (&mut log, &mut image, path),
+            (rand::random(), seed),
+            self.counters.clone(),
+        )?;
+        let Assembled {
+            core,
+            hub,
+            applied,
+            identity,
+        } = assembled;
         let imager = Imager::start(image, self.sender).map_err(OpenError::Thread)?;
-        let limits = self.config.history.clone();
-        let hub = Hub::new(recovered.state.clone(), limits, self.config.max_watch_lag);
-        let hub = Arc::new(hub.with_tagger(self.config.tagger));
-        let (applied_sender, applied_receiver) = tokio_watch::channel(recovered.state.revision());
-        let boot = rand::random();
-        let identity = recovered.log.identity;
         let transport: Box<dyn Transport> = match &self.config.peers {
             Some(peers) => peers.connect(identity, self.inbox),
             None => Box::new(NoPeers),
         };
-        let applied = recovered.image.base.clone();
-        let start = Start {
-            log: recovered.log,
-            applied: applied.clone(),
-            entries: recovered.entries,
-            boot,
-            seed: self.config.seed.unwrap_or_else(rand::random),
-        };
-        let shared = Shared {
-            hub: hub.clone(),
-            counters: self.counters,
-            depth: self.depth,
-            applied: applied_sender,
-        };
-        let mut owner = Owner::new(Parts {
-            replica: Replica::new(start),
-            log,
-            mvcc: Mvcc::restore(recovered.state),
-            trail: Trail::new(recovered.image, self.config.image),
-            imager,
-            transport,
-            shared,
-            applied,
-            mark: mark(identity.member, boot),
-        });
+        let mut owner = Owner::new(core, log, imager, transport, self.counters, self.depth);
         owner.start()?;
         // The caller may have given up: then all handles are gone, and the queue says so at once.
         if let Some(opened) = opened.take() {
-            let _ = opened.send(Ok((hub.clone(), applied_receiver, identity)));
+            let _ = opened.send(Ok((hub.clone(), applied, identity)));
         }
         let end = owner.run(&self.requests);
         hub.close();
         Ok(end?)
     }
+}
+
+/// A core, and what its handles share with it.
+pub(super) struct Assembled {
+    pub core: Core,
+    pub hub: Arc<Hub>,
+    pub applied: tokio_watch::Receiver<Revision>,
+    pub identity: Identity,
+}
+
+/// Makes a core out of what is on disk. `boot` is different at every start; election timeouts are drawn from `seed`.
+///
+/// # Errors
+/// See [`recover`].
+pub(super) fn assemble(
+    config: &Config,
+    (log, image, path): (&mut impl Log, &mut impl Image, &Path),
+    (boot, seed): (u64, u64),
+    counters: Arc<Counters>,
+) -> Result<Assembled, OpenError> {
+    let recovered = recover(log, image, path)?;
+    counters.image_bytes.store(image.disk_bytes(), Ordering::Relaxed);
+    let limits = config.history.clone();
+    let hub = Hub::new(recovered.state.clone(), limits, config.max_watch_lag);
+    let hub = Arc::new(hub.with_tagger(config.tagger));
+    let (applied_sender, applied_receiver) = tokio_watch::channel(recovered.state.revision());
+    let identity = recovered.log.identity;
+    let applied = recovered.image.base.clone();
+    let start = Start {
+        log: recovered.log,
+        applied: applied.clone(),
+        entries: recovered.entries,
+        boot,
+        seed,
+    };
+    let core = Core::new(Parts {
+        replica: Replica::new(start),
+        identity,
+        mvcc: Mvcc::restore(recovered.state),
+        trail: Trail::new(recovered.image, config.image),
+        shared: Shared {
+            hub: hub.clone(),
+            counters,
+            applied: applied_sender,
+        },
+        applied,
+        mark: mark(identity.member, boot),
+    });
+    Ok(Assembled {
+        core,
+        hub,
+        applied: applied_receiver,
+        identity,
+    })
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {

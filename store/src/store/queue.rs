@@ -102,6 +102,27 @@ impl Depth {
     }
 }
 
+/// Proposals that one fsync makes durable, at most.
+const MAX_BATCH: usize = 1024;
+/// Bytes of proposals that one fsync makes durable (one proposal may be larger).
+const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// `first` and what waits behind it, as much as one step takes. A snapshot comes last: what follows it waits until it is on
+/// disk.
+pub(super) fn batch_from(first: Request, requests: &Receiver<Request>, depth: &Depth) -> Vec<Request> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(request) = next {
+        bytes += request.bytes();
+        depth.leave(&request);
+        let last = matches!(request, Request::Install { .. });
+        batch.push(request);
+        let full = last || batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
+        next = if full { None } else { requests.try_recv().ok() };
+    }
+    batch
+}
+
 impl Queue {
     pub fn new() -> (Self, Receiver<Request>) {
         let (sender, receiver) = sync_channel(MAX_QUEUED + RESERVED);

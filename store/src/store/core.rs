@@ -1,0 +1,599 @@
+//! What a member of the store decides: requests, messages, ticks and finished writes go in; what to write, send and cut
+//! comes out as [`Action`]s, answers and published events. The same inputs always give the same outputs. Knows no
+//! thread, no clock, no disk and no network: [`super::owner`] runs it on real ones, the simulator on fake ones.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry};
+use tokio::sync::watch as tokio_watch;
+
+use super::queue::{Reply, Request};
+use super::status::{Counters, Membership};
+use crate::command::{self, Command, CommandError};
+use crate::error::StoreError;
+use crate::image::trail::Trail;
+use crate::image::{Batch, ImageError, Meta};
+use crate::log::{Append, Base, Durable, Identity, LogError};
+use crate::model::{Event, Revision, TxnOutcome};
+use crate::mvcc::Mvcc;
+use crate::replica::{Fetch, Input, Output, Proposal, Replica, Role};
+use crate::tree::Snapshot;
+use crate::watch::Hub;
+
+/// States of snapshots kept for transfers that have not started.
+const MAX_OFFERED: usize = 2;
+/// Ticks after which a proposal without an outcome is called ambiguous.
+const PROPOSAL_TIMEOUT_TICKS: u64 = 100;
+/// The same for proposals that went to a leader before the one now known: what has not happened yet hardly will.
+const OLD_LEADER_TICKS: u64 = 3;
+
+/// Why the process must stop: what is on disk is not known, or not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    #[error("write the log")]
+    Log(#[from] LogError),
+    #[error("write the state image")]
+    Image(#[from] ImageError),
+    #[error("committed entry {index} is damaged")]
+    Entry { index: u64, source: CommandError },
+    /// Raft accepts a snapshot only from the message that brought its state.
+    #[error("a snapshot came without its state")]
+    Snapshot,
+}
+
+/// What the core asks of its shell, to be begun in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Make it durable in one atomic write; then give the proof to [`Core::persisted`].
+    Append(Append),
+    /// Replace the image, durably, before any later [`Action::Append`] is.
+    ReplaceImage(Batch),
+    /// Write the image; the answer comes as a request. Only one is under way at a time.
+    WriteImage(Batch),
+    /// Forget the log's entries up to here. May be lost in a crash.
+    Cut(Base),
+    /// Read entries back from the log and give them to [`Core::fetched`].
+    Fetch(Fetch),
+    Send {
+        to: u64,
+        message: Bytes,
+    },
+    /// Transfer a whole state with the message that belongs to it; see [`crate::Transport::send_snapshot`].
+    SendSnapshot {
+        to: u64,
+        message: Bytes,
+        state: Snapshot,
+    },
+    /// See [`crate::Transport::snapshot_lost`].
+    SnapshotLost {
+        to: u64,
+    },
+}
+
+/// What the core shares with the handles.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub hub: Arc<Hub>,
+    pub counters: Arc<Counters>,
+    pub applied: tokio_watch::Sender<Revision>,
+}
+
+pub struct Core {
+    replica: Replica,
+    identity: Identity,
+    mvcc: Mvcc,
+    trail: Trail,
+    shared: Shared,
+    /// The newest applied entry, and the membership as of it.
+    applied: Base,
+    /// Marks this member's own entries; different at every start.
+    mark: [u8; 16],
+    next_token: u64,
+    proposals: BTreeMap<u64, Pending>,
+    barriers: BTreeMap<u64, Reply<Revision>>,
+    /// `(index, tokens)`: barriers that wait for `index` to be applied.
+    confirmed: Vec<(u64, Vec<u64>)>,
+    /// The states of the snapshots that were offered to peers, until their transfer starts.
+    offered: VecDeque<(u64, Snapshot)>,
+    /// The state that came with the snapshot message in the replica's hands.
+    arrived: Option<Snapshot>,
+    ticks: u64,
+    /// As of the last step.
+    now: Duration,
+    actions: VecDeque<Action>,
+}
+
+struct Pending {
+    reply: ProposalReply,
+    since: u64,
+}
+
+enum ProposalReply {
+    Txn(Reply<TxnOutcome>),
+    /// A compaction, or a change of the membership.
+    Done(Reply<()>),
+}
+
+impl ProposalReply {
+    fn fail(self, error: StoreError) {
+        // A caller that has gone away needs no answer.
+        match self {
+            ProposalReply::Txn(reply) => drop(reply.send(Err(error))),
+            ProposalReply::Done(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// Everything a core starts from.
+pub(super) struct Parts {
+    pub replica: Replica,
+    pub identity: Identity,
+    pub mvcc: Mvcc,
+    pub trail: Trail,
+    pub shared: Shared,
+    pub applied: Base,
+    pub mark: [u8; 16],
+}
+
+impl Core {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            replica,
+            identity,
+            mvcc,
+            trail,
+            shared,
+            applied,
+            mark,
+        } = parts;
+        shared.counters.member.store(replica.id(), Ordering::Relaxed);
+        shared
+            .counters
+            .image_applied
+            .store(applied.index, Ordering::Relaxed);
+        let core = Core {
+            replica,
+            identity,
+            mvcc,
+            trail,
+            shared,
+            applied,
+            mark,
+            next_token: 1,
+            proposals: BTreeMap::new(),
+            barriers: BTreeMap::new(),
+            confirmed: Vec::new(),
+            offered: VecDeque::new(),
+            arrived: None,
+            ticks: PROPOSAL_TIMEOUT_TICKS,
+            now: Duration::ZERO,
+            actions: VecDeque::new(),
+        };
+        core.note_members(&core.applied.conf_state);
+        core
+    }
+
+    /// Applies what the log holds. A member without peers leads once its first actions are done.
+    ///
+    /// # Errors
+    /// See [`Fatal`].
+    pub fn start(&mut self) -> Result<(), Fatal> {
+        let outputs = self.replica.step([]);
+        self.perform(outputs)?;
+        if self.replica.sole_voter() {
+            let outputs = self.replica.step([Input::Campaign]);
+            self.perform(outputs)?;
+        }
+        Ok(())
+    }
+
+    /// The next thing to do, in order. Asked until there is none.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether this member is all there is: then it needs no ticks.
+    pub fn alone(&self) -> bool {
+        self.replica.role().alone
+    }
+
+    /// A batch is on disk.
+    ///
+    /// # Errors
+    /// See [`Fatal`].
+    pub fn persisted(&mut self, durable: Durable) -> Result<(), Fatal> {
+        let outputs = self.replica.step([Input::Persisted(durable)]);
+        self.perform(outputs)
+    }
+
+    /// The entries of [`Action::Fetch`]; none when the log failed to give them.
+    ///
+    /// # Errors
+    /// See [`Fatal`].
+    pub fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) -> Result<(), Fatal> {
+        let outputs = self.replica.step([Input::Fetched { fetch, entries }]);
+        self.perform(outputs)
+    }
+
+    /// Serves one batch, and a tick of time if one has passed; whether the store is to close. `now` is the time since
+    /// the start.
+    pub(super) fn serve(&mut self, now: Duration, batch: Vec<Request>, ticked: bool) -> Result<bool, Fatal> {
+        self.now = now;
+        let mut inputs = Vec::new();
+        let mut proposals = Vec::new();
+        let mut arrived = Vec::new();
+        let mut close = false;
+        if ticked {
+            self.ticks += 1;
+            self.expire();
+            inputs.push(Input::Tick);
+        }
+        for request in batch {
+            match request {
+                Request::Txn { data, reply } => {
+                    proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
+                }
+                Request::Compact { data, reply } => {
+                    proposals.push(self.proposal(data, ProposalReply::Done(reply)))
+                }
+                Request::Conf { change, reply } => {
+                    let (token, context) = self.pending(ProposalReply::Done(reply));
+                    inputs.push(Input::ProposeConf {
+                        token,
+                        context: context.into(),
+                        change,
+                    });
+                }
+                Request::Message(message) => inputs.push(Input::Message(message)),
+                Request::Install { message, state } => arrived.push((message, state)),
+                Request::Unreachable(peer) => inputs.push(Input::Unreachable(peer)),
+                Request::SnapshotSent { to, ok } => inputs.push(Input::SnapshotSent { to, ok }),
+                Request::Transfer(peer) => inputs.push(Input::Transfer(peer)),
+                Request::Barrier { reply } => {
+                    let token = self.token();
+                    self.barriers.insert(token, reply);
+                    inputs.push(Input::Read { token });
+                }
+                Request::ImageWritten(written) => self.image_written(written?, &mut inputs),
+                Request::Close => close = true,
+            }
+        }
+        let largest = proposals.len() as u64;
+        self.shared
+            .counters
+            .largest_batch
+            .fetch_max(largest, Ordering::Relaxed);
+        inputs.push(Input::Propose(proposals));
+        let outputs = self.replica.step(inputs);
+        self.perform(outputs)?;
+        for (message, state) in arrived {
+            // A step of its own: what the replica says about a snapshot is about this one.
+            self.arrived = Some(state);
+            let outputs = self.replica.step([Input::Message(message)]);
+            self.perform(outputs)?;
+            self.arrived = None;
+        }
+        Ok(close)
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn proposal(&mut self, data: Vec<u8>, reply: ProposalReply) -> Proposal {
+        let (token, context) = self.pending(reply);
+        Proposal {
+            token,
+            context: context.into(),
+            data: data.into(),
+        }
+    }
+
+    /// Notes who waits for an entry; its token, and the context by which the entry is known again.
+    fn pending(&mut self, reply: ProposalReply) -> (u64, Vec<u8>) {
+        let token = self.token();
+        let mut context = Vec::with_capacity(24);
+        context.extend_from_slice(&self.mark);
+        context.extend_from_slice(&token.to_le_bytes());
+        self.proposals.insert(
+            token,
+            Pending {
+                reply,
+                since: self.ticks,
+            },
+        );
+        (token, context)
+    }
+
+    /// The token of an entry that this member proposed since it started.
+    fn own_token(&self, entry: &Entry) -> Option<u64> {
+        let token = entry.context.strip_prefix(&self.mark[..])?;
+        Some(u64::from_le_bytes(token.try_into().ok()?))
+    }
+
+    /// Proposals that wait too long may still happen: their outcome is unknown.
+    fn expire(&mut self) {
+        while let Some(oldest) = self.proposals.first_entry()
+            && self.ticks.saturating_sub(oldest.get().since) >= PROPOSAL_TIMEOUT_TICKS
+        {
+            oldest
+                .remove()
+                .reply
+                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
+        }
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Fatal> {
+        let mut outputs = VecDeque::from(outputs);
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Persist(batch) => self.actions.push_back(Action::Append(batch)),
+                Output::Apply(entries) => self.apply_in_pieces(entries)?,
+                Output::Send { to, message } => self.actions.push_back(Action::Send { to, message }),
+                Output::Conf { index, conf_state } => {
+                    debug_assert!(index <= self.applied.index);
+                    self.note_members(&conf_state);
+                    self.applied.conf_state = conf_state;
+                }
+                Output::ReadReady { tokens, index } => self.confirmed.push((index, tokens)),
+                Output::ReadFailed { tokens } => self.fail_barriers(&tokens),
+                Output::Dropped { tokens } => self.drop_proposals(&tokens),
+                Output::Fetch(fetch) => self.actions.push_back(Action::Fetch(fetch)),
+                Output::SendSnapshot { to, index, message } => self.send_snapshot(to, index, message),
+                Output::NeedSnapshot { index } => outputs.extend(self.offer_snapshot(index)),
+                Output::Install(snapshot) => self.install(&snapshot)?,
+                Output::Role(role) => self.note_role(role),
+            }
+        }
+        self.answer_barriers();
+        self.advance_image();
+        Ok(())
+    }
+
+    /// The state now stands for a snapshot at the applied index; its bytes are made only when a transfer starts.
+    fn offer_snapshot(&mut self, index: u64) -> Vec<Output> {
+        if self.applied.index < index {
+            tracing::warn!(index, "a peer needs a snapshot of what is not applied yet");
+            return Vec::new();
+        }
+        let mut snapshot = raft::eraftpb::Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (self.applied.index, self.applied.term);
+        metadata.set_conf_state(self.applied.conf_state.clone());
+        self.offered.push_back((self.applied.index, self.mvcc.snapshot()));
+        if self.offered.len() > MAX_OFFERED {
+            self.offered.pop_front();
+        }
+        self.replica.step([Input::Offer(snapshot)])
+    }
+
+    fn send_snapshot(&mut self, to: u64, index: u64, message: Bytes) {
+        let state = self.offered.iter().find(|(offered, _)| *offered == index);
+        self.actions.push_back(match state {
+            Some((_, state)) => Action::SendSnapshot {
+                to,
+                message,
+                state: state.clone(),
+            },
+            // Raft keeps the last snapshot it was offered; the next try gets a fresh one.
+            None => Action::SnapshotLost { to },
+        });
+    }
+
+    /// Replaces the whole state by the one that came with a snapshot. A majority has it on disk already, so it may be seen
+    /// before it is on this one.
+    fn install(&mut self, snapshot: &raft::eraftpb::Snapshot) -> Result<(), Fatal> {
+        let state = self.arrived.take().ok_or(Fatal::Snapshot)?;
+        let metadata = snapshot.get_metadata();
+        let base = Base {
+            index: metadata.index,
+            term: metadata.term,
+            conf_state: metadata.get_conf_state().clone(),
+        };
+        let meta = Meta::of_installed(self.identity, base.clone(), &state);
+        self.actions.push_back(Action::ReplaceImage(Batch {
+            replace: true,
+            puts: state.tree.iter().cloned().collect(),
+            deletes: Vec::new(),
+            meta: meta.clone(),
+        }));
+        self.trail.restart(meta);
+        self.mvcc = Mvcc::restore(state.clone());
+        self.applied = base;
+        let counters = &self.shared.counters;
+        counters
+            .image_applied
+            .store(self.applied.index, Ordering::Relaxed);
+        counters.applied.store(self.applied.index, Ordering::Relaxed);
+        counters.installed.fetch_add(1, Ordering::Relaxed);
+        // Last, for whoever waits for it looks at the counters next.
+        self.shared.hub.install(state);
+        self.shared.applied.send_replace(self.mvcc.revision());
+        Ok(())
+    }
+
+    fn note_members(&self, conf_state: &ConfState) {
+        *self.shared.counters.members.lock() = Membership {
+            voters: conf_state.voters.clone(),
+            learners: conf_state.learners.clone(),
+            joint: !conf_state.voters_outgoing.is_empty(),
+        };
+    }
+
+    /// What a start replays can be many intervals of the image; the pieces let it move on in between.
+    fn apply_in_pieces(&mut self, mut entries: Vec<Entry>) -> Result<(), Fatal> {
+        while !entries.is_empty() {
+            let rest = entries.split_off(self.trail.room().min(entries.len()));
+            self.apply(entries)?;
+            self.advance_image();
+            entries = rest;
+        }
+        Ok(())
+    }
+
+    /// Applies committed entries, makes the result visible, and only then answers.
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        let mut answers = Vec::new();
+        let (count, mut bytes) = (entries.len() as u64, 0);
+        for entry in entries {
+            (self.applied.index, self.applied.term) = (entry.index, entry.term);
+            bytes += entry.data.len() as u64;
+            let pending = self
+                .own_token(&entry)
+                .and_then(|token| self.proposals.remove(&token));
+            // A new leader's first entry, or a membership change.
+            if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+                answers.extend(pending.map(|pending| (pending.reply, None)));
+                continue;
+            }
+            let outcome = match command::decode(&entry.data) {
+                Ok(Command::Txn(txn)) => {
+                    let applied = self.mvcc.apply(txn);
+                    events.extend(applied.events);
+                    Some(applied.outcome)
+                }
+                Ok(Command::Compact(revision)) => {
+                    self.publish(&mut events);
+                    self.shared.hub.compact(revision);
+                    None
+                }
+                Err(source) => {
+                    return Err(Fatal::Entry {
+                        index: entry.index,
+                        source,
+                    });
+                }
+            };
+            answers.extend(pending.map(|pending| (pending.reply, outcome)));
+        }
+        self.trail.note(&events, count, bytes);
+        self.publish(&mut events);
+        let counters = &self.shared.counters;
+        counters.applied.store(self.applied.index, Ordering::Relaxed);
+        counters
+            .transactions
+            .fetch_add(answers.len() as u64, Ordering::Relaxed);
+        for answer in answers {
+            // A caller that has gone away needs no answer.
+            match answer {
+                (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(Ok(outcome))),
+                (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
+                (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, events: &mut Vec<Arc<Event>>) {
+        if events.is_empty() {
+            return;
+        }
+        self.shared.hub.publish(events, self.mvcc.snapshot(), self.now);
+        self.shared.applied.send_replace(self.mvcc.revision());
+        events.clear();
+    }
+
+    fn answer_barriers(&mut self) {
+        let applied = self.applied.index;
+        let barriers = &mut self.barriers;
+        let revision = self.mvcc.revision();
+        self.confirmed.retain(|(index, tokens)| {
+            if *index > applied {
+                return true;
+            }
+            for reply in tokens.iter().filter_map(|token| barriers.remove(token)) {
+                // A caller that has gone away needs no answer.
+                let _ = reply.send(Ok(revision));
+            }
+            false
+        });
+    }
+
+    fn fail_barriers(&mut self, tokens: &[u64]) {
+        for reply in tokens.iter().filter_map(|token| self.barriers.remove(token)) {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(Err(StoreError::Unavailable(
+                "no leader confirmed the read in time",
+            )));
+        }
+    }
+
+    fn drop_proposals(&mut self, tokens: &[u64]) {
+        for pending in tokens.iter().filter_map(|token| self.proposals.remove(token)) {
+            pending.reply.fail(StoreError::Unavailable(
+                "there is no leader, or it has too much to do",
+            ));
+        }
+    }
+
+    fn note_role(&mut self, role: Role) {
+        let counters = &self.shared.counters;
+        let before = counters.leader.load(Ordering::Relaxed);
+        if role.leader != 0 && role.leader != before {
+            let latest = self
+                .ticks
+                .saturating_sub(PROPOSAL_TIMEOUT_TICKS - OLD_LEADER_TICKS);
+            for pending in self.proposals.values_mut() {
+                pending.since = pending.since.min(latest);
+            }
+        }
+        counters.alone.store(role.alone, Ordering::Release);
+        counters.term.store(role.term, Ordering::Relaxed);
+        counters.leader.store(role.leader, Ordering::Relaxed);
+    }
+
+    fn advance_image(&mut self) {
+        if self.trail.due()
+            && let Some(batch) = self.trail.advance(self.mvcc.snapshot(), self.applied.clone())
+        {
+            self.actions.push_back(Action::WriteImage(batch));
+        }
+    }
+
+    fn image_written(&mut self, bytes: u64, inputs: &mut Vec<Input>) {
+        let base = self.trail.written();
+        self.actions.push_back(Action::Cut(base.clone()));
+        let counters = &self.shared.counters;
+        counters.image_bytes.store(bytes, Ordering::Relaxed);
+        counters.image_applied.store(base.index, Ordering::Relaxed);
+        inputs.push(Input::Cut(base));
+    }
+
+    /// The image's last batch was written while the store closed.
+    pub(super) fn image_written_last(&mut self, bytes: u64) {
+        self.image_written(bytes, &mut Vec::new());
+    }
+
+    /// Answers everybody who still waits; afterwards the last actions are left to do.
+    pub(super) fn finish(&mut self) {
+        if let Some(hard_state) = self.replica.take_unsaved() {
+            self.actions.push_back(Action::Append(Append {
+                hard_state: Some(hard_state),
+                ..Append::default()
+            }));
+        }
+        while let Some((_, pending)) = self.proposals.pop_first() {
+            pending.reply.fail(StoreError::Ambiguous("the store closed"));
+        }
+        while let Some((_, reply)) = self.barriers.pop_first() {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(Err(StoreError::Closed));
+        }
+    }
+}
+
+/// The context that marks this member's own proposals.
+pub(super) fn mark(member: u64, boot: u64) -> [u8; 16] {
+    let mut mark = [0; 16];
+    mark[..8].copy_from_slice(&member.to_le_bytes());
+    mark[8..].copy_from_slice(&boot.to_le_bytes());
+    mark
+}
