@@ -118,6 +118,10 @@ struct Sim {
     leaders: BTreeMap<u64, u64>,
     /// Acknowledged to a client: `command -> index`.
     acknowledged: BTreeMap<u64, u64>,
+    /// Where each command happened: once, or never.
+    happened: BTreeMap<u64, u64>,
+    /// Commands of which a member said that they will never happen.
+    dropped: BTreeSet<u64>,
     newest_acknowledged: u64,
     next_command: u64,
     reads_done: u64,
@@ -163,6 +167,8 @@ impl Sim {
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            happened: BTreeMap::new(),
+            dropped: BTreeSet::new(),
             newest_acknowledged: 0,
             next_command: 0,
             reads_done: 0,
@@ -289,7 +295,10 @@ impl Sim {
             }
             Output::ReadReady { tokens, index } => up.confirmed.push((index, tokens)),
             Output::ReadFailed { tokens } => up.reads.retain(|token, _| !tokens.contains(token)),
-            Output::Dropped { .. } => (),
+            Output::Dropped { tokens } => self
+                .dropped
+                .extend(tokens.into_iter().filter(|token| *token != 0)),
+            Output::Unknown { .. } => (),
             Output::Fetch(fetch) => {
                 let entries = up
                     .log
@@ -348,6 +357,8 @@ impl Sim {
             up.state.commands.push((entry.index, entry.data.clone()));
             let mut context = entry.context.clone();
             let (member, boot, command) = (context.get_u64(), context.get_u64(), context.get_u64());
+            let index = *self.happened.entry(command).or_insert(entry.index);
+            assert_eq!(index, entry.index, "command {command} happens once");
             if (member, boot) == (id, up.boot) {
                 self.acknowledged.insert(command, entry.index);
                 self.newest_acknowledged = self.newest_acknowledged.max(entry.index);
@@ -587,6 +598,11 @@ impl Sim {
             );
         }
         self.check_acknowledged();
+        let untrue = self
+            .dropped
+            .iter()
+            .find(|command| self.happened.contains_key(command));
+        assert_eq!(untrue, None, "what was dropped never happens");
     }
 
     fn check_acknowledged(&self) {

@@ -4,15 +4,17 @@
 //!
 //! `raft` 0.7 has pitfalls that are fenced here: its unsafe defaults ([`raft_config`]), its random election timeouts
 //! (drawn from a seed instead), reads that it drops silently ([`reads`]), and messages that may only leave once a batch
-//! is on disk (held until the log's [`Durable`] token comes back).
+//! is on disk (held until the log's [`Durable`] token comes back), and proposals that vanish with a leader ([`proposals`]).
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod cache;
 mod logger;
+mod proposals;
 mod reads;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use protobuf::Message as _;
@@ -23,9 +25,13 @@ use raft::eraftpb::{
 use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use crate::log::{Append, Base, Durable, LogState};
+use crate::store::Progress;
 use cache::Cache;
+use proposals::Proposals;
 use reads::Reads;
 
+/// One tick of Raft's time. Only members with peers tick.
+pub const TICK: Duration = Duration::from_millis(30);
 /// Ticks without a leader before an election, at least; at most twice as many.
 pub const ELECTION_TICKS: usize = 10;
 /// Ticks between two heartbeats.
@@ -38,6 +44,11 @@ const MAX_INFLIGHT_MESSAGES: usize = 256;
 const MAX_UNCOMMITTED_BYTES: u64 = 128 << 20;
 /// Committed entries handed out at once, in bytes.
 const MAX_COMMITTED_BYTES: u64 = 16 << 20;
+
+/// Ticks of about so many milliseconds.
+const fn ticks(milliseconds: u64) -> u64 {
+    milliseconds.div_ceil(TICK.as_millis() as u64)
+}
 
 /// What a member needs to know to start.
 #[derive(Clone, Debug)]
@@ -53,8 +64,8 @@ pub struct Start {
     pub seed: u64,
 }
 
-/// One thing to write into the log. `token` comes back when it is dropped; the entry carries `context` to whoever
-/// applies it.
+/// One thing to write into the log, once. `token` comes back when it is dropped or its outcome is unknown; the entry
+/// carries `context` to whoever applies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub token: u64,
@@ -139,6 +150,10 @@ pub enum Output {
     Dropped {
         tokens: Vec<u64>,
     },
+    /// These proposals may have happened, or may happen yet: nobody will ever know.
+    Unknown {
+        tokens: Vec<u64>,
+    },
     /// A peer needs entries that are only on disk.
     Fetch(Fetch),
     /// A peer needs a snapshot at `index` or later; see [`Input::Offer`].
@@ -178,6 +193,7 @@ pub struct Role {
 pub struct Replica {
     node: RawNode<Cache>,
     reads: Reads,
+    proposals: Proposals,
     /// Batches on their way to the disk, oldest first, with the messages that wait for them.
     outstanding: VecDeque<(u64, Vec<Message>)>,
     /// A commit index alone is not worth an fsync; it goes with the next batch.
@@ -187,6 +203,9 @@ pub struct Replica {
     installing: Option<(u64, u64)>,
     role: Role,
     seed: u64,
+    now: u64,
+    /// The tick at which each peer was last heard.
+    heard: BTreeMap<u64, u64>,
 }
 
 /// The configuration with none of the unsafe defaults.
@@ -223,11 +242,14 @@ impl Replica {
         Replica {
             node,
             reads: Reads::new(id, start.boot),
+            proposals: Proposals::new(id, start.boot),
             outstanding: VecDeque::new(),
             unsaved: None,
             installing: None,
             role: Role::default(),
             seed: start.seed,
+            now: 0,
+            heard: BTreeMap::new(),
         }
     }
 
@@ -237,6 +259,27 @@ impl Replica {
 
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The newest entry of the log.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// How far every member is, as a leader knows it.
+    pub fn progress(&self) -> Vec<Progress> {
+        let heard = |id: u64| {
+            let silent = self.heard.get(&id).map(|heard| self.now - heard);
+            id == self.id() || silent.is_some_and(|ticks| ticks <= ELECTION_TICKS as u64)
+        };
+        let progress = self.node.raft.prs().iter().map(|(id, progress)| Progress {
+            member: *id,
+            matched: progress.matched,
+            alive: heard(*id),
+        });
+        let mut all: Vec<Progress> = progress.collect();
+        all.sort_by_key(|progress| progress.member);
+        all
     }
 
     /// Whether this member is the only voter.
@@ -267,11 +310,6 @@ impl Replica {
                 if self.installing.is_some() => {}
             Input::ProposeConf { token, .. } if self.installing.is_some() => {
                 out.push(Output::Dropped { tokens: vec![token] });
-            }
-            Input::Propose(proposals) if self.installing.is_some() => {
-                out.push(Output::Dropped {
-                    tokens: proposals.iter().map(|proposal| proposal.token).collect(),
-                });
             }
             Input::Tick => self.tick(out),
             Input::Message(bytes) => self.message(&bytes),
@@ -315,10 +353,20 @@ impl Replica {
     }
 
     fn tick(&mut self, out: &mut Vec<Output>) {
+        self.now += 1;
         self.node.tick();
         let expired = self.reads.tick();
         if !expired.is_empty() {
             out.push(Output::ReadFailed { tokens: expired });
+        }
+        let expired = self.proposals.tick();
+        if !expired.dropped.is_empty() {
+            let tokens = expired.dropped;
+            out.push(Output::Dropped { tokens });
+        }
+        if !expired.unknown.is_empty() {
+            let tokens = expired.unknown;
+            out.push(Output::Unknown { tokens });
         }
         // Raft may forget to leave a joint configuration when its leader steps down at the wrong moment.
         let joint = !self
@@ -336,7 +384,7 @@ impl Replica {
 
     /// A peer can send anything; what is not for us or does not parse is dropped, as the network might have done.
     fn message(&mut self, bytes: &[u8]) {
-        let Ok(message) = Message::parse_from_bytes(bytes) else {
+        let Ok(mut message) = Message::parse_from_bytes(bytes) else {
             tracing::warn!("a peer's message does not parse");
             return;
         };
@@ -348,36 +396,48 @@ impl Replica {
             );
             return;
         }
+        self.heard.insert(message.from, self.now);
+        if message.get_msg_type() == MessageType::MsgPropose {
+            // Whoever proposed to a member that does not lead any more finds out with the next leader's first entry.
+            if self.node.raft.state != StateRole::Leader {
+                return;
+            }
+            let term = self.node.raft.term;
+            message
+                .mut_entries()
+                .retain(|entry| self.proposals.admit(term, entry));
+            if message.entries.is_empty() {
+                return;
+            }
+        }
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%error, "a peer's message was dropped");
         }
     }
 
-    /// All proposals of a batch travel as one message, so that each peer gets one append for them.
     fn propose(&mut self, proposals: Vec<Proposal>, out: &mut Vec<Output>) {
-        if proposals.is_empty() {
+        let added = proposals.into_iter().map(|proposal| self.proposals.add(proposal));
+        let tokens: Vec<u64> = added.filter_map(Result::err).collect();
+        if !tokens.is_empty() {
+            out.push(Output::Dropped { tokens });
+        }
+    }
+
+    /// Hands what waits to the leader, if there is one. All proposals of a batch travel as one message, so that each peer
+    /// gets one append for them.
+    fn send_proposals(&mut self) {
+        if self.node.raft.leader_id == raft::INVALID_ID || !self.proposals.waiting() {
             return;
         }
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.id();
-        let tokens = proposals.iter().map(|proposal| proposal.token).collect();
-        let entries = proposals.into_iter().map(|proposal| {
-            let Proposal {
-                context,
-                data,
-                token: _,
-            } = proposal;
-            Entry {
-                context,
-                data,
-                ..Entry::default()
-            }
-        });
-        message.entries = entries.collect::<Vec<_>>().into();
+        let entries = self.proposals.send(self.node.raft.term);
+        let count = entries.len();
+        message.entries = entries.into();
         if let Err(error) = self.node.raft.step(message) {
-            tracing::debug!(%error, "proposals were dropped");
-            out.push(Output::Dropped { tokens });
+            tracing::debug!(%error, "proposals have to wait");
+            self.proposals.refused(count);
         }
     }
 
@@ -417,6 +477,7 @@ impl Replica {
                 break;
             }
             self.reads.pump(&mut self.node);
+            self.send_proposals();
             if !self.node.has_ready() {
                 break;
             }
@@ -481,6 +542,10 @@ impl Replica {
             conf_state,
         };
         self.installing = Some((number, base.index));
+        let tokens = self.proposals.skipped_to(base.term);
+        if !tokens.is_empty() {
+            out.push(Output::Unknown { tokens });
+        }
         self.node.mut_store().reset(base.clone());
         out.push(Output::Install(snapshot.clone()));
         out.push(Output::Conf {
@@ -496,7 +561,8 @@ impl Replica {
             return;
         };
         let mut run = Vec::with_capacity(committed.len());
-        for entry in committed {
+        for mut entry in committed {
+            self.proposals.applied(&mut entry);
             let change = conf_change(&entry);
             let index = entry.index;
             run.push(entry);

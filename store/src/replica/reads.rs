@@ -8,10 +8,10 @@ use super::cache::Cache;
 
 /// Reads that may wait at once.
 pub const MAX_WAITING: usize = 16_384;
-/// Ticks after which an unanswered round is asked again.
-const RETRY_TICKS: u64 = 5;
-/// Ticks after which a read fails.
-const TIMEOUT_TICKS: u64 = 50;
+/// Ticks after which an unanswered round is asked again, about 150 ms.
+const RETRY_TICKS: u64 = super::ticks(150);
+/// Ticks after which a read fails, about 4 s.
+const TIMEOUT_TICKS: u64 = super::ticks(4_000);
 
 pub(super) struct Reads {
     member: u64,

@@ -14,7 +14,7 @@ use raft::eraftpb::{ConfState, Entry};
 use tokio::sync::watch as tokio_watch;
 
 use super::queue::{Reply, Request};
-use super::status::{Counters, Membership};
+use super::status::{Counters, Membership, Standing};
 use crate::command::{self, Command, CommandError};
 use crate::error::StoreError;
 use crate::image::trail::Trail;
@@ -28,10 +28,9 @@ use crate::watch::Hub;
 
 /// States of snapshots kept for transfers that have not started.
 const MAX_OFFERED: usize = 2;
-/// Ticks after which a proposal without an outcome is called ambiguous.
-const PROPOSAL_TIMEOUT_TICKS: u64 = 100;
-/// The same for proposals that went to a leader before the one now known: what has not happened yet hardly will.
-const OLD_LEADER_TICKS: u64 = 3;
+/// Ticks after which a change of the membership without an outcome is called ambiguous, about 12 s. Of everything else the
+/// replica says what became of it.
+const PROPOSAL_TIMEOUT_TICKS: u64 = 400;
 
 /// Why the process must stop: what is on disk is not known, or not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +170,7 @@ impl Core {
             confirmed: Vec::new(),
             offered: VecDeque::new(),
             arrived: None,
-            ticks: PROPOSAL_TIMEOUT_TICKS,
+            ticks: 0,
             now: Duration::ZERO,
             actions: VecDeque::new(),
         };
@@ -279,6 +278,9 @@ impl Core {
             self.perform(outputs)?;
             self.arrived = None;
         }
+        if ticked {
+            self.note_standing();
+        }
         Ok(close)
     }
 
@@ -341,10 +343,12 @@ impl Core {
                     debug_assert!(index <= self.applied.index);
                     self.note_members(&conf_state);
                     self.applied.conf_state = conf_state;
+                    self.note_standing();
                 }
                 Output::ReadReady { tokens, index } => self.confirmed.push((index, tokens)),
                 Output::ReadFailed { tokens } => self.fail_barriers(&tokens),
                 Output::Dropped { tokens } => self.drop_proposals(&tokens),
+                Output::Unknown { tokens } => self.forget_proposals(&tokens),
                 Output::Fetch(fetch) => self.actions.push_back(Action::Fetch(fetch)),
                 Output::SendSnapshot { to, index, message } => self.send_snapshot(to, index, message),
                 Output::NeedSnapshot { index } => outputs.extend(self.offer_snapshot(index)),
@@ -534,20 +538,45 @@ impl Core {
         }
     }
 
+    fn forget_proposals(&mut self, tokens: &[u64]) {
+        for pending in tokens.iter().filter_map(|token| self.proposals.remove(token)) {
+            pending
+                .reply
+                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
+        }
+    }
+
+    /// Tells who leads, who takes part and, as the leader, how far everyone is.
+    fn note_standing(&self) {
+        let role = self.replica.role();
+        let standing = Standing {
+            member: self.identity.member,
+            term: role.term,
+            leader: Some(role.leader).filter(|leader| *leader != 0),
+            leads: role.leads,
+            last_index: self.replica.last_index(),
+            members: self.shared.counters.members.lock().clone(),
+            progress: if role.leads {
+                self.replica.progress()
+            } else {
+                Vec::new()
+            },
+        };
+        self.shared.counters.standing.send_if_modified(|told| {
+            let news = *told != standing;
+            if news {
+                *told = standing;
+            }
+            news
+        });
+    }
+
     fn note_role(&mut self, role: Role) {
         let counters = &self.shared.counters;
-        let before = counters.leader.load(Ordering::Relaxed);
-        if role.leader != 0 && role.leader != before {
-            let latest = self
-                .ticks
-                .saturating_sub(PROPOSAL_TIMEOUT_TICKS - OLD_LEADER_TICKS);
-            for pending in self.proposals.values_mut() {
-                pending.since = pending.since.min(latest);
-            }
-        }
         counters.alone.store(role.alone, Ordering::Release);
         counters.term.store(role.term, Ordering::Relaxed);
         counters.leader.store(role.leader, Ordering::Relaxed);
+        self.note_standing();
     }
 
     fn advance_image(&mut self) {

@@ -32,7 +32,7 @@ pub use inbox::Inbox;
 pub use members::Change;
 use queue::{Queue, Request};
 use status::Counters;
-pub use status::{Membership, Status};
+pub use status::{Membership, Progress, Standing, Status};
 
 /// Proposals that may wait for the next fsync; the next one is refused as overloaded.
 pub const MAX_QUEUED: usize = 8192;
@@ -259,6 +259,11 @@ impl Store {
     /// The cluster's and this member's number: random, written once, never reused.
     pub fn identity(&self) -> Identity {
         self.inner.identity
+    }
+
+    /// Who leads, who takes part and, on the leader, how far everyone is; changes as they happen.
+    pub fn standing(&self) -> tokio_watch::Receiver<Standing> {
+        self.inner.counters.standing.subscribe()
     }
 
     pub fn status(&self) -> Status {

@@ -4,17 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::core::{Action, Core, Fatal};
 use super::imager::Imager;
 use super::queue::{Depth, Request, batch_from};
 use super::status::Counters;
 use crate::log::{Append, Base, Durable, Log};
+use crate::replica::TICK;
 use crate::transport::Transport;
-
-/// One tick of Raft's time. Only members with peers tick.
-const TICK: Duration = Duration::from_millis(100);
 
 pub(super) struct Owner<L> {
     core: Core,

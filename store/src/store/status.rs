@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::watch as tokio_watch;
 
 use crate::model::Revision;
 
@@ -53,6 +54,31 @@ pub struct Membership {
     pub joint: bool,
 }
 
+/// Where a member stands; see [`crate::Store::standing`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    pub member: u64,
+    pub term: u64,
+    /// The leader's id, if one is known.
+    pub leader: Option<u64>,
+    pub leads: bool,
+    /// The newest entry of this member's log.
+    pub last_index: u64,
+    pub members: Membership,
+    /// Of all members, this one included. Only the leader knows it.
+    pub progress: Vec<Progress>,
+}
+
+/// What a leader knows of a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    pub member: u64,
+    /// The newest log entry it has on disk, as far as is known.
+    pub matched: u64,
+    /// Whether it has been heard of within the shortest election time-out.
+    pub alive: bool,
+}
+
 /// Read by `status()`, written by the thread.
 #[derive(Default)]
 pub(super) struct Counters {
@@ -71,6 +97,7 @@ pub(super) struct Counters {
     pub image_applied: AtomicU64,
     pub installed: AtomicU64,
     pub members: Mutex<Membership>,
+    pub standing: tokio_watch::Sender<Standing>,
 }
 
 impl Counters {
