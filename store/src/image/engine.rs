@@ -109,6 +109,9 @@ impl Image for EngineImage {
     }
 
     fn set_aside(&mut self) -> Result<(), ImageError> {
+        if !self.path.exists() {
+            return Ok(());
+        }
         let aside = (1..)
             .map(|n| self.path.with_extension(format!("damaged-{n}")))
             .find(|path| !path.exists())

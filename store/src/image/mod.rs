@@ -84,7 +84,7 @@ pub trait Image: Send + 'static {
     /// After an error nothing about the disk is known: the caller must stop the process.
     fn write(&mut self, batch: &Batch) -> Result<(), ImageError>;
 
-    /// Puts a damaged image out of the way, without deleting it, so that the next load finds none.
+    /// Puts a damaged image, if there is one, out of the way, without deleting it, so that the next load finds none.
     ///
     /// # Errors
     /// When it cannot be moved.

@@ -1,9 +1,9 @@
-//! The log on disk, in `raft-engine`, which checks its own records: one checksummed batch for all that belongs together,
-//! then `fdatasync`. Beside it lies a watermark: how far the log was durable at least. The engine drops a damaged tail
-//! when it opens; the watermark tells a torn write (never acknowledged) from a lost one (refused).
+//! The log on disk, in `raft-engine`: one checksummed batch for all that belongs together, then `fdatasync`. Every entry
+//! is kept as a record of the member's own chain ([`chain`]), and a watermark beside the log says how far it was
+//! durable. The engine drops a damaged tail when it opens; the watermark, and the newest record that can still be found
+//! in the raw files, tell a torn write (never acknowledged) from a lost one ([`LogState::lost`]).
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,18 +13,26 @@ use raft::eraftpb::{ConfState, Entry, HardState};
 use raft_engine::env::{DefaultFileSystem, FileSystem};
 use raft_engine::{Command, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
-use super::{Append, Base, Durable, Identity, Log, LogError, LogState, check_contiguous};
+use super::chain::{self, Header};
+use super::watermark::{Mark, Watermark};
+use super::{Append, Base, Durable, Identity, Log, LogError, LogState, Lost, check_contiguous};
 
 /// `raft-engine` can hold many groups; a member has one.
 const GROUP: u64 = 1;
 const IDENTITY_KEY: &[u8] = b"identity";
 const BASE_KEY: &[u8] = b"base";
 const HARD_STATE_KEY: &[u8] = b"hard-state";
+/// The first byte of the identity and base records: entries carry chain headers.
+const FORMAT: u8 = 2;
 /// One file of the log.
 const FILE_BYTES: u64 = 16 << 20;
 /// The engine drops old files once the log is larger than this. Above what two images apart can hold, so that nothing
 /// live has to be rewritten.
 const PURGE_BYTES: u64 = 128 << 20;
+/// Entries verified at once when the log opens.
+const VERIFY_BYTES: u64 = 8 << 20;
+/// The newest files, whose raw bytes are searched for records when the log opens.
+const SEARCHED_FILES: usize = 2;
 
 struct Entries;
 
@@ -41,16 +49,62 @@ pub struct EngineLog<F: FileSystem = DefaultFileSystem> {
     dir: PathBuf,
     watermark: Watermark,
     state: LogState,
+    root: Root,
+    /// The chain with the newest entry.
+    hash: u64,
+    /// Number of the newest batch.
+    batch: u64,
+    /// There are other members.
+    peers: bool,
     fsyncs: u64,
+}
+
+/// Where the chain of the log starts.
+#[derive(Clone, Copy)]
+struct Root {
+    /// The chain at the base.
+    hash: u64,
+    /// The batch that made the log start anew; what older batches say about the log is void.
+    batch: u64,
 }
 
 impl EngineLog {
     /// Opens the log in `dir`, or makes a new one for the member and base that `fresh` gives.
     ///
     /// # Errors
-    /// Damage is refused: a record that does not read, or a tail that was durable and is gone.
+    /// Damage that no prefix of the log survives is refused. Where a tail is gone that was durable, the log opens with
+    /// [`LogState::lost`].
     pub fn open(dir: &Path, fresh: impl FnOnce() -> (Identity, Base)) -> Result<Self, LogError> {
         EngineLog::open_on(Arc::new(DefaultFileSystem), dir, fresh)
+    }
+
+    /// Puts a log that does not open out of the way, as `log.damaged-N`, and starts an empty one for the same member:
+    /// everything it ever held counts as lost. `None`, and nothing is touched, when nobody else could give it back or
+    /// who the member was is not known.
+    ///
+    /// # Errors
+    /// When the folder cannot be moved or the new log not be made.
+    pub fn replace(dir: &Path) -> Result<Option<Self>, LogError> {
+        let (_, mark) = Watermark::open(dir)?;
+        let Some(mark) = mark.filter(|mark| mark.peers) else {
+            return Ok(None);
+        };
+        let folder = |source| LogError::File("folder", source);
+        let aside = (1..)
+            .map(|n| dir.with_extension(format!("damaged-{n}")))
+            .find(|path| !path.exists())
+            .expect("some number is free");
+        std::fs::rename(dir, aside).map_err(folder)?;
+        std::fs::create_dir_all(dir).map_err(folder)?;
+        let parent = dir.parent().unwrap_or(Path::new("."));
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(folder)?;
+        // Before the new log exists: a crash in between must not make it look whole.
+        let (mut watermark, _) = Watermark::open(dir)?;
+        watermark.set(Mark { lost: true, ..mark })?;
+        watermark.sync()?;
+        EngineLog::open(dir, || (mark.identity, Base::default())).map(Some)
     }
 }
 
@@ -69,16 +123,20 @@ impl<F: FileSystem> EngineLog<F> {
             dir: path,
             recovery_mode: RecoveryMode::TolerateTailCorruption,
             recovery_threads: 1,
-            // Small batches gain nothing, and a large batch is not worth the CPU next to its fsync.
+            // Small batches gain nothing, a large batch is not worth the CPU next to its fsync, and the records in the
+            // raw files must stay readable.
             batch_compression_threshold: ReadableSize(0),
             target_file_size: ReadableSize(FILE_BYTES),
             purge_threshold: ReadableSize(PURGE_BYTES),
             ..raft_engine::Config::default()
         };
+        // Before the engine truncates what it cannot read.
+        let found = newest_record(dir);
+        let (watermark, mark) = Watermark::open(dir)?;
         let engine = Engine::open_with_file_system(config, file_system).map_err(engine_error)?;
-        let mut watermark = Watermark::open(dir).map_err(|source| LogError::File("watermark", source))?;
         if engine.get(GROUP, IDENTITY_KEY).is_none() {
-            if let Some(durable) = watermark.read(None) {
+            let durable = mark.filter(|mark| !mark.lost).map(|mark| mark.index);
+            if let Some(durable) = durable.or(found.map(|header| header.durable)) {
                 return Err(LogError::Lost {
                     last_index: 0,
                     durable,
@@ -89,55 +147,176 @@ impl<F: FileSystem> EngineLog<F> {
                 .and_then(|dir| dir.sync_all())
                 .map_err(|source| LogError::File("folder", source))?;
         }
-        let state = read_state(&engine)?;
-        if let Some(durable) = watermark.read(Some(state.identity.member))
-            && durable > state.last_index
-        {
-            return Err(LogError::Lost {
-                last_index: state.last_index,
-                durable,
-            });
-        }
-        watermark.member = state.identity.member;
-        Ok(EngineLog {
+        let (state, root) = read_state(&engine)?;
+        let mark = mark.filter(|mark| mark.identity == state.identity);
+        let mut log = EngineLog {
             dir: dir.to_owned(),
             engine,
             watermark,
+            hash: root.hash,
+            batch: root.batch.max(found.map_or(0, |header| header.batch)),
+            peers: mark.is_some_and(|mark| mark.peers),
             state,
+            root,
             fsyncs: 0,
+        };
+        log.verify()?;
+        log.find_loss(mark, found);
+        Ok(log)
+    }
+
+    /// Walks the chain; the log ends before the first record that does not belong there.
+    fn verify(&mut self) -> Result<(), LogError> {
+        let last = self.state.last_index;
+        let mut next = self.state.base.index + 1;
+        while next <= last {
+            let records = match self.records(next, last + 1, VERIFY_BYTES) {
+                Ok(records) => records,
+                Err(source) => {
+                    // A whole piece does not read; entry by entry shows where the damage starts.
+                    let single = |index| self.records(index, index + 1, u64::MAX).ok();
+                    let whole: Vec<_> = (next..=last).map_while(single).flatten().collect();
+                    if whole.is_empty() {
+                        tracing::error!(%source, index = next, "the log cannot be read on");
+                        break;
+                    }
+                    whole
+                }
+            };
+            let before = next;
+            for record in records {
+                let Some((_, header)) = chain::unseal(record) else { break };
+                if header.index != next || header.before != self.hash {
+                    break;
+                }
+                (self.hash, next) = (header.hash, next + 1);
+                self.batch = self.batch.max(header.batch);
+            }
+            if next == before {
+                break;
+            }
+        }
+        if next <= last {
+            tracing::error!(index = next, last, "log record is damaged");
+            let lost = self.state.lost.get_or_insert_default();
+            lost.index = last;
+            self.state.last_index = next - 1;
+        }
+        Ok(())
+    }
+
+    fn find_loss(&mut self, mark: Option<Mark>, found: Option<Header>) {
+        let found = found.filter(|header| header.batch > self.root.batch);
+        let durable = [mark.map(|mark| mark.index), found.map(|header| header.durable)]
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or(0);
+        let term = [mark.map(|mark| mark.term), found.map(|header| header.term)]
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or(0);
+        let state = &mut self.state;
+        let marked = mark.is_some_and(|mark| mark.lost);
+        // A record may be there whose batch was torn, together with the term that came with it.
+        let term_lost = mark.is_some_and(|mark| mark.term > state.hard_state.term);
+        if marked || term_lost || durable > state.last_index {
+            state.lost.get_or_insert_default();
+        }
+        if let Some(lost) = &mut state.lost {
+            lost.index = lost.index.max(durable);
+            lost.term = lost.term.max(term).max(state.hard_state.term);
+        }
+    }
+
+    fn records(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, LogError> {
+        let mut records = Vec::new();
+        let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        self.engine
+            .fetch_entries_to::<Entries>(GROUP, low, high, Some(max), &mut records)
+            .map_err(engine_error)?;
+        Ok(records)
+    }
+
+    /// The chain with the entry at `index`.
+    fn chain_at(&self, index: u64) -> Result<u64, LogError> {
+        if index == self.state.base.index {
+            return Ok(self.root.hash);
+        }
+        if index == self.state.last_index {
+            return Ok(self.hash);
+        }
+        let record = self.records(index, index + 1, u64::MAX)?.pop();
+        let (_, header) = record
+            .and_then(chain::unseal)
+            .ok_or(LogError::Record { index })?;
+        Ok(header.hash)
+    }
+
+    fn mark(&mut self, index: u64) -> Result<(), LogError> {
+        let lost = self.state.lost;
+        self.watermark.set(Mark {
+            identity: self.state.identity,
+            index: index.max(lost.map_or(0, |lost| lost.index)),
+            term: self.state.hard_state.term.max(lost.map_or(0, |lost| lost.term)),
+            lost: lost.is_some(),
+            peers: self.peers,
         })
     }
 }
 
+/// The newest record that can be found in the newest files, whether or not the engine can still read it.
+fn newest_record(dir: &Path) -> Option<Header> {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = files
+        .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "raftlog"))
+        .collect();
+    files.sort();
+    let newest = files.iter().rev().take(SEARCHED_FILES);
+    newest
+        .filter_map(|path| chain::newest(&std::fs::read(path).ok()?))
+        .max_by_key(|header| header.batch)
+}
+
 fn create<F: FileSystem>(engine: &Engine<F>, (identity, base): (Identity, Base)) -> Result<(), LogError> {
     let mut batch = LogBatch::default();
-    let mut record = identity.cluster.to_le_bytes().to_vec();
+    let mut record = vec![FORMAT];
+    record.extend_from_slice(&identity.cluster.to_le_bytes());
     record.extend_from_slice(&identity.member.to_le_bytes());
     batch
         .put(GROUP, IDENTITY_KEY.to_vec(), record)
         .map_err(engine_error)?;
+    let root = Root {
+        hash: chain::root(identity, &base),
+        batch: 0,
+    };
     batch
-        .put(GROUP, BASE_KEY.to_vec(), encode_base(&base))
+        .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
         .map_err(engine_error)?;
     engine.write(&mut batch, true).map_err(engine_error)?;
     Ok(())
 }
 
-fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<LogState, LogError> {
+fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<(LogState, Root), LogError> {
     let record = engine
         .get(GROUP, IDENTITY_KEY)
         .ok_or(LogError::Damaged("identity"))?;
+    if record.len() == 16 {
+        return Err(LogError::Format);
+    }
     let word = |at: usize| {
         record
             .get(at..at + 8)
             .and_then(|bytes| bytes.try_into().ok())
             .map(u64::from_le_bytes)
     };
-    let identity = match (word(0), word(8)) {
-        (Some(cluster), Some(member)) => Identity { cluster, member },
+    let identity = match (record.first(), word(1), word(9)) {
+        (Some(&FORMAT), Some(cluster), Some(member)) => Identity { cluster, member },
         _ => return Err(LogError::Damaged("identity")),
     };
-    let base = engine
+    let (base, root) = engine
         .get(GROUP, BASE_KEY)
         .as_deref()
         .and_then(decode_base)
@@ -150,17 +329,21 @@ fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<LogState, LogError> {
     {
         return Err(LogError::Damaged("first entry"));
     }
-    Ok(LogState {
+    let state = LogState {
         identity,
         base,
         hard_state: hard_state.unwrap_or_default(),
         last_index,
-    })
+        lost: None,
+    };
+    Ok((state, root))
 }
 
-fn encode_base(base: &Base) -> Vec<u8> {
-    let mut record = base.index.to_le_bytes().to_vec();
-    record.extend_from_slice(&base.term.to_le_bytes());
+fn encode_base(base: &Base, root: Root) -> Vec<u8> {
+    let mut record = vec![FORMAT];
+    for word in [base.index, base.term, root.hash, root.batch] {
+        record.extend_from_slice(&word.to_le_bytes());
+    }
     record.extend(
         base.conf_state
             .write_to_bytes()
@@ -169,15 +352,22 @@ fn encode_base(base: &Base) -> Vec<u8> {
     record
 }
 
-fn decode_base(record: &[u8]) -> Option<Base> {
-    let index = u64::from_le_bytes(record.get(..8)?.try_into().ok()?);
-    let term = u64::from_le_bytes(record.get(8..16)?.try_into().ok()?);
-    let conf_state = ConfState::parse_from_bytes(&record[16..]).ok()?;
-    Some(Base {
-        index,
-        term,
-        conf_state,
-    })
+fn decode_base(record: &[u8]) -> Option<(Base, Root)> {
+    let (format, body) = record.split_first()?;
+    if *format != FORMAT {
+        return None;
+    }
+    let word = |n: usize| Some(u64::from_le_bytes(body.get(8 * n..8 * n + 8)?.try_into().ok()?));
+    let base = Base {
+        index: word(0)?,
+        term: word(1)?,
+        conf_state: ConfState::parse_from_bytes(body.get(32..)?).ok()?,
+    };
+    let root = Root {
+        hash: word(2)?,
+        batch: word(3)?,
+    };
+    Some((base, root))
 }
 
 fn engine_error(error: raft_engine::Error) -> LogError {
@@ -194,10 +384,16 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
             return Err(LogError::Missing { low, high });
         }
         let mut entries = Vec::new();
-        let max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-        self.engine
-            .fetch_entries_to::<Entries>(GROUP, low, high, Some(max), &mut entries)
-            .map_err(engine_error)?;
+        let mut before = None;
+        for record in self.records(low, high, max_bytes)? {
+            let index = record.index;
+            let (entry, header) = chain::unseal(record).ok_or(LogError::Record { index })?;
+            if before.is_some_and(|before| before != header.before) {
+                return Err(LogError::Record { index });
+            }
+            before = Some(header.hash);
+            entries.push(entry);
+        }
         Ok(entries)
     }
 
@@ -205,22 +401,35 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         check_contiguous(&batch, &self.state)?;
         let mut write = LogBatch::with_capacity(4);
         let mut state = self.state.clone();
+        let (mut root, mut hash, number) = (self.root, self.hash, self.batch + 1);
         if let Some(base) = batch.base {
-            write.add_command(
-                GROUP,
-                Command::Compact {
-                    index: state.last_index + 1,
-                },
-            );
+            // What the engine holds may reach beyond what of it is whole.
+            let last = self.engine.last_index(GROUP).unwrap_or(0).max(state.last_index);
+            write.add_command(GROUP, Command::Compact { index: last + 1 });
+            root = Root {
+                hash: chain::root(state.identity, &base),
+                batch: number,
+            };
+            hash = root.hash;
             write
-                .put(GROUP, BASE_KEY.to_vec(), encode_base(&base))
+                .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
                 .map_err(engine_error)?;
             state.last_index = base.index;
             state.base = base;
         }
-        if let Some(last) = batch.entries.last() {
+        if let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) {
+            if first.index <= state.last_index {
+                hash = self.chain_at(first.index - 1)?;
+            }
+            let durable = first.index - 1;
+            let mut records = Vec::with_capacity(batch.entries.len());
+            for entry in &batch.entries {
+                let (record, with) = chain::seal(entry, hash, number, durable);
+                hash = with;
+                records.push(record);
+            }
             write
-                .add_entries::<Entries>(GROUP, &batch.entries)
+                .add_entries::<Entries>(GROUP, &records)
                 .map_err(engine_error)?;
             state.last_index = last.index;
         }
@@ -232,14 +441,12 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         }
         // The watermark may be behind the log, never ahead: it goes down before the log does, and up after.
         if state.last_index < self.state.last_index {
-            self.watermark.set(state.last_index)?;
+            self.mark(state.last_index)?;
         }
         self.engine.write(&mut write, true).map_err(engine_error)?;
         self.fsyncs += 1;
-        if state.last_index > self.state.last_index {
-            self.watermark.set(state.last_index)?;
-        }
-        self.state = state;
+        (self.state, self.root, self.hash, self.batch) = (state, root, hash, number);
+        self.mark(self.state.last_index)?;
         Ok(Durable { number: batch.number })
     }
 
@@ -247,6 +454,17 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         if base.index <= self.state.base.index {
             return Ok(());
         }
+        let root = if base.index <= self.state.last_index {
+            Root {
+                hash: self.chain_at(base.index)?,
+                ..self.root
+            }
+        } else {
+            Root {
+                hash: chain::root(self.state.identity, &base),
+                batch: self.batch + 1,
+            }
+        };
         let mut write = LogBatch::with_capacity(2);
         write.add_command(
             GROUP,
@@ -255,13 +473,34 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
             },
         );
         write
-            .put(GROUP, BASE_KEY.to_vec(), encode_base(&base))
+            .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
             .map_err(engine_error)?;
         self.engine.write(&mut write, false).map_err(engine_error)?;
-        self.state.last_index = self.state.last_index.max(base.index);
-        self.state.base = base;
+        if base.index > self.state.last_index {
+            (self.state.last_index, self.hash, self.batch) = (base.index, root.hash, root.batch);
+        }
+        (self.state.base, self.root) = (base, root);
         self.engine.purge_expired_files().map_err(engine_error)?;
         Ok(())
+    }
+
+    fn has_peers(&self) -> bool {
+        self.peers
+    }
+
+    fn note_peers(&mut self, peers: bool) -> Result<(), LogError> {
+        if peers == self.peers {
+            return Ok(());
+        }
+        self.peers = peers;
+        self.mark(self.state.last_index)?;
+        self.watermark.sync()
+    }
+
+    fn note_loss(&mut self, lost: Option<Lost>) -> Result<(), LogError> {
+        self.state.lost = lost;
+        self.mark(self.state.last_index)?;
+        self.watermark.sync()
     }
 
     fn fsyncs(&self) -> u64 {
@@ -282,54 +521,6 @@ fn folder_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-/// `member, index, crc` in one small file, rewritten in place after each fsync of the log and not synced itself: it
-/// survives the death of the process at once and a power cut some seconds later. It may be behind, never ahead.
-struct Watermark {
-    file: File,
-    member: u64,
-}
-
-impl Watermark {
-    fn open(dir: &Path) -> std::io::Result<Self> {
-        let path = dir.join("watermark");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        Ok(Watermark { file, member: 0 })
-    }
-
-    /// The index, if the record is whole and belongs to `member` (or to anyone).
-    fn read(&self, member: Option<u64>) -> Option<u64> {
-        let mut record = [0; 20];
-        self.file.read_exact_at(&mut record, 0).ok()?;
-        if record[16..] != crc32fast::hash(&record[..16]).to_le_bytes() {
-            return None;
-        }
-        let word = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"));
-        if member.is_some_and(|member| member != word(0)) {
-            return None;
-        }
-        Some(word(8))
-    }
-
-    fn set(&self, index: u64) -> Result<(), LogError> {
-        self.write(index)
-            .map_err(|source| LogError::File("watermark", source))
-    }
-
-    fn write(&self, index: u64) -> std::io::Result<()> {
-        let mut record = [0; 20];
-        record[..8].copy_from_slice(&self.member.to_le_bytes());
-        record[8..16].copy_from_slice(&index.to_le_bytes());
-        let crc = crc32fast::hash(&record[..16]).to_le_bytes();
-        record[16..].copy_from_slice(&crc);
-        self.file.write_all_at(&record, 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,6 +536,95 @@ mod tests {
             let dir = tempfile::tempdir().expect("a folder");
             move || open(dir.path()).expect("open")
         });
+    }
+
+    fn append(log: &mut EngineLog, indexes: std::ops::RangeInclusive<u64>, term: u64) {
+        for index in indexes {
+            let entry = Entry {
+                index,
+                term,
+                data: vec![index as u8; 300].into(),
+                ..Entry::default()
+            };
+            let hard_state = HardState {
+                term,
+                ..HardState::default()
+            };
+            log.append(Append {
+                number: index,
+                entries: vec![entry],
+                hard_state: Some(hard_state),
+                ..Append::default()
+            })
+            .expect("append");
+        }
+    }
+
+    fn newest_file(dir: &Path) -> PathBuf {
+        let files = std::fs::read_dir(dir).expect("list");
+        let paths = files.map(|entry| entry.expect("entry").path());
+        paths
+            .filter(|path| path.extension().is_some_and(|extension| extension == "raftlog"))
+            .max()
+            .expect("a log file")
+    }
+
+    /// Without the watermark, the records after the damage prove that what is damaged was durable.
+    #[test]
+    fn a_later_record_proves_that_an_earlier_one_was_durable() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut log = open(dir.path()).expect("open");
+        append(&mut log, 1..=9, 1);
+        append(&mut log, 5..=20, 2);
+        drop(log);
+        let file = newest_file(dir.path());
+        let mut bytes = std::fs::read(&file).expect("read");
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("not empty");
+        bytes[end - 2000] ^= 1;
+        std::fs::write(&file, &bytes).expect("write");
+        std::fs::remove_file(dir.path().join("watermark")).expect("remove");
+        let state = open(dir.path()).expect("a prefix is left").state();
+        let lost = state.lost.expect("the loss is seen");
+        assert!(lost.index >= 19 && lost.term == 2, "{lost:?}");
+        assert!((5..19).contains(&state.last_index), "{}", state.last_index);
+        // The same, once more: the loss is remembered though the engine has truncated its file.
+        let mut log = open(dir.path()).expect("a prefix is left");
+        log.note_loss(state.lost).expect("noted");
+        append(&mut log, state.last_index + 1..=20, 3);
+        drop(log);
+        let mut log = open(dir.path()).expect("whole");
+        assert!(log.state().lost.is_some(), "only the peers can say that it is whole");
+        log.note_loss(None).expect("noted");
+        drop(log);
+        let state = open(dir.path()).expect("whole").state();
+        assert_eq!((state.lost, state.last_index), (None, 20));
+    }
+
+    #[test]
+    fn a_log_that_does_not_open_is_replaced_only_if_peers_can_fill_it() {
+        for peers in [false, true] {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("log");
+            std::fs::create_dir(&path).expect("make");
+            let mut log = open(&path).expect("open");
+            append(&mut log, 1..=9, 4);
+            log.note_peers(peers).expect("noted");
+            drop(log);
+            std::fs::write(newest_file(&path), b"nothing of this is a log").expect("write");
+            assert!(open(&path).is_err());
+            let replaced = EngineLog::replace(&path).expect("replaced");
+            assert_eq!(replaced.is_some(), peers);
+            let Some(log) = replaced else { continue };
+            let check = |state: LogState| {
+                assert_eq!(state.identity, contract::IDENTITY);
+                assert_eq!((state.base, state.last_index), (Base::default(), 0));
+                assert_eq!(state.lost, Some(Lost { index: 9, term: 4 }));
+            };
+            check(log.state());
+            drop(log);
+            check(open(&path).expect("open").state());
+            assert!(dir.path().join("log.damaged-1").exists());
+        }
     }
 
     #[test]
@@ -377,8 +657,15 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[flip] ^= 0x10;
             std::fs::write(&file, &damaged).expect("write");
-            let read = open(dir.path()).and_then(|log| log.entries(1, 21, u64::MAX));
-            assert!(read.is_err(), "byte {flip} of {end} flipped");
+            match open(dir.path()) {
+                Ok(log) => {
+                    let lost = log.state().lost.expect("the loss is seen");
+                    assert_eq!(lost.index, 20, "byte {flip} of {end} flipped");
+                    assert!(log.state().last_index < 20);
+                }
+                // Not even who the member is can be read.
+                Err(error) => assert!(matches!(error, LogError::Lost { .. }), "{error:?}"),
+            }
         }
         std::fs::write(&file, &bytes).expect("write");
         assert_eq!(open(dir.path()).expect("undamaged").state().last_index, 20);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use raft::eraftpb::{Entry, HardState};
 
-use super::{Append, Base, Durable, Identity, Log, LogError, LogState, check_contiguous};
+use super::{Append, Base, Durable, Identity, Log, LogError, LogState, Lost, check_contiguous};
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ struct Content {
     base: Base,
     hard_state: HardState,
     entries: VecDeque<Entry>,
+    lost: Option<Lost>,
+    peers: bool,
     /// The next append fails, as a bad disk would.
     broken: bool,
 }
@@ -26,6 +28,15 @@ impl Disk {
     /// Makes every later append fail.
     pub fn break_down(&self) {
         self.0.lock().broken = true;
+    }
+
+    /// Takes entries after `last` away, though they were durable: a damaged disk.
+    pub fn lose_after(&self, last: u64) {
+        let mut content = self.0.lock();
+        let index = content.entries.back().map_or(content.base.index, |entry| entry.index);
+        content.entries.retain(|entry| entry.index <= last);
+        let term = content.hard_state.term;
+        content.lost = Some(Lost { index, term });
     }
 }
 
@@ -65,6 +76,7 @@ impl Log for MemoryLog {
                 .entries
                 .back()
                 .map_or(content.base.index, |entry| entry.index),
+            lost: content.lost,
         }
     }
 
@@ -123,6 +135,20 @@ impl Log for MemoryLog {
         if base.index > content.base.index {
             content.base = base;
         }
+        Ok(())
+    }
+
+    fn has_peers(&self) -> bool {
+        self.disk.0.lock().peers
+    }
+
+    fn note_peers(&mut self, peers: bool) -> Result<(), LogError> {
+        self.disk.0.lock().peers = peers;
+        Ok(())
+    }
+
+    fn note_loss(&mut self, lost: Option<Lost>) -> Result<(), LogError> {
+        self.disk.0.lock().lost = lost;
         Ok(())
     }
 

@@ -2,12 +2,14 @@
 //! ends ([`engine`] on disk, [`memory`] for tests and simulation), one contract suite. Knows Raft's records, not what
 //! is in them.
 
+mod chain;
 #[cfg(test)]
 mod contract;
 pub mod engine;
 pub mod memory;
 #[cfg(test)]
 mod power_cut;
+mod watermark;
 
 use raft::eraftpb::{ConfState, Entry, HardState};
 
@@ -59,6 +61,16 @@ pub struct LogState {
     pub hard_state: HardState,
     /// The base's index when the log is empty.
     pub last_index: u64,
+    /// What was durable once and is not there any more; see [`Lost`].
+    pub lost: Option<Lost>,
+}
+
+/// Entries up to `index`, votes up to `term` may have been given to peers and are gone. Until the peers have given
+/// them back the member neither votes nor leads; a member without peers is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    pub index: u64,
+    pub term: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +84,10 @@ pub enum LogError {
     Lost { last_index: u64, durable: u64 },
     #[error("log record {0} is damaged")]
     Damaged(&'static str),
+    #[error("log record of entry {index} is damaged")]
+    Record { index: u64 },
+    #[error("log is of an older format, which this version does not read")]
+    Format,
     #[error("entries {low}..{high} are not in the log")]
     Missing { low: u64, high: u64 },
     #[error("entry {index} leaves a hole after {last_index}")]
@@ -99,6 +115,25 @@ pub trait Log: Send + 'static {
     /// # Errors
     /// As [`Log::append`].
     fn cut(&mut self, base: Base) -> Result<(), LogError>;
+
+    /// Whether the cluster had other members when the log was last told.
+    fn has_peers(&self) -> bool {
+        false
+    }
+
+    /// Notes durably whether the cluster has other members: without them nobody can repair this one.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    fn note_peers(&mut self, _peers: bool) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// Notes durably what the log is missing, or that it misses nothing any more.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    fn note_loss(&mut self, lost: Option<Lost>) -> Result<(), LogError>;
 
     /// The number of fsyncs so far.
     fn fsyncs(&self) -> u64;

@@ -261,6 +261,7 @@ mod tests {
             base: base.clone(),
             hard_state: HardState::default(),
             last_index: 10,
+            lost: None,
         };
         Cache::new(&Start {
             log,

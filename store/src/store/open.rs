@@ -254,7 +254,18 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 fn open_log(dir: &Path, birth: Birth) -> Result<EngineLog, OpenError> {
-    EngineLog::open(&dir.join("log"), || born(birth)).map_err(|source| OpenError::Log(Box::new(source)))
+    let (path, refuse) = (dir.join("log"), |source| OpenError::Log(Box::new(source)));
+    let error = match EngineLog::open(&path, || born(birth)) {
+        Ok(log) => return Ok(log),
+        Err(error) => error,
+    };
+    match EngineLog::replace(&path).map_err(refuse)? {
+        Some(log) => {
+            tracing::error!(%error, "the log is put aside; the other members have to repair this one");
+            Ok(log)
+        }
+        None => Err(refuse(error)),
+    }
 }
 
 fn born(birth: Birth) -> (Identity, Base) {

@@ -1,13 +1,14 @@
 //! From what is on disk to a running state: log and image are read, checked against each other, and either used whole
-//! or refused.
+//! or refused. With other members nothing is refused: what is damaged is put aside, and the member starts with what is
+//! left, marked as one that has lost something ([`crate::log::Lost`]), to get the rest from them.
 
 use std::path::Path;
 
-use raft::eraftpb::{ConfState, Entry};
+use raft::eraftpb::{ConfState, Entry, HardState};
 
 use crate::error::OpenError;
 use crate::image::{Image, Meta};
-use crate::log::{Append, Base, Identity, Log, LogState};
+use crate::log::{Append, Base, Identity, Log, LogError, LogState, Lost};
 use crate::model::Revision;
 use crate::tree::{Snapshot, Tree};
 
@@ -47,12 +48,78 @@ pub(super) struct Recovered {
 /// Reads the whole log after the image: Raft needs it in memory, and the image's interval bounds it.
 ///
 /// # Errors
-/// See [`OpenError`]. A damaged image is put aside and rebuilt when the log still starts at the beginning.
+/// See [`OpenError`]. A damaged image is put aside and rebuilt when the log still starts at the beginning, or peers can
+/// send the state.
 pub(super) fn recover(
     log: &mut impl Log,
     image: &mut impl Image,
     path: &Path,
 ) -> Result<Recovered, OpenError> {
+    let state = log.state();
+    if let Some(lost) = state.lost {
+        let error = LogError::Lost {
+            last_index: state.last_index,
+            durable: lost.index,
+        };
+        if !log.has_peers() {
+            return Err(log_error(error));
+        }
+        tracing::error!(%error, "the other members have to repair this one; until then it neither votes nor leads");
+        renounce(log, lost, None)?;
+    }
+    match read(log, image, path) {
+        Err(error) if log.has_peers() => {
+            tracing::error!(%error, "the other members have to repair this one; until then it neither votes nor leads");
+            image.set_aside().map_err(|source| OpenError::Image {
+                path: path.into(),
+                log_base: state.base.index,
+                source: source.into(),
+            })?;
+            let lost = Lost {
+                index: state.last_index,
+                term: state.hard_state.term,
+            };
+            let lost = state.lost.map_or(lost, |earlier| Lost {
+                index: lost.index.max(earlier.index),
+                term: lost.term.max(earlier.term),
+            });
+            log.note_loss(Some(lost)).map_err(log_error)?;
+            renounce(log, lost, Some(Base::default()))?;
+            read(log, image, path)
+        }
+        read => read,
+    }
+}
+
+/// The member takes its newest term for one in which it has voted already, for it may have.
+fn renounce(log: &mut impl Log, lost: Lost, base: Option<Base>) -> Result<(), OpenError> {
+    let LogState {
+        identity,
+        hard_state,
+        last_index,
+        ..
+    } = log.state();
+    let held = base.as_ref().map_or(last_index, |base| base.index);
+    let hard_state = HardState {
+        term: lost.term.max(hard_state.term),
+        vote: identity.member,
+        commit: hard_state.commit.min(held),
+        ..HardState::default()
+    };
+    log.append(Append {
+        base,
+        hard_state: Some(hard_state),
+        ..Append::default()
+    })
+    .map(drop)
+    .map_err(log_error)
+}
+
+fn log_error(source: LogError) -> OpenError {
+    OpenError::Log(source.into())
+}
+
+fn read(log: &mut impl Log, image: &mut impl Image, path: &Path) -> Result<Recovered, OpenError> {
     let mut state = log.state();
     let loaded = match image.load() {
         Ok(loaded) => loaded,
@@ -76,21 +143,20 @@ pub(super) fn recover(
         }
     };
     let (meta, tree) = loaded.unwrap_or_else(|| (empty(&state), Tree::default()));
-    if meta.installed && meta.identity == state.identity && meta.base.index > state.last_index {
-        // A snapshot's state was written, its place in the log was not: every entry of the log is older.
+    let behind = meta.installed || state.lost.is_some();
+    if behind && meta.identity == state.identity && meta.base.index > state.last_index {
+        // A snapshot's state was written, its place in the log was not; or that part of the log is lost. Either way
+        // every entry of the log is older.
         log.append(Append {
             base: Some(meta.base.clone()),
             ..Append::default()
         })
-        .map_err(|source| OpenError::Log(source.into()))?;
+        .map_err(log_error)?;
         state = log.state();
     }
     check_fit(&state, &meta).map_err(OpenError::Mismatch)?;
     let applied = meta.base.index;
-    let read = |low, high| {
-        log.entries(low, high, u64::MAX)
-            .map_err(|source| OpenError::Log(source.into()))
-    };
+    let read = |low, high| log.entries(low, high, u64::MAX).map_err(log_error);
     if applied > state.base.index {
         let term = read(applied, applied + 1)?[0].term;
         if term != meta.base.term {
@@ -171,16 +237,21 @@ mod tests {
         member: 2,
     };
 
-    struct Damaged(MemoryImage);
+    /// Damaged until it is put aside.
+    struct Damaged(MemoryImage, bool);
 
     impl Image for Damaged {
         fn load(&mut self) -> Result<Option<(Meta, Tree)>, ImageError> {
+            if self.1 {
+                return Ok(None);
+            }
             Err(ImageError::Damaged("test".into()))
         }
         fn write(&mut self, batch: &Batch) -> Result<(), ImageError> {
             self.0.write(batch)
         }
         fn set_aside(&mut self) -> Result<(), ImageError> {
+            self.1 = true;
             self.0.set_aside()
         }
         fn disk_bytes(&self) -> u64 {
@@ -315,9 +386,64 @@ mod tests {
     }
 
     #[test]
+    fn with_peers_what_is_damaged_is_put_aside_and_votes_are_renounced() {
+        let none = || MemoryImage::open(&image_memory::Disk::default());
+        let disk = log_memory::Disk::default();
+        let open = || MemoryLog::open(&disk, ME, founder(ME).1);
+        let entry = |index| Entry {
+            index,
+            term: 4,
+            ..Entry::default()
+        };
+        let hard_state = HardState {
+            term: 4,
+            vote: 3,
+            commit: 5,
+            ..HardState::default()
+        };
+        open()
+            .append(Append {
+                entries: (2..=6).map(entry).collect(),
+                hard_state: Some(hard_state),
+                ..Append::default()
+            })
+            .expect("append");
+        disk.lose_after(4);
+        assert!(matches!(
+            recover(&mut open(), &mut none(), Path::new("image")),
+            Err(OpenError::Log(_))
+        ));
+        open().note_peers(true).expect("noted");
+        let mut check = |image: &mut dyn FnMut() -> Damaged, expected: (u64, u64)| {
+            let recovered = recover(&mut open(), &mut image(), Path::new("image")).expect("opens");
+            let LogState {
+                base,
+                hard_state,
+                last_index,
+                lost,
+                ..
+            } = recovered.log;
+            assert_eq!((base.index, last_index), expected);
+            assert_eq!(lost, Some(Lost { index: 6, term: 4 }));
+            assert_eq!((hard_state.term, hard_state.vote), (4, ME.member));
+            assert_eq!(hard_state.commit, last_index.min(4));
+        };
+        // Of a log that starts with the founding the image can be rebuilt, as far as it goes.
+        check(&mut || Damaged(none(), false), (1, 4));
+        open()
+            .cut(Base {
+                index: 3,
+                term: 4,
+                ..founder(ME).1
+            })
+            .expect("cut");
+        check(&mut || Damaged(none(), false), (0, 0));
+    }
+
+    #[test]
     fn a_damaged_image_is_rebuilt_only_from_a_whole_log() {
-        check(log(3, 5), Damaged(none()), "damaged");
-        check(log(1, 5), Damaged(none()), "from 1 replay 4");
+        check(log(3, 5), Damaged(none(), false), "damaged");
+        check(log(1, 5), Damaged(none(), false), "from 1 replay 4");
         fn none() -> MemoryImage {
             MemoryImage::open(&image_memory::Disk::default())
         }
