@@ -30,7 +30,14 @@ pub(super) struct Header {
 impl Header {
     fn encode(&self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
-        let words = [self.batch, self.durable, self.index, self.term, self.before, self.hash];
+        let words = [
+            self.batch,
+            self.durable,
+            self.index,
+            self.term,
+            self.before,
+            self.hash,
+        ];
         for (slot, word) in out[8..].chunks_exact_mut(8).zip(words) {
             slot.copy_from_slice(&word.to_le_bytes());
         }
@@ -43,9 +50,9 @@ impl Header {
     fn decode(record: &[u8]) -> Option<Header> {
         let header = record.get(..HEADER)?;
         let whole = header[..4] == MAGIC && header[4..8] == crc32fast::hash(&header[8..]).to_le_bytes();
-        let mut words = header[8..].chunks_exact(8).map(|word| {
-            u64::from_le_bytes(word.try_into().expect("eight bytes"))
-        });
+        let mut words = header[8..]
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
         let mut word = || words.next().expect("six words");
         whole.then(|| Header {
             batch: word(),
@@ -162,7 +169,10 @@ mod tests {
         let (record, hash) = seal(&entry(), 11, 5, 6);
         let (read, header) = unseal(record).expect("whole");
         assert_eq!(read, entry());
-        assert_eq!((header.batch, header.durable, header.before, header.hash), (5, 6, 11, hash));
+        assert_eq!(
+            (header.batch, header.durable, header.before, header.hash),
+            (5, 6, 11, hash)
+        );
         check(|_| (), true);
         check(|record| record.index += 1, false);
         check(|record| record.term += 1, false);

@@ -185,7 +185,9 @@ impl<F: FileSystem> EngineLog<F> {
             };
             let before = next;
             for record in records {
-                let Some((_, header)) = chain::unseal(record) else { break };
+                let Some((_, header)) = chain::unseal(record) else {
+                    break;
+                };
                 if header.index != next || header.before != self.hash {
                     break;
                 }
@@ -248,9 +250,7 @@ impl<F: FileSystem> EngineLog<F> {
             return Ok(self.hash);
         }
         let record = self.records(index, index + 1, u64::MAX)?.pop();
-        let (_, header) = record
-            .and_then(chain::unseal)
-            .ok_or(LogError::Record { index })?;
+        let (_, header) = record.and_then(chain::unseal).ok_or(LogError::Record { index })?;
         Ok(header.hash)
     }
 
@@ -593,7 +593,10 @@ mod tests {
         append(&mut log, state.last_index + 1..=20, 3);
         drop(log);
         let mut log = open(dir.path()).expect("whole");
-        assert!(log.state().lost.is_some(), "only the peers can say that it is whole");
+        assert!(
+            log.state().lost.is_some(),
+            "only the peers can say that it is whole"
+        );
         log.note_loss(None).expect("noted");
         drop(log);
         let state = open(dir.path()).expect("whole").state();

@@ -33,7 +33,10 @@ impl Disk {
     /// Takes entries after `last` away, though they were durable: a damaged disk.
     pub fn lose_after(&self, last: u64) {
         let mut content = self.0.lock();
-        let index = content.entries.back().map_or(content.base.index, |entry| entry.index);
+        let index = content
+            .entries
+            .back()
+            .map_or(content.base.index, |entry| entry.index);
         content.entries.retain(|entry| entry.index <= last);
         let term = content.hard_state.term;
         content.lost = Some(Lost { index, term });

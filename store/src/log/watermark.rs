@@ -125,7 +125,10 @@ mod tests {
             bytes[at] ^= 16;
             std::fs::write(&path, bytes).expect("write");
             let (_, found) = Watermark::open(dir.path()).expect("open");
-            assert!([Some(mark(4)), Some(mark(5))].contains(&found), "byte {at}: {found:?}");
+            assert!(
+                [Some(mark(4)), Some(mark(5))].contains(&found),
+                "byte {at}: {found:?}"
+            );
         }
     }
 }

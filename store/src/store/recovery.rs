@@ -414,7 +414,7 @@ mod tests {
             Err(OpenError::Log(_))
         ));
         open().note_peers(true).expect("noted");
-        let mut check = |image: &mut dyn FnMut() -> Damaged, expected: (u64, u64)| {
+        let check = |image: &mut dyn FnMut() -> Damaged, expected: (u64, u64)| {
             let recovered = recover(&mut open(), &mut image(), Path::new("image")).expect("opens");
             let LogState {
                 base,
