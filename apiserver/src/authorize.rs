@@ -9,6 +9,7 @@ use corten_api::status::Qualified;
 use crate::identity::User;
 use crate::query::Query;
 use crate::route::{Operation, Target, route};
+use crate::tokens::bootstrap::GROUP as BOOTSTRAPPERS;
 
 /// The group of all ServiceAccounts.
 const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
@@ -79,7 +80,11 @@ pub fn permits_resource(user: &User, verb: &str, group: &str, resource: &str) ->
                 "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
             )
     );
-    user.is_master() || (about_self && verb == "create" && !user.is_anonymous())
+    // Source: Kubernetes' `system:node-bootstrapper`.
+    let asks_for_certificate = (group, resource) == ("certificates.k8s.io", "certificatesigningrequests")
+        && matches!(verb, "create" | "get" | "list" | "watch")
+        && user.groups.iter().any(|g| g == BOOTSTRAPPERS);
+    user.is_master() || asks_for_certificate || (about_self && verb == "create" && !user.is_anonymous())
 }
 
 /// Whether `user` may do this to a path that is no resource.

@@ -20,6 +20,7 @@ mod health;
 pub mod identity;
 mod impersonate;
 mod in_process;
+pub mod join;
 mod key;
 mod metrics;
 mod negotiate;
@@ -74,6 +75,8 @@ pub struct Config {
     pub ca_pem: String,
     /// Makes and checks the tokens of ServiceAccounts; `None`: there are none.
     pub tokens: Option<Arc<tokens::Issuer>>,
+    /// Takes joining servers in; `None`: this server does not.
+    pub cluster: Option<Arc<dyn join::Cluster>>,
 }
 
 impl Config {
@@ -87,6 +90,7 @@ impl Config {
             port: 6443,
             ca_pem: ca_pem.into(),
             tokens: None,
+            cluster: None,
         }
     }
 

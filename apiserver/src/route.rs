@@ -8,6 +8,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::join::Join;
 use crate::query::Query;
 
 /// Longest path accepted, in bytes.
@@ -72,6 +73,8 @@ pub enum Operation {
     Tunnel {
         node: String,
     },
+    /// `/corten/v1/...`: what a machine that joins asks.
+    Join(Join),
     /// `/`: the list of paths.
     Index,
     /// `/api`
@@ -136,6 +139,18 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
             }),
             _ => Err(NoRoute::MethodNotAllowed),
         },
+        ["corten", "v1", what @ ("ca" | "token" | "servers")] => {
+            let (wanted, what) = match *what {
+                "ca" => (Method::GET, Join::Ca),
+                "token" => (Method::GET, Join::Token),
+                _ => (Method::POST, Join::Servers),
+            };
+            if *method == wanted {
+                Ok(Operation::Join(what))
+            } else {
+                Err(NoRoute::MethodNotAllowed)
+            }
+        }
         ["apis", group, version, rest @ ..] if !rest.is_empty() => {
             resource(method, group, version, rest, query)
         }
@@ -453,6 +468,9 @@ mod tests {
         check("GET", "/livez/ping", "Livez ping");
         check("GET", "/readyz/poststarthook/x", "Readyz poststarthook/x");
         check("POST", "/version", "MethodNotAllowed");
+        check("GET", "/corten/v1/ca", "Join(Ca)");
+        check("POST", "/corten/v1/servers", "Join(Servers)");
+        check("GET", "/corten/v1/servers", "MethodNotAllowed");
     }
 
     #[test]

@@ -19,7 +19,9 @@ use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
-use crate::{ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, openapi, pretty};
+use crate::{
+    ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, join, openapi, pretty,
+};
 
 impl ApiServer {
     /// The answer to one request. Never panics: a bug in a handler becomes a 500 and a log line.
@@ -75,6 +77,10 @@ impl ApiServer {
         let path = parts.uri.path().to_owned();
         let accept = text(&parts, header::ACCEPT).map(str::to_owned);
         let accept = accept.as_deref();
+        if let Ok(Operation::Join(what)) = routed {
+            let done = join::answer(self, what, &parts, body).await;
+            return done.unwrap_or_else(|status| respond::status_for(&status, accept));
+        }
         let user = match self.authenticate(peer, &parts).await {
             Ok(user) => user,
             Err(status) => return respond::status_for(&status, accept),
@@ -101,6 +107,7 @@ impl ApiServer {
         let done = match operation {
             Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
+            Operation::Join(_) => unreachable!("answered before authentication"),
             Operation::Index => Ok(discovery::index(&self.types())),
             Operation::LegacyVersions => {
                 discovery::legacy_versions(self.inner(), &self.types(), accept, &parts.headers)
@@ -151,7 +158,7 @@ pub(crate) fn text(parts: &Parts, name: header::HeaderName) -> Option<&str> {
 }
 
 /// The token of `Authorization: Bearer TOKEN`.
-fn bearer_token(parts: &Parts) -> Option<&str> {
+pub(crate) fn bearer_token(parts: &Parts) -> Option<&str> {
     let (scheme, token) = text(parts, header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -4,9 +4,13 @@
 
 mod agent;
 mod cluster;
+mod duration;
+mod join;
+mod kubeconfig;
 mod node_kubeconfig;
 mod process;
 mod server;
+mod token;
 
 use std::process::ExitCode;
 
@@ -31,6 +35,8 @@ enum Command {
     Agent(agent::Args),
     /// Create, list, load and delete clusters made of network namespaces on this machine
     Cluster(cluster::Args),
+    /// Make, list and delete the tokens that machines join with
+    Token(token::Args),
     /// Issue the kubeconfig an agent needs, with the cluster's CA (on the server's machine)
     NodeKubeconfig(node_kubeconfig::Args),
 }
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
         Command::Server(args) => process::block_on(server::run(args)),
         Command::Agent(args) => process::block_on(agent::run(args)),
         Command::Cluster(args) => process::block_on(cluster::run(args)),
+        Command::Token(args) => process::block_on(token::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
     };
     match result {

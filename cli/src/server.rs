@@ -56,6 +56,11 @@ pub async fn run(args: Args) -> Result<()> {
     let issuer =
         Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the key of ServiceAccounts")?;
     config.tokens = Some(Arc::new(issuer));
+    config.cluster = Some(Arc::new(crate::join::Sharing {
+        pki: args.data_dir.join("pki"),
+        service_cidr: args.service_cidr,
+        cluster_cidr: args.cluster_cidr,
+    }));
 
     let mut store_config = corten_store::Config::new(args.data_dir.join("store"));
     store_config.tagger = Some(corten_apiserver::tag);

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod error;
 pub mod events;
 pub mod informers;
+pub mod join;
 pub mod object;
 pub mod queue;
 pub mod reflect;

@@ -10,6 +10,7 @@
 mod account_key;
 mod files;
 mod kubeconfig;
+mod share;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use time::{Duration, OffsetDateTime};
 pub use account_key::AccountKey;
 pub use files::write_private;
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
+pub use share::{shared, store_shared};
 
 /// Life of the CA certificate.
 pub const CA_LIFE: Duration = Duration::days(3650);

@@ -5,12 +5,14 @@ use corten_store::Snapshot;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::bootstrap::{self, Refused, Token, Usage};
 use super::{Rejected, claims};
 use crate::read::point::{self, Point};
 use crate::write::Subject;
 use crate::{Inner, User};
 
-/// The user, and those of `audiences` the token is for.
+/// The user, and those of `audiences` the token is for. A token of another kind than ServiceAccounts' has no audience: it
+/// is for all of them.
 ///
 /// # Errors
 /// See [`Rejected`]; also when the store cannot be asked.
@@ -20,6 +22,15 @@ pub async fn bearer(
     audiences: &[String],
     now: Timestamp,
 ) -> Result<(User, Vec<String>), Rejected> {
+    if let Some(token) = Token::parse(token) {
+        return match bootstrap(inner, token, Usage::Authentication, now).await {
+            Ok(user) => Ok((user, audiences.to_vec())),
+            Err(refused) => {
+                tracing::debug!(id = token.id, %refused, "a bootstrap token was refused");
+                Err(Rejected::NotOurs)
+            }
+        };
+    }
     let issuer = inner.config.tokens.as_deref().ok_or(Rejected::NotOurs)?;
     let said = issuer.verify(token)?;
     let common = claims::check(&said, audiences, now)?;
@@ -39,6 +50,31 @@ pub async fn bearer(
         })?;
     }
     Ok((claims::user(&said), common))
+}
+
+/// Who bears a bootstrap token, by what this server has; before one is refused the newest state is asked.
+///
+/// # Errors
+/// See [`Refused`]; a store that cannot be asked knows no token.
+pub async fn bootstrap(
+    inner: &Inner,
+    token: Token<'_>,
+    usage: Usage,
+    now: Timestamp,
+) -> Result<User, Refused> {
+    let by = |snapshot: &Snapshot| {
+        let secret = find(snapshot, "secrets", bootstrap::NAMESPACE, &token.secret_name());
+        secret
+            .map_err(|_| Refused::Unknown)
+            .and_then(|secret| token.check(&secret, usage, now))
+    };
+    match by(&inner.store.snapshot()) {
+        Ok(user) => Ok(user),
+        Err(_) => match point::snapshot(&inner.store, &Point::Newest, "").await {
+            Ok(newest) => by(&newest),
+            Err(_) => Err(Refused::Unknown),
+        },
+    }
 }
 
 /// An object of the core group.

@@ -1,4 +1,5 @@
-//! Tokens of ServiceAccounts: made by `serviceaccounts/token`, checked on requests and by TokenReview.
+//! Bearer tokens: those of ServiceAccounts, made by `serviceaccounts/token`, checked on requests and by TokenReview, and the
+//! `bootstrap` tokens of machines that join.
 //!
 //! `jws` signs and verifies bytes, `claims` says what a token must say, both pure; `authenticate` is the shell that
 //! asks the store whether what a token is bound to is still there. Must not know what a user may do.
@@ -6,6 +7,7 @@
 //! Source: Kubernetes `pkg/serviceaccount`.
 
 pub(crate) mod authenticate;
+pub mod bootstrap;
 pub(crate) mod claims;
 pub(crate) mod documents;
 mod jws;
