@@ -1,6 +1,6 @@
 //! Options that travel in bodies: `DeleteOptions`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Status;
 use crate::field::FieldErrors;
@@ -121,6 +121,30 @@ impl DeleteOptions {
             )?,
             dry_run,
         })
+    }
+}
+
+impl DeleteOptions {
+    /// As admission sees them; `dryRun` is left to the caller.
+    pub fn to_value(&self) -> Value {
+        let mut out = json!({ "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1" });
+        if let Some(seconds) = self.grace_period_seconds {
+            out["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(uid) = &self.precondition_uid {
+            out["preconditions"]["uid"] = uid.as_str().into();
+        }
+        if let Some(version) = &self.precondition_resource_version {
+            out["preconditions"]["resourceVersion"] = version.as_str().into();
+        }
+        match (self.orphan_dependents, self.propagation) {
+            (Some(orphan), _) => out["orphanDependents"] = orphan.into(),
+            (None, Some(Propagation::Orphan)) => out["propagationPolicy"] = "Orphan".into(),
+            (None, Some(Propagation::Background)) => out["propagationPolicy"] = "Background".into(),
+            (None, Some(Propagation::Foreground)) => out["propagationPolicy"] = "Foreground".into(),
+            (None, None) => {}
+        }
+        out
     }
 }
 

@@ -192,37 +192,31 @@ impl ApiServer {
             .lookup(group, "v1", plural)
             .expect("bootstrap objects are of built-in kinds");
         let subject = Subject { ty, namespace };
-        let (config, store) = (&self.inner().config, &self.inner().store);
+        let config = &self.inner().config;
         let bytes = serde_json::to_vec(&object).expect("a JSON value serialises");
         let object = ty.decode(&bytes, FieldValidation::Strict).map_err(failed)?.value;
         let mut env = Env::new(Timestamp::now());
-        let written = transact(store, false, |snapshot| match subject.read(snapshot, &name) {
-            Err(status) if status.is_not_found() => {
-                create::decide(config, subject, snapshot, &object, false, &mut env)
-            }
-            Err(status) => Err(status),
-            Ok(current) if refresh => {
-                let mut wanted = current.value.clone();
-                for (field, value) in object.as_object().into_iter().flatten() {
-                    if field != "metadata" {
-                        wanted[field] = value.clone();
-                    }
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            match subject.read(snapshot, &name) {
+                Err(status) if status.is_not_found() => {
+                    create::decide(config, subject, snapshot, &object, env)
                 }
-                update::decide(
-                    config,
-                    subject,
-                    snapshot,
-                    &name,
-                    wanted,
-                    Subresource::Main,
-                    &mut env,
-                )
+                Err(status) => Err(status),
+                Ok(current) if refresh => {
+                    let mut wanted = current.value.clone();
+                    for (field, value) in object.as_object().into_iter().flatten() {
+                        if field != "metadata" {
+                            wanted[field] = value.clone();
+                        }
+                    }
+                    update::decide(config, subject, snapshot, &name, wanted, Subresource::Main, env)
+                }
+                Ok(_) => Ok(crate::write::Decision::Nothing(crate::write::Answered {
+                    code: http::StatusCode::OK,
+                    payload: Payload::Value(Value::Null),
+                    warnings: Vec::new(),
+                })),
             }
-            Ok(_) => Ok(crate::write::Decision::Nothing(crate::write::Answered {
-                code: http::StatusCode::OK,
-                payload: Payload::Value(Value::Null),
-                warnings: Vec::new(),
-            })),
         });
         written.await.map(|_| ()).map_err(failed)
     }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::key::Keys;
 use crate::read::filter::keys;
 use crate::types::Types;
-use crate::write::{Answered, Decision, Payload, Subject, delete, transact};
+use crate::write::{Answered, Decision, Env, Payload, Subject, delete, transact};
 use crate::{ApiServer, Inner};
 
 /// Wait before a failed step is tried again.
@@ -319,8 +319,8 @@ async fn change(
     name: &str,
     make: impl Fn(&Value) -> Option<Value>,
 ) -> Result<(), Status> {
-    let store = &server.inner().store;
-    let written = transact(store, false, |snapshot| {
+    let mut env = Env::new(Timestamp::now());
+    let written = transact(server.inner(), &mut env, |snapshot, _| {
         let current = subject().read(snapshot, name)?;
         let answer = Answered {
             code: http::StatusCode::OK,
@@ -462,8 +462,9 @@ async fn delete_instance(server: &ApiServer, ty: &ResourceType, entry: Arc<Entry
     };
     let subject = Subject { ty, namespace };
     let options = DeleteOptions::default();
-    let deleted = transact(&server.inner().store, false, |snapshot| {
-        delete::decide(subject, snapshot, name, &options, Timestamp::now())
+    let mut env = Env::new(Timestamp::now());
+    let deleted = transact(server.inner(), &mut env, |snapshot, env| {
+        delete::decide(subject, snapshot, name, &options, env)
     });
     match deleted.await {
         Err(status) if !status.is_not_found() => Err(status),

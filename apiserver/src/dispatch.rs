@@ -24,6 +24,7 @@ use crate::respond::{self, Answer};
 use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
+use crate::write::admission::RequestOptions;
 use crate::write::{Answered, Env, Payload, Subject, apply, binding, create, patch, scale, transact, update};
 use crate::{ApiServer, Inner, connect, custom, damaged, proxy, review};
 
@@ -231,21 +232,14 @@ impl Call<'_> {
 
     async fn create(&self, body: RequestBody) -> Result<Answer, Status> {
         let options = WriteOptions::parse(self.query, "CreateOptions")?;
-        let mut env = self.env("CreateOptions")?;
+        let mut env = self.env("CreateOptions", &options)?;
         let shape = self.shape()?;
         let bytes = self.json(body).await?;
         let mut decoded = self.ty.decode(&bytes, options.validation)?;
         decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            create::decide(
-                config,
-                subject,
-                snapshot,
-                &decoded.value,
-                options.dry_run,
-                &mut env,
-            )
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            create::decide(config, subject, snapshot, &decoded.value, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, decoded.warnings, shape)
@@ -255,21 +249,13 @@ impl Call<'_> {
         let options = WriteOptions::parse(self.query, "UpdateOptions")?;
         let (shape, name) = (self.shape()?, self.name()?);
         let part = update::part(sub).ok_or_else(Status::no_such_resource)?;
-        let mut env = self.env("UpdateOptions")?;
+        let mut env = self.env("UpdateOptions", &options)?;
         let bytes = self.json(body).await?;
         let mut decoded = self.ty.decode(&bytes, options.validation)?;
         decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            update::decide(
-                config,
-                subject,
-                snapshot,
-                name,
-                decoded.value.clone(),
-                part,
-                &mut env,
-            )
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            update::decide(config, subject, snapshot, name, decoded.value.clone(), part, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, decoded.warnings, shape)
@@ -283,7 +269,7 @@ impl Call<'_> {
         if kind == PatchType::Apply {
             return self.apply(part, body, &options).await;
         }
-        let mut env = self.env("PatchOptions")?;
+        let mut env = self.env("PatchOptions", &options)?;
         let bytes = read(body).await?;
         let patch = patch::Patch {
             kind,
@@ -291,8 +277,8 @@ impl Call<'_> {
             validation: options.validation,
         };
         let (config, subject) = (&self.inner().config, self.subject());
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            patch::decide(config, subject, snapshot, name, &patch, part, &mut env)
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            patch::decide(config, subject, snapshot, name, &patch, part, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, Vec::new(), shape)
@@ -307,12 +293,10 @@ impl Call<'_> {
         let (shape, name) = (self.shape()?, self.name()?);
         let who = apply::options(self.query, "PatchOptions", true, None)?;
         let (wanted, warnings) = apply::read(&read(body).await?, options.validation)?;
-        let mut env = Env::of(self.now, who.manager).by(self.user);
+        let mut env = self.env_of(who.manager, "PatchOptions", options, who.force);
         let (config, subject, dry_run) = (&self.inner().config, self.subject(), options.dry_run);
-        let written = transact(&self.inner().store, dry_run, |snapshot| {
-            apply::decide(
-                config, subject, snapshot, name, &wanted, who.force, part, dry_run, &mut env,
-            )
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            apply::decide(config, subject, snapshot, name, &wanted, who.force, part, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, dry_run, warnings, shape)
@@ -328,10 +312,20 @@ impl Call<'_> {
     }
 
     /// Time, randomness and the manager of what is written; `options` names the options in errors.
-    fn env(&self, options: &str) -> Result<Env, Status> {
+    fn env(&self, kind: &'static str, options: &WriteOptions) -> Result<Env, Status> {
         let agent = text(self.parts, header::USER_AGENT);
-        let who = apply::options(self.query, options, false, agent)?;
-        Ok(Env::of(self.now, who.manager).by(self.user))
+        let who = apply::options(self.query, kind, false, agent)?;
+        Ok(self.env_of(who.manager, kind, options, false))
+    }
+
+    fn env_of(&self, manager: String, kind: &'static str, options: &WriteOptions, force: bool) -> Env {
+        let asked = RequestOptions::Write {
+            kind,
+            field_manager: self.query.get("fieldManager").unwrap_or_default().to_owned(),
+            validation: options.validation,
+            force,
+        };
+        Env::of(self.now, manager).by(self.user, asked, options.dry_run)
     }
 
     async fn bind(&self, name: Option<&str>, body: RequestBody) -> Result<Answer, Status> {
@@ -346,8 +340,9 @@ impl Call<'_> {
             ty: pods,
             ..self.subject()
         };
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            binding::decide(subject, snapshot, &name, &decoded.value, self.now)
+        let mut env = self.env_of(String::new(), "CreateOptions", &options, false);
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            binding::decide(subject, snapshot, &name, &decoded.value, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, decoded.warnings, shape)
@@ -416,7 +411,7 @@ impl Call<'_> {
     async fn write_scale(&self, body: RequestBody) -> Result<Answer, Status> {
         let options = WriteOptions::parse(self.query, self.options_kind())?;
         let (shape, name) = (self.shape()?, self.name()?);
-        let (config, subject, store) = (&self.inner().config, self.subject(), &self.inner().store);
+        let (config, subject) = (&self.inner().config, self.subject());
         let mut warnings = Vec::new();
         let (answer, revision) = if self.target.verb == Verb::Patch {
             let kind =
@@ -424,14 +419,14 @@ impl Call<'_> {
             if kind == PatchType::Apply {
                 let who = apply::options(self.query, "PatchOptions", true, None)?;
                 let (wanted, warnings) = apply::read(&read(body).await?, options.validation)?;
-                let mut env = Env::of(self.now, who.manager).by(self.user);
-                let written = transact(store, options.dry_run, |snapshot| {
-                    scale::apply(config, subject, snapshot, name, &wanted, who.force, &mut env)
+                let mut env = self.env_of(who.manager, "PatchOptions", &options, who.force);
+                let written = transact(self.inner(), &mut env, |snapshot, env| {
+                    scale::apply(config, subject, snapshot, name, &wanted, who.force, env)
                 });
                 let (answer, revision) = written.await?;
                 return self.written(answer, revision, options.dry_run, warnings, shape);
             }
-            let mut env = self.env("PatchOptions")?;
+            let mut env = self.env("PatchOptions", &options)?;
             let bytes = read(body).await?;
             let patch = patch::Patch {
                 kind,
@@ -439,19 +434,19 @@ impl Call<'_> {
                 validation: options.validation,
             };
             let change = |scale: &Value| patch::of_scale(scale, &patch);
-            transact(store, options.dry_run, |snapshot| {
-                scale::decide(config, subject, snapshot, name, change, &mut env)
+            transact(self.inner(), &mut env, |snapshot, env| {
+                scale::decide(config, subject, snapshot, name, change, env)
             })
             .await?
         } else {
-            let mut env = self.env("UpdateOptions")?;
+            let mut env = self.env("UpdateOptions", &options)?;
             let bytes = self.json(body).await?;
             let decoded = self.ty.decode_subresource("scale", &bytes, options.validation)?;
             warnings = decoded.warnings;
             let scale = decoded.value;
             let change = |_: &Value| Ok(scale.clone());
-            transact(store, options.dry_run, |snapshot| {
-                scale::decide(config, subject, snapshot, name, change, &mut env)
+            transact(self.inner(), &mut env, |snapshot, env| {
+                scale::decide(config, subject, snapshot, name, change, env)
             })
             .await?
         };

@@ -19,7 +19,8 @@ pub const ANONYMOUS: &str = "system:anonymous";
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// The identity a request acts under.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The default is nobody: without a name, in no group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     pub name: String,
     /// Empty for users without one.

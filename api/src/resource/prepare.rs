@@ -31,7 +31,7 @@ impl ResourceType {
         if !object.is_object() {
             return Err(Status::bad_request("the object provided is unrecognized"));
         }
-        self.check_namespace(object, ctx.namespace)?;
+        self.settle_namespace(object, ctx.namespace)?;
         if !meta::resource_version(object).is_empty() {
             return Err(Status::bad_request(
                 "resourceVersion should not be set on objects to be created",
@@ -83,7 +83,7 @@ impl ResourceType {
         let (Some(_), Some(old_map)) = (new.as_object(), old.as_object()) else {
             return Err(Status::bad_request("the object provided is unrecognized"));
         };
-        self.check_namespace(new, meta::namespace(old))?;
+        self.settle_namespace(new, meta::namespace(old))?;
         self.stamp_identity(new);
         keep_system_metadata(new, old);
         self.set_defaults(new);
@@ -128,7 +128,11 @@ impl ResourceType {
         Err(Status::invalid(self.qualified_kind(), meta::name(object), errors))
     }
 
-    fn check_namespace(&self, object: &mut Value, wanted: &str) -> Result<(), Status> {
+    /// Puts the request's namespace into an object that names none.
+    ///
+    /// # Errors
+    /// 400 for another namespace.
+    pub fn settle_namespace(&self, object: &mut Value, wanted: &str) -> Result<(), Status> {
         if !self.namespaced {
             meta::set(object, "namespace", Value::Null);
             return Ok(());

@@ -2,22 +2,22 @@
 
 use corten_api::Status;
 use corten_api::options::DeleteOptions;
-use corten_store::{Entry, Store};
+use corten_store::Entry;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::Call;
 use crate::body::RequestBody;
-use crate::damaged;
 use crate::query::{DeleteQuery, WriteOptions};
 use crate::read::filter::Filter;
 use crate::read::list::Page;
 use crate::read::point::{self, Point};
 use crate::respond::{self, Answer};
-use crate::write::{Subject, delete, evict, transact};
+use crate::write::admission::RequestOptions;
+use crate::write::{Env, Subject, delete, evict, transact};
+use crate::{Inner, damaged};
 
 /// Deletions of one `deletecollection` that run at once.
 const COLLECTION_WORKERS: usize = 32;
@@ -43,12 +43,18 @@ impl Call<'_> {
         DeleteOptions::decode(form.to_string().as_bytes())
     }
 
+    fn env_to_delete(&self, options: &DeleteOptions) -> Env {
+        let asked = RequestOptions::Delete(options.clone());
+        Env::new(self.now).by(self.user, asked, options.dry_run)
+    }
+
     pub(super) async fn delete(&self, body: RequestBody) -> Result<Answer, Status> {
         let (shape, name) = (self.shape()?, self.name()?);
         let options = self.delete_options(body).await?;
         let subject = self.subject();
-        let written = transact(&self.inner().store, options.dry_run, |snapshot| {
-            delete::decide(subject, snapshot, name, &options, self.now)
+        let mut env = self.env_to_delete(&options);
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            delete::decide(subject, snapshot, name, &options, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, Vec::new(), shape)
@@ -60,8 +66,10 @@ impl Call<'_> {
         let bytes = self.json(body).await?;
         let eviction = evict::decode(&self.ty, &bytes, options.validation, subject.namespace, name)?;
         let dry_run = options.dry_run || eviction.options.dry_run;
-        let written = transact(&self.inner().store, dry_run, |snapshot| {
-            evict::decide(subject, snapshot, name, &eviction.options, self.now)
+        let options = WriteOptions { dry_run, ..options };
+        let mut env = self.env_of(String::new(), "CreateOptions", &options, false);
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            evict::decide(subject, snapshot, name, &eviction, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, dry_run, eviction.warnings, shape)
@@ -91,7 +99,8 @@ impl Call<'_> {
         }
         let mut deletions = Vec::with_capacity(chosen.len());
         for entry in &chosen {
-            deletions.push(delete_one(store, self.subject(), entry, &options, self.now));
+            let env = self.env_to_delete(&options);
+            deletions.push(delete_one(self.inner(), self.subject(), entry, &options, env));
         }
         let mut deletions = futures::stream::iter(deletions).buffer_unordered(COLLECTION_WORKERS);
         while let Some(done) = deletions.next().await {
@@ -114,11 +123,11 @@ impl Call<'_> {
 
 /// Boxed, as many of them run at once.
 fn delete_one<'a>(
-    store: &'a Store,
+    inner: &'a Inner,
     subject: Subject<'a>,
     entry: &'a Entry,
     options: &'a DeleteOptions,
-    now: Timestamp,
+    mut env: Env,
 ) -> BoxFuture<'a, Result<(), Status>> {
     Box::pin(async move {
         let mut parts = std::str::from_utf8(&entry.key).unwrap_or_default().rsplit('/');
@@ -128,8 +137,8 @@ fn delete_one<'a>(
             false => "",
         };
         let subject = Subject { namespace, ..subject };
-        let deleted = transact(store, options.dry_run, |snapshot| {
-            delete::decide(subject, snapshot, name, options, now)
+        let deleted = transact(inner, &mut env, |snapshot, env| {
+            delete::decide(subject, snapshot, name, options, env)
         });
         match deleted.await {
             Err(status) if !status.is_not_found() => Err(status),

@@ -91,7 +91,6 @@ pub fn decide(
     wanted: &Value,
     force: bool,
     part: Subresource,
-    dry_run: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let current = match subject.read(snapshot, name) {
@@ -104,7 +103,7 @@ pub fn decide(
         .ty
         .server_side_apply(live, wanted, env.writer(), part, force)?;
     let Some(current) = current else {
-        return made(config, subject, snapshot, name, object, dry_run, env);
+        return made(config, subject, snapshot, name, object, env);
     };
     update::put(config, subject, snapshot, current, name, object, part, env)
 }
@@ -115,7 +114,6 @@ fn made(
     snapshot: &Snapshot,
     name: &str,
     object: Value,
-    dry_run: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let uid = meta::uid(&object);
@@ -126,7 +124,7 @@ fn made(
         return Err(Status::conflict(subject.ty.qualified(), name, why));
     }
     super::check_name(&object, name)?;
-    create::decide_managed(config, subject, snapshot, &object, dry_run, env)
+    create::decide_managed(config, subject, snapshot, &object, env)
 }
 
 /// What a Scale's configuration says about the object it scales.

@@ -6,10 +6,10 @@ use corten_api::Status;
 use corten_api::kinds::core::binding;
 use corten_store::{Op, Snapshot};
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Answered, Decision, Payload, Subject};
+use super::admission::{self, Attributes, Effects, Operation};
+use super::{Answered, Decision, Env, Payload, Subject};
 
 /// # Errors
 /// `NotFound`; `Conflict` when the Pod has a node or is being deleted; `Invalid` for a target that is no Node.
@@ -18,11 +18,24 @@ pub fn decide(
     snapshot: &Snapshot,
     name: &str,
     binding: &Value,
-    now: Timestamp,
+    env: &mut Env,
 ) -> Result<Decision, Status> {
+    let asker = env.asker.clone();
+    let attributes = Attributes {
+        subresource: "binding",
+        ..asker.attributes(subject, Operation::Create, name)
+    };
+    let mut binding = binding.clone();
+    if let Some(question) = admission::mutate(&attributes, snapshot, &mut binding, env)? {
+        return Ok(Decision::Ask(question));
+    }
     let current = subject.read(snapshot, name)?;
+    let mut effects = Effects::default();
+    if let Some(question) = admission::validate(&attributes, snapshot, &binding, &mut effects, env)? {
+        return Ok(Decision::Ask(question));
+    }
     let mut pod = current.value.clone();
-    binding::assign(&mut pod, binding, now)?;
+    binding::assign(&mut pod, &binding, env.now)?;
     let ops = vec![Op::Put {
         key: current.key.clone(),
         value: subject.encode(&pod),
@@ -32,5 +45,5 @@ pub fn decide(
         payload: Payload::Status(Status::created()),
         warnings: Vec::new(),
     };
-    Ok(Decision::commit(vec![current.unchanged()], ops, answer))
+    Ok(Decision::commit(vec![current.unchanged()], ops, answer).with(effects, env))
 }

@@ -7,7 +7,8 @@ use corten_store::{Op, Precondition, Snapshot};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{Answered, Decision, Env, Payload, Subject, admin_access, admission, allocate, classes};
+use super::admission::{self, Attributes, Effects, Operation};
+use super::{Answered, Decision, Env, Payload, Subject, admin_access, allocate};
 use crate::Config;
 
 /// Names tried for one `generateName`. Source: kube-apiserver, `maxNameGenerationCreateAttempts`.
@@ -22,7 +23,6 @@ pub fn decide(
     subject: Subject<'_>,
     snapshot: &Snapshot,
     decoded: &Value,
-    dry_run: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let mut object = decoded.clone();
@@ -30,7 +30,7 @@ pub fn decide(
     subject
         .ty
         .track(None, &mut object, env.writer(), Subresource::Main);
-    decide_managed(config, subject, snapshot, &object, dry_run, env)
+    decide_managed(config, subject, snapshot, &object, env)
 }
 
 /// [`decide`] for an object whose managers stand.
@@ -42,19 +42,29 @@ pub fn decide_managed(
     subject: Subject<'_>,
     snapshot: &Snapshot,
     decoded: &Value,
-    dry_run: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let generated = meta::name(decoded).is_empty() && !meta::generate_name(decoded).is_empty();
+    let mut object = decoded.clone();
+    if !object.is_object() {
+        return Err(Status::bad_request("the object provided is unrecognized"));
+    }
+    subject.ty.settle_namespace(&mut object, subject.namespace)?;
+    let asker = env.asker.clone();
+    let name = meta::name(&object).to_owned();
+    let attributes = asker.attributes(subject, Operation::Create, &name);
+    if let Some(question) = admission::mutate(&attributes, snapshot, &mut object, env)? {
+        return Ok(Decision::Ask(question));
+    }
+    let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
     let attempts = if generated { MAX_NAMES } else { 1 };
     let mut taken = String::new();
     for _ in 0..attempts {
-        let object = prepare(subject, snapshot, decoded, env)?;
-        let key = subject.key(meta::name(&object));
+        let prepared = prepare(subject, snapshot, &object, env)?;
+        let key = subject.key(meta::name(&prepared));
         if snapshot.get(&key).is_none() {
-            return finish(config, subject, snapshot, object, dry_run, env);
+            return finish(config, attributes, snapshot, prepared, env);
         }
-        taken = meta::name(&object).to_owned();
+        taken = meta::name(&prepared).to_owned();
     }
     Err(if generated {
         Status::generate_name_conflict(subject.ty.qualified(), &taken, RETRY_NAME_SECONDS)
@@ -63,16 +73,14 @@ pub fn decide_managed(
     })
 }
 
-/// The object as it would be stored: identity, defaults, admission, validation.
+/// The object as it would be stored: identity, defaults, validation.
 fn prepare(
     subject: Subject<'_>,
     snapshot: &Snapshot,
-    decoded: &Value,
+    admitted: &Value,
     env: &mut Env,
 ) -> Result<Value, Status> {
-    let mut object = decoded.clone();
-    admission::mutate_create(subject, &mut object);
-    let classes = classes::mutate_create(subject, snapshot, &mut object);
+    let mut object = admitted.clone();
     let (uid, suffix) = (env.uid(), env.name_suffix());
     let context = CreateContext {
         namespace: subject.namespace,
@@ -80,12 +88,8 @@ fn prepare(
         now: env.now,
         name_suffix: &suffix,
     };
-    let prepared = subject.ty.prepare_create(&mut object, &context);
-    // A missing namespace is told before what is wrong with the object, as upstream's admission comes first.
-    admission::namespace_of(subject, snapshot, &object)?;
-    classes?;
-    prepared?;
-    subject.ty.stamp_create(&mut object, &env.requester);
+    subject.ty.prepare_create(&mut object, &context)?;
+    subject.ty.stamp_create(&mut object, &env.asker.user.requester());
     // The name becomes part of a key: whatever a kind allows, it is one path segment.
     let mut errors = FieldErrors::default();
     match meta::name(&object) {
@@ -103,45 +107,46 @@ fn prepare(
             &errors,
         ));
     }
-    admission::validate_create(subject, snapshot, &object)?;
     admin_access::on_create(subject, snapshot, &object)?;
     Ok(object)
 }
 
 fn finish(
     config: &Config,
-    subject: Subject<'_>,
+    attributes: Attributes<'_>,
     snapshot: &Snapshot,
     mut object: Value,
-    dry_run: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let key = subject.key(meta::name(&object));
+    let (subject, name) = (attributes.subject, meta::name(&object).to_owned());
+    let attributes = Attributes {
+        name: &name,
+        ..attributes
+    };
+    let key = subject.key(&name);
     let mut preconditions = vec![Precondition::Absent(key.clone())];
-    preconditions.extend(admission::namespace_of(subject, snapshot, &object)?);
     let mut more = Vec::new();
     if subject.ty.plural == "services" && subject.ty.group.is_empty() {
         let records = allocate::create(config, snapshot, &mut object, env)?;
         preconditions.extend(records.preconditions);
         more = records.ops;
     }
+    let mut effects = Effects::default();
+    if let Some(question) = admission::validate(&attributes, snapshot, &object, &mut effects, env)? {
+        return Ok(Decision::Ask(question));
+    }
     if subject.ty.plural == "namespaces" && subject.ty.group.is_empty() {
-        more = admission::namespace_contents(config, snapshot, meta::name(&object), env, &mut preconditions)?;
+        more = admission::namespace::contents(config, snapshot, &name, env, &mut preconditions)?;
     }
     let warnings = subject.ty.warnings_on_create(&object);
-    if dry_run {
+    if attributes.dry_run {
         let answer = Answered {
             code: StatusCode::CREATED,
             payload: Payload::Value(object),
             warnings,
         };
-        return Ok(Decision::Commit(
-            corten_store::Txn {
-                preconditions,
-                ops: more,
-            },
-            answer,
-        ));
+        let decision = Decision::commit(preconditions, more, answer);
+        return Ok(decision.with(effects, env));
     }
     let value = subject.encode(&object);
     let mut ops = vec![Op::Put {
@@ -149,14 +154,10 @@ fn finish(
         value: value.clone(),
     }];
     ops.append(&mut more);
-    let payload = Payload::Stored { value, at: None };
-    Ok(Decision::commit(
-        preconditions,
-        ops,
-        Answered {
-            code: StatusCode::CREATED,
-            payload,
-            warnings,
-        },
-    ))
+    let answer = Answered {
+        code: StatusCode::CREATED,
+        payload: Payload::Stored { value, at: None },
+        warnings,
+    };
+    Ok(Decision::commit(preconditions, ops, answer).with(effects, env))
 }

@@ -9,8 +9,8 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Answered, Current, Decision, Payload, Subject, allocate};
-use crate::write::admission::IMMORTAL;
+use super::admission::{self, Attributes, Effects, Operation};
+use super::{Answered, Current, Decision, Env, Payload, Subject, allocate};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -39,17 +39,29 @@ pub fn decide(
     snapshot: &Snapshot,
     name: &str,
     options: &DeleteOptions,
-    now: Timestamp,
+    env: &mut Env,
 ) -> Result<Decision, Status> {
     let current = subject.read(snapshot, name)?;
     check_preconditions(subject, &current.value, options)?;
-    of_current(subject, snapshot, current, options, now)
+    let (asker, mut effects) = (env.asker.clone(), Effects::default());
+    let attributes = Attributes {
+        old: Some(&current.value),
+        ..asker.attributes(subject, Operation::Delete, name)
+    };
+    let mut none = Value::Null;
+    if let Some(question) = admission::mutate(&attributes, snapshot, &mut none, env)? {
+        return Ok(Decision::Ask(question));
+    }
+    if let Some(question) = admission::validate(&attributes, snapshot, &none, &mut effects, env)? {
+        return Ok(Decision::Ask(question));
+    }
+    Ok(of_current(subject, snapshot, current, options, env.now)?.with(effects, env))
 }
 
 /// The deletion of an object that was read and may have been changed since: the change is written with the mark.
 ///
 /// # Errors
-/// `Forbidden` (namespaces that always exist).
+/// `InternalError` for a stored value that is not ours.
 pub fn of_current(
     subject: Subject<'_>,
     snapshot: &Snapshot,
@@ -58,13 +70,6 @@ pub fn of_current(
     now: Timestamp,
 ) -> Result<Decision, Status> {
     let name = meta::name(&current.value);
-    if core(subject, "namespaces") && IMMORTAL.contains(&name) {
-        return Err(Status::forbidden(
-            subject.ty.qualified(),
-            name,
-            "this namespace may not be deleted",
-        ));
-    }
     let known = match &*subject.ty.plural {
         "customresourcedefinitions" => crate::custom::marked_for_deletion(&current.value, now),
         _ => current.value.clone(),

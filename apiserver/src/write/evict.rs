@@ -12,7 +12,8 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Answered, Current, Decision, Payload, Subject, delete};
+use super::admission::{self, Attributes, Effects, Operation};
+use super::{Answered, Current, Decision, Env, Payload, Subject, delete};
 
 /// Evictions a budget remembers until its controller has seen them. Source: `MaxDisruptedPodSize`.
 const MAX_DISRUPTED_PODS: usize = 2000;
@@ -30,6 +31,8 @@ const BUDGET: Qualified<'static> = Qualified {
 /// What a body of the kind Eviction asks for.
 #[derive(Debug)]
 pub struct Eviction {
+    /// As it was sent, in canonical form.
+    pub object: Value,
     pub options: DeleteOptions,
     pub warnings: Vec<String>,
 }
@@ -64,6 +67,7 @@ pub fn decode(
         options => DeleteOptions::decode(options.to_string().as_bytes())?,
     };
     Ok(Eviction {
+        object: eviction,
         options,
         warnings: decoded.warnings,
     })
@@ -87,12 +91,37 @@ pub fn decide(
     subject: Subject<'_>,
     snapshot: &Snapshot,
     name: &str,
+    eviction: &Eviction,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    let (asker, mut effects) = (env.asker.clone(), Effects::default());
+    let attributes = Attributes {
+        subresource: "eviction",
+        ..asker.attributes(subject, Operation::Create, name)
+    };
+    let mut object = eviction.object.clone();
+    if let Some(question) = admission::mutate(&attributes, snapshot, &mut object, env)? {
+        return Ok(Decision::Ask(question));
+    }
+    if let Some(question) = admission::validate(&attributes, snapshot, &object, &mut effects, env)? {
+        return Ok(Decision::Ask(question));
+    }
+    Ok(admitted(subject, snapshot, name, &eviction.options, env.now)?.with(effects, env))
+}
+
+/// An eviction that admission has let pass.
+fn admitted(
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
+    name: &str,
     options: &DeleteOptions,
     now: Timestamp,
 ) -> Result<Decision, Status> {
     let mut current = subject.read(snapshot, name)?;
     if needs_no_budget(&current.value) {
-        return Ok(answered(delete::decide(subject, snapshot, name, options, now)?));
+        delete::check_preconditions(subject, &current.value, options)?;
+        let deletion = delete::of_current(subject, snapshot, current, options, now)?;
+        return Ok(answered(deletion));
     }
     let budget = budget_of(snapshot, subject.namespace, &current.value)?;
     let mut charged = None;
@@ -129,6 +158,7 @@ fn answered(decision: Decision) -> Decision {
     match decision {
         Decision::Commit(txn, _) => Decision::Commit(txn, answer),
         Decision::Nothing(_) => Decision::Nothing(answer),
+        Decision::Ask(question) => Decision::Ask(question),
     }
 }
 

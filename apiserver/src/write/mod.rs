@@ -2,7 +2,7 @@
 //!
 //! Every verb's core is a plain function `(snapshot, request, env) -> Decision`; [`transact`] is the only shell. It
 //! decides on what this server has, asks for the newest state only when the answer would be an error or "nothing to do",
-//! and decides again when another writer was faster.
+//! and decides again when another writer was faster or when somebody outside (a webhook) had to be asked.
 
 pub mod admin_access;
 pub mod admission;
@@ -14,11 +14,14 @@ pub mod create;
 pub mod delete;
 pub mod evict;
 pub mod patch;
+pub mod question;
 pub mod scale;
 pub mod update;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use corten_api::resource::{By, Requester};
+use corten_api::resource::By;
 use corten_api::{ResourceType, Status, meta};
 use corten_store::{Entry, Op, Precondition, Snapshot, Store, Txn, TxnOutcome};
 use http::StatusCode;
@@ -31,32 +34,74 @@ use crate::identity::User;
 use crate::key::Keys;
 use crate::read::filter::keys;
 use crate::stored::{self, Stored, TypeMeta};
-use crate::{damaged, store_status};
+use crate::{Inner, damaged, store_status};
+use admission::{Attributes, Operation, RequestOptions};
+use question::{Memo, Question};
 
 /// Decisions of one request before it gives up. Each needs another writer to have changed the same object meanwhile.
 pub const MAX_ATTEMPTS: usize = 64;
 
-/// What a decision needs from outside: time, randomness and who asks.
+/// Who makes a request, and how.
+#[derive(Debug, Default)]
+pub struct Asker {
+    /// Nobody, for what the server does on its own.
+    pub user: User,
+    pub options: RequestOptions,
+    pub dry_run: bool,
+}
+
+impl Asker {
+    /// The request as admission sees it, for an object that is not stored yet.
+    #[must_use]
+    pub fn attributes<'a>(
+        &'a self,
+        subject: Subject<'a>,
+        operation: Operation,
+        name: &'a str,
+    ) -> Attributes<'a> {
+        Attributes {
+            subject,
+            operation,
+            subresource: "",
+            name,
+            user: &self.user,
+            old: None,
+            options: &self.options,
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+/// What a decision needs from outside: time, randomness, who asks, and what others have answered.
 pub struct Env {
     pub now: Timestamp,
+    /// The same in every run of one request's decision.
+    seed: [u8; 32],
     pub rng: StdRng,
-    /// Nobody, for what the server does on its own.
-    pub requester: Requester,
+    pub asker: Arc<Asker>,
     /// Who manages the fields that are written.
     pub manager: String,
     /// The subresource that writes, where the part of the object does not tell: `scale`.
     pub subresource: Option<&'static str>,
+    /// Answers to the questions of earlier runs.
+    pub memo: Memo,
+    /// For the request's audit record; those of the last run count.
+    pub annotations: Vec<(String, String)>,
 }
 
 impl Env {
     #[must_use]
     pub fn new(now: Timestamp) -> Env {
+        let seed = rand::rng().random();
         Env {
             now,
-            rng: StdRng::from_os_rng(),
+            seed,
+            rng: StdRng::from_seed(seed),
+            asker: Arc::new(Asker::default()),
             manager: "kube-apiserver".into(),
             subresource: None,
-            requester: Requester::default(),
+            memo: Memo::default(),
+            annotations: Vec::new(),
         }
     }
 
@@ -79,10 +124,21 @@ impl Env {
         }
     }
 
+    /// The same for a request of `user`.
     #[must_use]
-    pub fn by(mut self, user: &User) -> Env {
-        self.requester = user.requester();
+    pub fn by(mut self, user: &User, options: RequestOptions, dry_run: bool) -> Env {
+        self.asker = Arc::new(Asker {
+            user: user.clone(),
+            options,
+            dry_run,
+        });
         self
+    }
+
+    /// Before the decision is made once more: the same names and uids as the first time.
+    fn restart(&mut self) {
+        self.rng = StdRng::from_seed(self.seed);
+        self.annotations.clear();
     }
 
     pub fn uid(&mut self) -> String {
@@ -198,6 +254,8 @@ pub enum Payload {
 pub enum Decision {
     Commit(Txn, Answered),
     Nothing(Answered),
+    /// Cannot be decided before these calls are answered.
+    Ask(Question),
 }
 
 impl Decision {
@@ -213,48 +271,59 @@ impl Decision {
 /// # Errors
 /// What the decision says on the newest state, or what the store says.
 pub async fn transact(
-    store: &Store,
-    dry_run: bool,
-    mut decide: impl FnMut(&Snapshot) -> Result<Decision, Status>,
+    inner: &Inner,
+    env: &mut Env,
+    mut decide: impl FnMut(&Snapshot, &mut Env) -> Result<Decision, Status>,
 ) -> Result<(Answered, u64), Status> {
+    let store = &inner.store;
     let mut newest = false;
     for _ in 0..MAX_ATTEMPTS {
         let snapshot = store.snapshot();
-        let (txn, answer) = match decide(&snapshot) {
-            Ok(Decision::Commit(txn, answer)) => (txn, answer),
-            settled if newest => {
-                return match settled? {
-                    Decision::Nothing(answer) | Decision::Commit(_, answer) => Ok((answer, 0)),
-                };
-            }
-            unsettled => {
-                barrier(store).await?;
-                newest = true;
-                if store.snapshot().revision() != snapshot.revision() {
-                    continue; // what was decided may rest on an old state
+        env.restart();
+        let settled = match decide(&snapshot, env) {
+            Ok(Decision::Commit(txn, answer)) if env.asker.dry_run => return Ok((answer, before(&txn))),
+            Ok(Decision::Commit(txn, answer)) => {
+                match store.txn(txn).await.map_err(|error| store_status(&error))? {
+                    TxnOutcome::Committed { revisions, .. } => {
+                        return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
+                    }
+                    TxnOutcome::Conflict { .. } => {
+                        barrier(store).await?;
+                        newest = true;
+                        continue;
+                    }
                 }
-                return match unsettled? {
-                    Decision::Nothing(answer) | Decision::Commit(_, answer) => Ok((answer, 0)),
-                };
             }
+            Ok(Decision::Ask(calls)) => {
+                inner.ask(calls, env).await?;
+                continue;
+            }
+            Ok(Decision::Nothing(answer)) => Ok((answer, 0)),
+            Err(status) => Err(status),
         };
-        if dry_run {
-            return Ok((answer, before(&txn)));
+        if newest {
+            return settled;
         }
-        match store.txn(txn).await.map_err(|error| store_status(&error))? {
-            TxnOutcome::Committed { revisions, .. } => {
-                return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
-            }
-            TxnOutcome::Conflict { .. } => {
-                barrier(store).await?;
-                newest = true;
-            }
+        barrier(store).await?;
+        newest = true;
+        if store.snapshot().revision() == snapshot.revision() {
+            return settled; // else what was decided may rest on an old state
         }
     }
     Err(Status::too_many_requests(
         "the object is written by others too often, please try again later",
         1,
     ))
+}
+
+impl Inner {
+    /// Makes the calls a decision waits for.
+    async fn ask(&self, calls: Question, env: &mut Env) -> Result<(), Status> {
+        for call in calls {
+            env.memo.put(call.key, Err("no webhook can be called".into()));
+        }
+        Ok(())
+    }
 }
 
 /// The revision of the object a transaction would have changed; 0 for one it would have made. Every decision about an

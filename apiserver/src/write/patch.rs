@@ -33,8 +33,9 @@ pub fn decide(
         .apply_patch(&current.value, patch.kind, patch.body, patch.validation)?;
     decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
     let mut decision = update::replace(config, subject, snapshot, current, name, decoded.value, part, env)?;
-    let (Decision::Commit(_, answer) | Decision::Nothing(answer)) = &mut decision;
-    answer.warnings.splice(0..0, decoded.warnings);
+    if let Decision::Commit(_, answer) | Decision::Nothing(answer) = &mut decision {
+        answer.warnings.splice(0..0, decoded.warnings);
+    }
     Ok(decision)
 }
 

@@ -8,6 +8,7 @@ use corten_api::{ResourceType, Status, meta};
 use corten_store::Snapshot;
 use serde_json::Value;
 
+use super::admission::{self, Attributes, Effects, Operation};
 use super::{Answered, Decision, Env, Payload, Subject, check_name, update};
 use crate::Config;
 
@@ -33,7 +34,17 @@ pub fn decide(
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let current = subject.read(snapshot, name)?;
-    let wanted = change(&of(subject.ty, &current.value))?;
+    let before = of(subject.ty, &current.value);
+    let mut wanted = change(&before)?;
+    let asker = env.asker.clone();
+    let attributes = Attributes {
+        subresource: "scale",
+        old: Some(&before),
+        ..asker.attributes(subject, Operation::Update, name)
+    };
+    if let Some(question) = admission::mutate(&attributes, snapshot, &mut wanted, env)? {
+        return Ok(Decision::Ask(question));
+    }
     if meta::kind(&wanted) != "Scale" {
         return Err(Status::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version (autoscaling/v1)",
@@ -52,10 +63,14 @@ pub fn decide(
         None => scale::apply(&mut new, &wanted)?,
     }
     let seen = of(subject.ty, &new);
+    let mut effects = Effects::default();
+    if let Some(question) = admission::validate(&attributes, snapshot, &seen, &mut effects, env)? {
+        return Ok(Decision::Ask(question));
+    }
     env.subresource = Some("scale");
     let part = Subresource::Main;
     let decision = update::replace(config, subject, snapshot, current, name, new, part, env)?;
-    Ok(seen_as(decision, seen))
+    Ok(seen_as(decision, seen).with(effects, env))
 }
 
 /// Applies a Scale's configuration, so that its manager owns the replicas of the object.
@@ -76,12 +91,32 @@ pub fn apply(
     env.subresource = Some("scale");
     let part = Subresource::Main;
     let wanted = super::apply::of_scale(subject, wanted)?;
-    let new = subject
+    let mut new = subject
         .ty
         .server_side_apply(Some(&current.value), &wanted, env.writer(), part, force)?;
+    let (before, seen) = (of(subject.ty, &current.value), of(subject.ty, &new));
+    let (asker, mut effects) = (env.asker.clone(), Effects::default());
+    let attributes = Attributes {
+        subresource: "scale",
+        old: Some(&before),
+        ..asker.attributes(subject, Operation::Update, name)
+    };
+    let mut admitted = seen.clone();
+    if let Some(question) = admission::mutate(&attributes, snapshot, &mut admitted, env)? {
+        return Ok(Decision::Ask(question));
+    }
+    if admitted != seen {
+        match subject.ty.as_custom().and_then(|custom| custom.scale.as_ref()) {
+            Some(paths) => paths.apply(&mut new, &admitted)?,
+            None => scale::apply(&mut new, &admitted)?,
+        }
+    }
     let seen = of(subject.ty, &new);
+    if let Some(question) = admission::validate(&attributes, snapshot, &seen, &mut effects, env)? {
+        return Ok(Decision::Ask(question));
+    }
     let decision = update::put(config, subject, snapshot, current, name, new, part, env)?;
-    Ok(seen_as(decision, seen))
+    Ok(seen_as(decision, seen).with(effects, env))
 }
 
 /// The same decision with the Scale as its answer.
@@ -95,5 +130,6 @@ fn seen_as(decision: Decision, seen: Value) -> Decision {
     match decision {
         Decision::Commit(txn, answer) => Decision::Commit(txn, view(answer)),
         Decision::Nothing(answer) => Decision::Nothing(view(answer)),
+        Decision::Ask(question) => Decision::Ask(question),
     }
 }

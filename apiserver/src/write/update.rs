@@ -7,6 +7,7 @@ use corten_store::{Op, Snapshot};
 use http::StatusCode;
 use serde_json::Value;
 
+use super::admission::{self, Attributes, Effects, Operation};
 use super::{
     Answered, Current, Decision, Env, Payload, Subject, admin_access, allocate, check_name, classes, create,
     delete,
@@ -45,7 +46,7 @@ pub fn decide(
         Err(missing) if missing.is_not_found() && part == Subresource::Main && is_made(subject, &new) => {
             let mut new = new;
             meta::set(&mut new, "resourceVersion", Value::Null);
-            create::decide(config, subject, snapshot, &new, false, env)
+            create::decide(config, subject, snapshot, &new, env)
         }
         Err(missing) => Err(missing),
     }
@@ -111,6 +112,17 @@ pub fn put(
 ) -> Result<Decision, Status> {
     check_name(&new, name)?;
     check_preconditions(subject, &current, &new)?;
+    let asker = env.asker.clone();
+    let attributes = Attributes {
+        subresource: part.name(),
+        old: Some(&current.value),
+        ..asker.attributes(subject, Operation::Update, name)
+    };
+    // A Scale is admitted as such, before and after the object it scales is changed.
+    let admitted = env.subresource.is_some();
+    if !admitted && let Some(question) = admission::mutate(&attributes, snapshot, &mut new, env)? {
+        return Ok(Decision::Ask(question));
+    }
     let is_service = subject.ty.group.is_empty() && subject.ty.plural == "services";
     if part != Subresource::Finalize {
         subject.ty.stamp_update(&mut new, &current.value, part, env.now);
@@ -123,6 +135,11 @@ pub fn put(
         records = allocate::update(config, snapshot, &mut new, &current.value, env)?;
     }
     settle_times(&mut new, &current.value);
+    let mut effects = Effects::default();
+    if !admitted && let Some(question) = admission::validate(&attributes, snapshot, &new, &mut effects, env)?
+    {
+        return Ok(Decision::Ask(question));
+    }
     let warnings = match part {
         Subresource::Main => subject.ty.warnings_on_update(&new, &current.value),
         _ => Vec::new(),
@@ -131,16 +148,12 @@ pub fn put(
     if delete::is_over(subject, &new) {
         // The last finalizer is gone: this update is the deletion.
         let (preconditions, ops) = delete::removal(subject, snapshot, &current)?;
-        let payload = Payload::Stored { value, at: None };
-        return Ok(Decision::commit(
-            preconditions,
-            ops,
-            Answered {
-                code: StatusCode::OK,
-                payload,
-                warnings,
-            },
-        ));
+        let answer = Answered {
+            code: StatusCode::OK,
+            payload: Payload::Stored { value, at: None },
+            warnings,
+        };
+        return Ok(Decision::commit(preconditions, ops, answer).with(effects, env));
     }
     let answer = |at| Answered {
         code: StatusCode::OK,
@@ -151,7 +164,8 @@ pub fn put(
         warnings: warnings.clone(),
     };
     if value == current.entry.value {
-        return Ok(Decision::Nothing(answer(Some(current.entry.mod_revision.0))));
+        let unchanged = Decision::Nothing(answer(Some(current.entry.mod_revision.0)));
+        return Ok(unchanged.with(effects, env));
     }
     let mut preconditions = vec![current.unchanged()];
     preconditions.extend(records.preconditions);
@@ -160,7 +174,7 @@ pub fn put(
         value: value.clone(),
     }];
     ops.extend(records.ops);
-    Ok(Decision::commit(preconditions, ops, answer(None)))
+    Ok(Decision::commit(preconditions, ops, answer(None)).with(effects, env))
 }
 
 fn check_preconditions(subject: Subject<'_>, current: &Current, new: &Value) -> Result<(), Status> {

@@ -1,0 +1,68 @@
+//! Admission: what the cluster adds to objects and refuses about them. Pure; the order of the plug-ins is here.
+//!
+//! A plug-in is one file with plain functions over [`Attributes`] and a snapshot: `mutate` changes the object before it
+//! is checked, `validate` sees it as it will be stored and may add to the write's transaction ([`Effects`]). What has to
+//! ask somebody outside (webhooks) answers with a question; `transact` asks, and the decision is made again.
+//!
+//! Source of the order: Kubernetes `pkg/kubeapiserver/options/plugins.go`.
+
+mod attributes;
+mod certificate_subject;
+mod default_toleration_seconds;
+pub mod namespace;
+mod namespace_lifecycle;
+mod service_account;
+mod taint_nodes_by_condition;
+
+use corten_api::Status;
+use corten_store::Snapshot;
+use serde_json::Value;
+
+use super::question::Question;
+use super::{Env, classes};
+
+pub use attributes::{Attributes, Effects, Operation, RequestOptions};
+
+/// Changes an object that is to be created or updated; for a deletion `object` is null. A question has to be answered
+/// before the rest can be decided.
+///
+/// # Errors
+/// What a plug-in refuses, with upstream's texts.
+pub fn mutate(
+    attributes: &Attributes<'_>,
+    snapshot: &Snapshot,
+    object: &mut Value,
+    _env: &mut Env,
+) -> Result<Option<Question>, Status> {
+    namespace_lifecycle::check(attributes, snapshot)?;
+    namespace::mutate(attributes, snapshot, object)?;
+    service_account::mutate(attributes, snapshot, object)?;
+    taint_nodes_by_condition::mutate(attributes, snapshot, object)?;
+    // Priority, RuntimeClass, DefaultStorageClass, DefaultIngressClass.
+    if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
+        classes::mutate_create(attributes.subject, snapshot, object)?;
+    }
+    default_toleration_seconds::mutate(attributes, snapshot, object)?;
+    Ok(None)
+}
+
+/// Judges an object as it would be stored; for a deletion `object` is null.
+///
+/// # Errors
+/// What a plug-in refuses, with upstream's texts.
+pub fn validate(
+    attributes: &Attributes<'_>,
+    snapshot: &Snapshot,
+    object: &Value,
+    effects: &mut Effects,
+    _env: &mut Env,
+) -> Result<Option<Question>, Status> {
+    namespace_lifecycle::hold(attributes, snapshot, effects)?;
+    service_account::validate(attributes, snapshot, object)?;
+    certificate_subject::validate(attributes, object)?;
+    Ok(None)
+}
+
+pub(super) fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
