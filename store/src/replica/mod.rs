@@ -12,6 +12,7 @@ mod cache;
 mod logger;
 mod proposals;
 mod reads;
+mod repair;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::store::Progress;
 use cache::Cache;
 use proposals::Proposals;
 use reads::Reads;
+use repair::Repair;
 
 /// One tick of Raft's time. Only members with peers tick.
 pub const TICK: Duration = Duration::from_millis(30);
@@ -160,6 +162,8 @@ pub enum Output {
     NeedSnapshot {
         index: u64,
     },
+    /// What the log had lost is there again, durably.
+    Repaired,
     Role(Role),
 }
 
@@ -194,6 +198,8 @@ pub struct Replica {
     node: RawNode<Cache>,
     reads: Reads,
     proposals: Proposals,
+    /// While the log misses what this member may have acknowledged.
+    repair: Option<Repair>,
     /// Batches on their way to the disk, oldest first, with the messages that wait for them.
     outstanding: VecDeque<(u64, Vec<Message>)>,
     /// A commit index alone is not worth an fsync; it goes with the next batch.
@@ -243,6 +249,7 @@ impl Replica {
             node,
             reads: Reads::new(id, start.boot),
             proposals: Proposals::new(id, start.boot),
+            repair: start.log.lost.map(Repair::new),
             outstanding: VecDeque::new(),
             unsaved: None,
             installing: None,
@@ -311,8 +318,9 @@ impl Replica {
             Input::ProposeConf { token, .. } if self.installing.is_some() => {
                 out.push(Output::Dropped { tokens: vec![token] });
             }
+            Input::Campaign | Input::Transfer(_) if self.repair.is_some() => {}
             Input::Tick => self.tick(out),
-            Input::Message(bytes) => self.message(&bytes),
+            Input::Message(bytes) => self.message(&bytes, out),
             Input::Propose(proposals) => self.propose(proposals, out),
             Input::ProposeConf {
                 token,
@@ -354,8 +362,13 @@ impl Replica {
 
     fn tick(&mut self, out: &mut Vec<Output>) {
         self.now += 1;
-        self.node.tick();
-        let expired = self.reads.tick();
+        if self.repair.is_none() {
+            self.node.tick();
+        }
+        let mut expired = self.reads.tick();
+        if let Some(repair) = &mut self.repair {
+            repair.answered(&mut expired, None);
+        }
         if !expired.is_empty() {
             out.push(Output::ReadFailed { tokens: expired });
         }
@@ -383,7 +396,7 @@ impl Replica {
     }
 
     /// A peer can send anything; what is not for us or does not parse is dropped, as the network might have done.
-    fn message(&mut self, bytes: &[u8]) {
+    fn message(&mut self, bytes: &[u8], out: &mut Vec<Output>) {
         let Ok(mut message) = Message::parse_from_bytes(bytes) else {
             tracing::warn!("a peer's message does not parse");
             return;
@@ -410,6 +423,11 @@ impl Replica {
                 return;
             }
         }
+        if self.repair.is_some() && repair::ignores(&message) {
+            return;
+        }
+        send(Vec::from_iter(repair::contradict(&self.node, &mut message)), out);
+        repair::believe(&mut self.node, &mut message);
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%error, "a peer's message was dropped");
         }
@@ -476,12 +494,21 @@ impl Replica {
             if self.installing.is_some() {
                 break;
             }
+            if let Some(repair) = &mut self.repair
+                && repair.asks(&self.node)
+            {
+                repair.answered(&mut Vec::from_iter(self.reads.add(repair::TOKEN)), None);
+            }
             self.reads.pump(&mut self.node);
             self.send_proposals();
             if !self.node.has_ready() {
                 break;
             }
             self.ready(out);
+        }
+        if self.repair.take_if(|repair| repair.done(&self.node)).is_some() {
+            tracing::info!("the log holds again what this member had acknowledged: it votes from now on");
+            out.push(Output::Repaired);
         }
         self.wants(out);
         self.note_role(out);
@@ -521,7 +548,10 @@ impl Replica {
         }
         self.apply(committed, out);
         for read_state in read_states {
-            if let Some(tokens) = self.reads.answer(&self.node, &read_state.request_ctx) {
+            if let Some(mut tokens) = self.reads.answer(&self.node, &read_state.request_ctx) {
+                if let Some(repair) = &mut self.repair {
+                    repair.answered(&mut tokens, Some(read_state.index));
+                }
                 out.push(Output::ReadReady {
                     tokens,
                     index: read_state.index,

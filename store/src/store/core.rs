@@ -57,6 +57,10 @@ pub enum Action {
     WriteImage(Batch),
     /// Forget the log's entries up to here. May be lost in a crash.
     Cut(Base),
+    /// Note durably whether there are other members; see [`crate::log::Log::note_peers`].
+    NotePeers(bool),
+    /// Note durably that the log holds everything again; see [`crate::log::Log::note_loss`].
+    NoteRepaired,
     /// Read entries back from the log and give them to [`Core::fetched`].
     Fetch(Fetch),
     Send {
@@ -342,6 +346,16 @@ impl Core {
                 Output::Conf { index, conf_state } => {
                     debug_assert!(index <= self.applied.index);
                     self.note_members(&conf_state);
+                    let members = [
+                        &conf_state.voters,
+                        &conf_state.learners,
+                        &conf_state.voters_outgoing,
+                    ];
+                    let peers = members
+                        .into_iter()
+                        .flatten()
+                        .any(|id| *id != self.identity.member);
+                    self.actions.push_back(Action::NotePeers(peers));
                     self.applied.conf_state = conf_state;
                     self.note_standing();
                 }
@@ -353,6 +367,7 @@ impl Core {
                 Output::SendSnapshot { to, index, message } => self.send_snapshot(to, index, message),
                 Output::NeedSnapshot { index } => outputs.extend(self.offer_snapshot(index)),
                 Output::Install(snapshot) => self.install(&snapshot)?,
+                Output::Repaired => self.actions.push_back(Action::NoteRepaired),
                 Output::Role(role) => self.note_role(role),
             }
         }

@@ -109,6 +109,8 @@ impl<L: Log> Owner<L> {
                 }
                 Action::WriteImage(batch) => self.imager.write(batch),
                 Action::Cut(base) => self.cut(base)?,
+                Action::NotePeers(peers) => self.log.note_peers(peers)?,
+                Action::NoteRepaired => self.log.note_loss(None)?,
                 Action::Fetch(fetch) => {
                     let entries = self.log.entries(fetch.low, fetch.high, fetch.max_bytes);
                     self.core.fetched(fetch, entries.unwrap_or_default())?;
