@@ -299,6 +299,7 @@ impl Sim {
                 .dropped
                 .extend(tokens.into_iter().filter(|token| *token != 0)),
             Output::Unknown { .. } => (),
+            Output::Repaired => up.log.note_loss(None).expect("noted"),
             Output::Fetch(fetch) => {
                 let entries = up
                     .log
