@@ -1,6 +1,8 @@
 //! The containers of a Pod by kind, and their counterparts in the runtime.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer, Pod, PodSpec};
 use sha2::{Digest, Sha256};
 
 use super::action::Observed;
@@ -16,6 +18,8 @@ pub enum Kind {
     /// An init container with `restartPolicy: Always`.
     Sidecar,
     Main,
+    /// Added to a Pod that runs, to look into it; starts once and never again.
+    Ephemeral,
 }
 
 pub fn spec(pod: &Pod) -> &PodSpec {
@@ -37,13 +41,65 @@ pub fn mains(pod: &Pod) -> impl DoubleEndedIterator<Item = &Container> {
     spec(pod).containers.iter()
 }
 
-/// Init containers first, in order.
+/// Init containers first, in order; no ephemeral ones.
 pub fn all(pod: &Pod) -> impl Iterator<Item = (&Container, Kind)> {
     init(pod).chain(mains(pod).map(|container| (container, Kind::Main)))
 }
 
-pub fn find<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Kind)> {
-    all(pod).find(|(container, _)| container.name == name)
+pub fn ephemeral(pod: &Pod) -> impl Iterator<Item = Container> {
+    spec(pod).ephemeral_containers.iter().flatten().map(as_container)
+}
+
+/// [`all`], then ephemeral ones.
+pub fn every(pod: &Pod) -> impl Iterator<Item = (Cow<'_, Container>, Kind)> {
+    let lasting = all(pod).map(|(container, kind)| (Cow::Borrowed(container), kind));
+    lasting.chain(ephemeral(pod).map(|container| (Cow::Owned(container), Kind::Ephemeral)))
+}
+
+pub fn find<'a>(pod: &'a Pod, name: &str) -> Option<(Cow<'a, Container>, Kind)> {
+    every(pod).find(|(container, _)| container.name == name)
+}
+
+/// The container whose processes an ephemeral container of this name is to see.
+pub fn target_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let containers = spec(pod).ephemeral_containers.iter().flatten();
+    let found = containers.into_iter().find(|container| container.name == name)?;
+    found
+        .target_container_name
+        .as_deref()
+        .filter(|target| !target.is_empty())
+}
+
+/// An ephemeral container has a container's fields, but for the one that names its target.
+fn as_container(from: &EphemeralContainer) -> Container {
+    let from = from.clone();
+    Container {
+        args: from.args,
+        command: from.command,
+        env: from.env,
+        env_from: from.env_from,
+        image: from.image,
+        image_pull_policy: from.image_pull_policy,
+        lifecycle: from.lifecycle,
+        liveness_probe: from.liveness_probe,
+        name: from.name,
+        ports: from.ports,
+        readiness_probe: from.readiness_probe,
+        resize_policy: from.resize_policy,
+        resources: from.resources,
+        restart_policy: from.restart_policy,
+        restart_policy_rules: from.restart_policy_rules,
+        security_context: from.security_context,
+        startup_probe: from.startup_probe,
+        stdin: from.stdin,
+        stdin_once: from.stdin_once,
+        termination_message_path: from.termination_message_path,
+        termination_message_policy: from.termination_message_policy,
+        tty: from.tty,
+        volume_devices: from.volume_devices,
+        volume_mounts: from.volume_mounts,
+        working_dir: from.working_dir,
+    }
 }
 
 fn init_kind(container: &Container) -> Kind {
@@ -119,6 +175,7 @@ pub fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
         .iter()
         .flatten()
         .chain(status.init_container_statuses.iter().flatten())
+        .chain(status.ephemeral_container_statuses.iter().flatten())
         .find(|entry| entry.name == name)
 }
 

@@ -194,6 +194,14 @@ impl PodMachine {
         // Once a main container was made in this sandbox, init containers are done for good; sidecars are kept alive.
         let initialized = mains(&pod).any(|container| here(&container.name));
         let mut starts = Vec::new();
+        // Before init containers: they are there to find out why those do not end.
+        for container in containers::ephemeral(&pod) {
+            if let Step::Start { attempt } =
+                self.step_of(observed, &container, Kind::Ephemeral, now, due, out)
+            {
+                starts.push((container.name, attempt));
+            }
+        }
         for (container, kind) in init(&pod) {
             if initialized && kind == Kind::Init {
                 continue;
@@ -288,7 +296,7 @@ impl PodMachine {
                 match kind {
                     Kind::Init => Step::Wait,
                     Kind::Sidecar if !self.is_started(name, &newest.id) => Step::Wait,
-                    Kind::Sidecar | Kind::Main => Step::Done,
+                    Kind::Sidecar | Kind::Main | Kind::Ephemeral => Step::Done,
                 }
             }
             // Made by an agent that was killed before it could start it.
@@ -447,7 +455,9 @@ impl PodMachine {
         let left = (begun + self.grace()).duration_since(now);
         let grace = Duration::try_from(left).unwrap_or_default().max(STOP_MINIMUM);
         let message = |name: &str| format!("Stopping container {name}");
-        let is_init = |name: &str| find(&self.pod, name).is_some_and(|(_, kind)| kind != Kind::Main);
+        let is_init = |name: &str| {
+            find(&self.pod, name).is_some_and(|(_, kind)| matches!(kind, Kind::Init | Kind::Sidecar))
+        };
         let running: Vec<_> = observed.running().collect();
         let (first, last): (Vec<_>, Vec<_>) = running.into_iter().partition(|found| !is_init(&found.name));
         for container in &first {
@@ -489,7 +499,7 @@ impl PodMachine {
     fn sweep(&self, observed: &Observed, due: &mut Due) {
         let current = observed.current().map(|sandbox| sandbox.id.as_str());
         let mut kept: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
-        for (container, _) in containers::all(&self.pod) {
+        for (container, _) in containers::every(&self.pod) {
             for (rank, found) in observed.attempts(&container.name).into_iter().enumerate() {
                 let dead = matches!(found.state, ContainerState::Exited(_) | ContainerState::Unknown);
                 if rank > DEAD_KEPT && dead {

@@ -274,7 +274,7 @@ impl PodMachine {
                 continue;
             };
             for kind in ProbeKind::ALL {
-                let Some(probe) = kind.spec(container) else {
+                let Some(probe) = kind.spec(&container) else {
                     continue;
                 };
                 self.probes
@@ -332,7 +332,7 @@ impl PodMachine {
                 self.images.remove(container);
                 self.waiting.remove(container);
                 let hook = find(&self.pod, container)
-                    .and_then(|(container, _)| container.lifecycle.as_ref()?.post_start.as_ref())
+                    .and_then(|(container, _)| container.lifecycle.as_ref()?.post_start.clone())
                     .is_some();
                 let started = self
                     .observed
@@ -414,7 +414,9 @@ impl PodMachine {
         let Some((container, _)) = find(&self.pod, name) else {
             return;
         };
-        let Some(probe) = kind.spec(container) else { return };
+        let Some(probe) = kind.spec(&container) else {
+            return;
+        };
         let Some(state) = self.probes.get_mut(&(id.to_owned(), kind)) else {
             return;
         };
@@ -457,7 +459,7 @@ impl PodMachine {
                 continue;
             }
             let image = find(&self.pod, name)
-                .and_then(|(container, _)| container.image.as_deref())
+                .and_then(|(container, _)| container.image.clone())
                 .unwrap_or_default();
             let message = format!(
                 "Back-off pulling image \"{image}\": {}: {}",

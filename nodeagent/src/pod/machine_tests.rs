@@ -340,6 +340,7 @@ impl World {
             .init_container_statuses
             .iter()
             .chain(&status.container_statuses)
+            .chain(&status.ephemeral_container_statuses)
             .flatten()
         {
             let state = entry.state.clone().unwrap_or_default();
@@ -684,6 +685,43 @@ fn a_changed_image_restarts_the_container() {
         .send(Event::Observed(observed))
         .told("Killing Container c definition changed, will be restarted")
         .did(&["stop c 30", "image c", "start c/1"]);
+}
+
+fn with_ephemeral(pod: &mut Pod) {
+    let added = json!([{"name": "e", "image": "tools:1", "targetContainerName": "c"}]);
+    pod.spec.as_mut().expect("a spec").ephemeral_containers =
+        Some(serde_json::from_value(added).expect("ephemeral containers"));
+}
+
+#[test]
+fn an_ephemeral_container_starts_once_and_decides_nothing() {
+    World::new(one())
+        .did(&["mount", "image c", "sandbox 0", "start c/0"])
+        .lives("e", 5, 3)
+        .change(with_ephemeral)
+        .did(&["image e", "start e/0"])
+        .shows("Running c:running0 e:running!0")
+        .run(600)
+        .did(&[])
+        .shows("Running c:running0 e:ended(Error)!0");
+}
+
+#[test]
+fn an_ephemeral_container_looks_into_a_pod_whose_init_container_does_not_end() {
+    World::new(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}))
+        .did(&["mount", "image i", "sandbox 0", "start i/0"])
+        .change(with_ephemeral)
+        .did(&["image e", "start e/0"])
+        .delete(5)
+        .run(1)
+        .did(&[
+            "drain",
+            "stop e 5",
+            "stop i 5",
+            "stop-sandbox s0",
+            "tear-down",
+            "delete-object",
+        ]);
 }
 
 #[test]

@@ -7,8 +7,10 @@ use super::containers::{Kind, spec};
 /// Rules of the container first (`restartPolicyRules`), then its own policy, then the Pod's (default Always).
 /// An init container that succeeded is done under every policy.
 pub fn should_restart(pod: &Pod, container: &Container, kind: Kind, exit_code: i32) -> bool {
-    if kind == Kind::Sidecar {
-        return true;
+    match kind {
+        Kind::Sidecar => return true,
+        Kind::Ephemeral => return false,
+        Kind::Init | Kind::Main => {}
     }
     let by_rule = container.restart_policy_rules.iter().flatten().find_map(|rule| {
         let codes = rule.exit_codes.as_ref()?;

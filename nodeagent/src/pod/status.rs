@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::action::{Observed, Verdict};
 use super::conditions::{self, Readiness};
-use super::containers::{self, Kind, all, spec};
+use super::containers::{self, Kind, every, spec};
 use super::due::LOST_EXIT_CODE;
 use super::machine::{PodMachine, Waiting};
 use super::restart::should_restart;
@@ -108,14 +108,16 @@ pub fn pod_status(view: &View<'_>, node: &NodeFacts, now: Timestamp) -> PodStatu
     }
     if !rejected {
         let of = |wanted: fn(Kind) -> bool| -> Vec<ContainerStatus> {
-            all(pod)
+            every(pod)
                 .filter(|(_, kind)| wanted(*kind))
-                .map(|(container, kind)| container_status(view, container, kind, node))
+                .map(|(container, kind)| container_status(view, &container, kind, node))
                 .collect()
         };
-        let init = of(|kind| kind != Kind::Main);
+        let init = of(|kind| matches!(kind, Kind::Init | Kind::Sidecar));
+        let ephemeral = of(|kind| kind == Kind::Ephemeral);
         status.container_statuses = Some(of(|kind| kind == Kind::Main));
         status.init_container_statuses = (!init.is_empty()).then_some(init);
+        status.ephemeral_container_statuses = (!ephemeral.is_empty()).then_some(ephemeral);
     }
     status.phase = Some(phase(view, &status, previous.phase.as_deref()).to_owned());
     match view.verdict {
@@ -252,7 +254,7 @@ fn container_status(view: &View<'_>, container: &Container, kind: Kind, node: &N
         ContainerState::Running { started_at } => {
             let (started, ready) = view.running.get(&newest.id).copied().unwrap_or_default();
             status.started = Some(started);
-            status.ready = ready && kind != Kind::Init;
+            status.ready = ready && matches!(kind, Kind::Main | Kind::Sidecar);
             let running = ContainerStateRunning {
                 started_at: Some(Time(*started_at)),
             };

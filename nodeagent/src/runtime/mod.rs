@@ -346,6 +346,8 @@ pub struct ContainerSecurity {
     pub seccomp: Seccomp,
     /// The sandbox's, again: containers state their namespaces too.
     pub namespaces: Namespaces,
+    /// Id of the container whose PID namespace this one enters, instead of the one above.
+    pub pid_of: Option<String>,
     /// `None`: the runtime's defaults. `Some(vec![])`: nothing is masked (`procMount: Unmasked`).
     pub masked_paths: Option<Vec<String>>,
     pub readonly_paths: Option<Vec<String>>,

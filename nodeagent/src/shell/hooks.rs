@@ -70,7 +70,7 @@ async fn run(
             return Ok(());
         };
         let target = Target {
-            container,
+            container: &container,
             container_id: id,
             pod_ip: context.ips.first().copied(),
         };

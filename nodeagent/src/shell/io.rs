@@ -111,18 +111,19 @@ pub async fn perform(context: Context, action: Action) -> (Action, Outcome, Afte
             stop_container(&context, container, id, *grace).await
         }
         Action::Probe { container, id, kind } => {
-            let result =
-                match find(&context.pod, container).and_then(|(spec, _)| Some((spec, kind.spec(spec)?))) {
-                    Some((container, probe)) => {
-                        let target = Target {
-                            container,
-                            container_id: id,
-                            pod_ip: context.ips.first().copied(),
-                        };
-                        prober::probe(&context.shared.runtime, &target, probe).await
-                    }
-                    None => ProbeResult::Error("the container has no such probe".to_owned()),
-                };
+            let result = match find(&context.pod, container)
+                .and_then(|(spec, _)| Some((kind.spec(&spec)?.clone(), spec)))
+            {
+                Some((probe, container)) => {
+                    let target = Target {
+                        container: &container,
+                        container_id: id,
+                        pod_ip: context.ips.first().copied(),
+                    };
+                    prober::probe(&context.shared.runtime, &target, &probe).await
+                }
+                None => ProbeResult::Error("the container has no such probe".to_owned()),
+            };
             return (action, Outcome::Probed(result), After::NotNeeded);
         }
         Action::TearDown => tear_down(&context).await,

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, VolumeProjec
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::pod::containers::{all, spec};
+use crate::pod::containers::{every, spec};
 
 /// How long a start waits for the first answer about an object.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -27,8 +27,8 @@ pub struct References {
 
 pub fn references(pod: &Pod) -> References {
     let mut found = References::default();
-    for (container, _) in all(pod) {
-        of_container(container, &mut found);
+    for (container, _) in every(pod) {
+        of_container(&container, &mut found);
     }
     for volume in spec(pod).volumes.iter().flatten() {
         found

@@ -8,7 +8,7 @@ use crate::pod::conditions::OWNED;
 /// Lists that a strategic merge would join by key: they are replaced whole.
 const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
 /// Fields of the status that others write.
-const FOREIGN: [&str; 3] = ["nominatedNodeName", "resize", "ephemeralContainerStatuses"];
+const FOREIGN: [&str; 2] = ["nominatedNodeName", "resize"];
 
 /// The strategic merge patch from `old` (as the API has it) to `new`, bound to the Pod's uid. `None`: nothing to say.
 pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {

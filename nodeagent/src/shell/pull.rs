@@ -42,7 +42,7 @@ pub async fn ensure(context: &Context, name: &str) -> Result<ImageReady, Failure
         warn("InspectFailed", &message);
         fail(events::IMAGE_INSPECT_ERROR, message)
     })?;
-    let policy = policy(container, image);
+    let policy = policy(&container, image);
     if let Some(present) = present.filter(|_| policy != "Always") {
         let message =
             format!("Container image {image:?} already present on machine and can be accessed by the pod");

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::io::{Context, blocking};
 use crate::events;
 use crate::pod::action::{Failure, ImageReady, PodEvent};
-use crate::pod::containers::find;
+use crate::pod::containers::{find, is_running, target_of};
 use crate::runtime::{ContainerSpec, Mount, SandboxSpec};
 use crate::spec::container::{Prepared, container as container_spec};
 use crate::spec::dns;
@@ -35,7 +35,10 @@ pub async fn container(
             format!("container {name} is not in the Pod's spec"),
         ));
     };
-    let config = config(context, spec, attempt, image)
+    let target = target(context, name, sandbox_id)
+        .await
+        .map_err(|message| fail(events::CREATE_CONTAINER_CONFIG_ERROR, message))?;
+    let config = config(context, &spec, attempt, image, target)
         .await
         .map_err(|message| fail(events::CREATE_CONTAINER_CONFIG_ERROR, message))?;
     let sandbox = SandboxSpec {
@@ -58,12 +61,29 @@ pub async fn container(
     Ok(())
 }
 
+/// The running container whose processes the ephemeral container `name` asks to see.
+async fn target(context: &Context, name: &str, sandbox_id: &str) -> Result<Option<String>, String> {
+    let Some(wanted) = target_of(&context.pod, name) else {
+        return Ok(None);
+    };
+    let sandbox = context.shared.runtime.sandbox(sandbox_id).await;
+    let containers = sandbox
+        .map_err(|error| error.to_string())?
+        .map(|sandbox| sandbox.containers);
+    let mut containers = containers.into_iter().flatten();
+    match containers.find(|found| found.name == wanted && is_running(found)) {
+        Some(found) => Ok(Some(found.id)),
+        None => Err(format!("unable to find target container {wanted}")),
+    }
+}
+
 /// Everything the runtime needs, with the files it refers to made.
 async fn config(
     context: &Context,
     container: &Container,
     attempt: u32,
     image: &ImageReady,
+    target: Option<String>,
 ) -> Result<ContainerSpec, String> {
     let shared = &context.shared;
     shared.services.wait_synced().await;
@@ -114,6 +134,7 @@ async fn config(
         termination_log,
         node_memory: shared.node_memory,
         seccomp_root: shared.place.seccomp_root.clone(),
+        target,
     };
     container_spec(&context.pod, container, prepared).map_err(|error| error.to_string())
 }

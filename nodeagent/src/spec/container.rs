@@ -21,6 +21,8 @@ pub struct Prepared {
     pub termination_log: PathBuf,
     pub node_memory: i64,
     pub seccomp_root: String,
+    /// For an ephemeral container with a target: the id of the target's running container.
+    pub target: Option<String>,
 }
 
 /// # Errors
@@ -36,7 +38,8 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared) -> Result
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| expand(text, lookup)).collect()
     };
-    let security = security::of_container(pod, container, &prepared.image, &prepared.seccomp_root)?;
+    let mut security = security::of_container(pod, container, &prepared.image, &prepared.seccomp_root)?;
+    security.pid_of = prepared.target.clone();
     let termination_path = container
         .termination_message_path
         .clone()

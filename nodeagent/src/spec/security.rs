@@ -82,6 +82,7 @@ pub fn of_container(
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         seccomp: seccomp(profile, profile_root),
         namespaces: namespaces(pod),
+        pid_of: None,
         masked_paths: unmasked.then(Vec::new),
         readonly_paths: unmasked.then(Vec::new),
     })

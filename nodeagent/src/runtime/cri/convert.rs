@@ -141,7 +141,7 @@ fn security(security: &ContainerSecurity) -> cri::LinuxContainerSecurityContext 
             drop_capabilities: security.drop_capabilities.clone(),
         }),
         privileged: security.privileged,
-        namespace_options: Some(namespaces(&security.namespaces)),
+        namespace_options: Some(entering(&security.namespaces, security.pid_of.as_deref())),
         run_as_user: security.run_as_user.map(int64),
         run_as_group: security.run_as_group.map(int64),
         run_as_username: match security.run_as_user {
@@ -245,6 +245,16 @@ fn namespaces(namespaces: &Namespaces) -> cri::NamespaceOption {
         ipc: mode(namespaces.ipc),
         target_id: String::new(),
     }
+}
+
+/// The namespaces, but for processes those of the container `target`.
+fn entering(own: &Namespaces, target: Option<&str>) -> cri::NamespaceOption {
+    let mut options = namespaces(own);
+    if let Some(target) = target {
+        options.pid = cri::NamespaceMode::Target.into();
+        options.target_id = target.to_owned();
+    }
+    options
 }
 
 fn seccomp(seccomp: &Seccomp) -> cri::SecurityProfile {
