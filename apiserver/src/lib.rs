@@ -22,6 +22,7 @@ mod impersonate;
 mod in_process;
 pub mod join;
 mod key;
+pub mod members;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -77,6 +78,8 @@ pub struct Config {
     pub tokens: Option<Arc<tokens::Issuer>>,
     /// Takes joining servers in; `None`: this server does not.
     pub cluster: Option<Arc<dyn join::Cluster>>,
+    /// The way to the other members of the store; `None`: there will never be any.
+    pub peers: Option<corten_store::peers::Peers>,
 }
 
 impl Config {
@@ -91,6 +94,7 @@ impl Config {
             ca_pem: ca_pem.into(),
             tokens: None,
             cluster: None,
+            peers: None,
         }
     }
 

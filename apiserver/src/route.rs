@@ -9,6 +9,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::join::Join;
+use crate::members::serve::Call;
 use crate::query::Query;
 
 /// Longest path accepted, in bytes.
@@ -75,6 +76,8 @@ pub enum Operation {
     },
     /// `/corten/v1/...`: what a machine that joins asks.
     Join(Join),
+    /// `/corten/v1/members...`: the members of the store.
+    Members(Call),
     /// `/`: the list of paths.
     Index,
     /// `/api`
@@ -151,6 +154,11 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
                 Err(NoRoute::MethodNotAllowed)
             }
         }
+        ["corten", "v1", "members", rest @ ..] => match Call::of(method, rest) {
+            Some(Ok(call)) => Ok(Operation::Members(call)),
+            Some(Err(())) => Err(NoRoute::MethodNotAllowed),
+            None => Err(NoRoute::NotFound),
+        },
         ["apis", group, version, rest @ ..] if !rest.is_empty() => {
             resource(method, group, version, rest, query)
         }

@@ -20,7 +20,7 @@ use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
-    ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, join, openapi, pretty,
+    ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, join, members, openapi, pretty,
 };
 
 impl ApiServer {
@@ -108,6 +108,7 @@ impl ApiServer {
             Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
             Operation::Join(_) => unreachable!("answered before authentication"),
+            Operation::Members(call) => members::serve::answer(self, &call, &query).await,
             Operation::Index => Ok(discovery::index(&self.types())),
             Operation::LegacyVersions => {
                 discovery::legacy_versions(self.inner(), &self.types(), accept, &parts.headers)

@@ -1,45 +1,84 @@
 //! How a server joins others, from both sides: what is handed over, and where it is put.
 //!
-//! What the store does with a new member is not decided here.
+//! What becomes of a new member is decided by `corten_apiserver::members`.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
-use corten_apiserver::join::{Cluster, ServerRequest, ServerShare};
+use corten_api::Status;
+use corten_apiserver::join::{Cluster, Member, ServerRequest, ServerShare};
+use corten_apiserver::members::{self, Record};
 use corten_apiserver::pki;
 use corten_client::join::{JoinToken, pin};
+use corten_store::Store;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 
-/// Hands out what this server shares with others.
+/// Takes servers in, and hands out what all servers of the cluster share.
 #[derive(Debug)]
 pub struct Sharing {
     /// `pki/` of the data folder.
     pub pki: PathBuf,
     pub service_cidr: Ipv4Net,
     pub cluster_cidr: Ipv4Net,
+    /// Set once it is open; nobody can ask before.
+    pub store: OnceLock<StoreHandle>,
+}
+
+/// A store as a `Debug` field.
+#[derive(Clone)]
+pub struct StoreHandle(pub Store);
+
+impl std::fmt::Debug for StoreHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({:?})", self.0.identity())
+    }
 }
 
 impl Sharing {
-    /// What a new server needs beside its place in the store.
-    ///
-    /// # Errors
-    /// The files cannot be read.
-    pub fn share(&self) -> Result<ServerShare, pki::PkiError> {
+    async fn take_in(&self, request: ServerRequest) -> Result<ServerShare, Status> {
+        let Some(StoreHandle(store)) = self.store.get() else {
+            return Err(Status::service_unavailable("the store is not open yet"));
+        };
+        let files = pki::shared(&self.pki).map_err(Status::internal)?;
+        let record = Record {
+            id: request.member,
+            name: String::new(),
+            peer: request.peer.to_string(),
+            api: if request.witness {
+                String::new()
+            } else {
+                request.api.to_string()
+            },
+            witness: request.witness,
+            removed: false,
+        };
+        let members = members::admit(store, &record).await?;
+        let others = members
+            .iter()
+            .filter(|other| !other.removed && other.id != record.id);
         Ok(ServerShare {
-            cluster_id: String::new(),
-            files: pki::shared(&self.pki)?,
+            cluster_id: format!("{:016x}", store.identity().cluster),
+            files,
             service_cidr: self.service_cidr,
             cluster_cidr: self.cluster_cidr,
-            members: Vec::new(),
+            members: others
+                .filter_map(|other| {
+                    Some(Member {
+                        id: other.id,
+                        peer: other.peer.parse().ok()?,
+                    })
+                })
+                .collect(),
         })
     }
 }
 
 impl Cluster for Sharing {
-    fn admit(&self, _: ServerRequest) -> BoxFuture<'_, Result<ServerShare, corten_api::Status>> {
-        async { self.share().map_err(corten_api::Status::internal) }.boxed()
+    fn admit(&self, request: ServerRequest) -> BoxFuture<'_, Result<ServerShare, Status>> {
+        self.take_in(request).boxed()
     }
 }
 
@@ -47,7 +86,6 @@ impl Cluster for Sharing {
 ///
 /// # Errors
 /// In words for the one who starts the server.
-#[allow(dead_code, reason = "for servers with peers")]
 pub async fn server(
     url: &str,
     token: &JoinToken,

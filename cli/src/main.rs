@@ -7,6 +7,7 @@ mod cluster;
 mod duration;
 mod join;
 mod kubeconfig;
+mod member;
 mod node_kubeconfig;
 mod process;
 mod server;
@@ -35,6 +36,8 @@ enum Command {
     Agent(agent::Args),
     /// Create, list, load and delete clusters made of network namespaces on this machine
     Cluster(cluster::Args),
+    /// List, remove and promote the servers of a cluster, or make one lead
+    Member(member::Args),
     /// Make, list and delete the tokens that machines join with
     Token(token::Args),
     /// Issue the kubeconfig an agent needs, with the cluster's CA (on the server's machine)
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Server(args) => process::block_on(server::run(args)),
         Command::Agent(args) => process::block_on(agent::run(args)),
         Command::Cluster(args) => process::block_on(cluster::run(args)),
+        Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
     };

@@ -1,19 +1,36 @@
 //! `corten server`: one store member, the front end over it, and the components that share its process.
 
+mod about;
+mod birth;
+mod peers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use corten_apiserver::members::{self, AdmitError, Record};
+use corten_apiserver::pki::peers::PeerPki;
 use corten_apiserver::pki::{self, Pki, ServerNames};
 use corten_apiserver::tokens::{self, Issuer};
 use corten_apiserver::{ApiServer, User};
+use corten_client::join::JoinToken;
 use corten_store::Store;
+use corten_store::peers::Peers;
 use ipnet::Ipv4Net;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use about::about;
+use birth::{Joining, born};
+use peers::Dialler;
 
 /// The file the admin's credentials are written to, in the data folder.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
+/// Between two tries of a server that starts while others are not there yet.
+const READY_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,44 +51,128 @@ pub struct Args {
     /// Where Pod addresses come from; every node gets one /24 of it
     #[arg(long, default_value = "10.244.0.0/16")]
     cluster_cidr: Ipv4Net,
+    /// The port other servers reach this one at; 0: any
+    #[arg(long, default_value_t = 6444)]
+    peer_port: u16,
+    /// A server of the cluster to join, such as https://192.0.2.10:6443; only looked at with an empty data folder
+    #[arg(long, requires = "token")]
+    join: Option<String>,
+    /// What to join with; see `corten token create --server`
+    #[arg(long)]
+    token: Option<JoinToken>,
 }
 
 pub async fn run(args: Args) -> Result<()> {
     let shutdown = crate::process::shutdown()?;
     let advertise = advertise_address(&args)?;
-    let names_of = |service_ip: std::net::Ipv4Addr| {
-        ServerNames::new("cluster.local", service_ip.into(), [advertise, args.bind_address])
-    };
     std::fs::create_dir_all(&args.data_dir).with_context(|| format!("make {}", args.data_dir.display()))?;
+    let peer_listener = listen_on(SocketAddr::new(args.bind_address, args.peer_port)).await?;
+    let peer_address = SocketAddr::new(advertise, peer_listener.local_addr()?.port());
+    let joining = args
+        .join
+        .as_deref()
+        .zip(args.token.as_ref())
+        .map(|(url, token)| Joining {
+            url,
+            token,
+            peer: peer_address,
+            api: SocketAddr::new(advertise, args.port),
+            witness: false,
+        });
+    let born = born(&args.data_dir, joining).await?;
+    let share = born.share.as_ref();
+    let service_cidr = share.map_or(args.service_cidr, |share| share.service_cidr);
+    let cluster_cidr = share.map_or(args.cluster_cidr, |share| share.cluster_cidr);
+
     let mut config = corten_apiserver::Config::new(advertise, String::new());
-    config.service_cidr = args.service_cidr;
+    config.service_cidr = service_cidr;
     config.port = args.port;
-    let pki = Pki::open(
-        &args.data_dir.join("pki"),
-        &names_of(config.kubernetes_service_ip()),
-        time::OffsetDateTime::now_utc(),
-    )
-    .context("open the certificates")?;
+    let pki_dir = args.data_dir.join("pki");
+    let now = time::OffsetDateTime::now_utc();
+    let names = ServerNames::new(
+        "cluster.local",
+        config.kubernetes_service_ip().into(),
+        [advertise, args.bind_address],
+    );
+    let pki = Pki::open(&pki_dir, &names, now).context("open the certificates")?;
     config.ca_pem = pki.ca.cert_pem().to_string();
     let issuer =
         Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the key of ServiceAccounts")?;
     config.tokens = Some(Arc::new(issuer));
-    config.cluster = Some(Arc::new(crate::join::Sharing {
-        pki: args.data_dir.join("pki"),
-        service_cidr: args.service_cidr,
-        cluster_cidr: args.cluster_cidr,
-    }));
+    let sharing = Arc::new(crate::join::Sharing {
+        pki: pki_dir.clone(),
+        service_cidr,
+        cluster_cidr,
+        store: OnceLock::new(),
+    });
+    config.cluster = Some(sharing.clone());
 
+    let dialler = Dialler::default();
+    let peers = Peers::new(dialler.clone(), Handle::current(), peer_address.to_string());
+    peers.set_addresses(born.addresses);
+    config.peers = Some(peers.clone());
     let mut store_config = corten_store::Config::new(args.data_dir.join("store"));
     store_config.tagger = Some(corten_apiserver::tag);
+    store_config.birth = born.birth;
+    store_config.peers = Some(Arc::new(peers.clone()));
     let store = Store::open(store_config).await.context("open the store")?;
-    let api = ApiServer::new(store.clone(), config);
-    api.bootstrap().await.context("write the bootstrap objects")?;
+    let member = store.identity().member;
+    let _ = sharing.store.set(crate::join::StoreHandle(store.clone()));
+    let peer_pki = PeerPki::open(&pki_dir, member, now).context("open the peers' certificates")?;
+    dialler.start(&peer_pki)?;
+    let name = host_name();
+    peers.set_about(about(store.clone(), name.clone(), args.data_dir.clone()));
+    // Members talk until the very end: a server that stops still hands over.
+    let closed = CancellationToken::new();
+    let listening = tokio::spawn(peers::listen(
+        peer_listener,
+        peer_pki,
+        store.clone(),
+        peers.clone(),
+        closed.clone(),
+    ));
+    tokio::spawn(members::follow(store.clone(), peers, closed.clone()));
+    let record = Record {
+        id: member,
+        name,
+        peer: peer_address.to_string(),
+        api: SocketAddr::new(advertise, args.port).to_string(),
+        witness: false,
+        removed: false,
+    };
+    let served = serve(&args, &pki, config, cluster_cidr, &store, &record, shutdown).await;
+    closed.cancel();
+    store.close().await;
+    let _ = listening.await;
+    served
+}
 
-    let address = SocketAddr::new(args.bind_address, args.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listen on {address}"))?;
+/// Everything over an open store, until `shutdown`.
+async fn serve(
+    args: &Args,
+    pki: &Pki,
+    config: corten_apiserver::Config,
+    cluster_cidr: Ipv4Net,
+    store: &Store,
+    record: &Record,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let advertise = config.advertise_address;
+    let api = ApiServer::new(store.clone(), config);
+    tokio::select! {
+        ready = ready(store, &api, record) => ready?,
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    tokio::spawn(members::keep(store.clone(), shutdown.clone()));
+    let leaves = (store.clone(), shutdown.clone());
+    tokio::spawn(async move {
+        members::removed(leaves.0).await;
+        tracing::error!("this server was removed from the cluster: it stops");
+        leaves.1.cancel();
+    });
+
+    let listener = listen_on(SocketAddr::new(args.bind_address, args.port)).await?;
+    let address = listener.local_addr()?;
     let kubeconfig = args.data_dir.join(ADMIN_KUBECONFIG);
     let server_url = format!("https://{}", SocketAddr::new(advertise, args.port));
     pki::write_kubeconfig(&kubeconfig, "corten", &server_url, pki.ca.cert_pem(), &pki.admin)
@@ -82,7 +183,7 @@ pub async fn run(args: Args) -> Result<()> {
     let client = |name: &str| kube::Client::new(api.in_process(User::component(name)), "default");
     let controllers = tokio::spawn(corten_controllers::run(
         client("system:kube-controller-manager"),
-        corten_controllers::Config::new(args.cluster_cidr.into(), pki.ca.cert_pem().to_string()),
+        corten_controllers::Config::new(cluster_cidr.into(), pki.ca.cert_pem().to_string()),
         shutdown.clone(),
     ));
     let scheduler = tokio::spawn(corten_scheduler::run(
@@ -90,13 +191,55 @@ pub async fn run(args: Args) -> Result<()> {
         corten_scheduler::Config::default(),
         shutdown.clone(),
     ));
-    api.serve(listener, pki.server_tls()?, shutdown.clone())
+    // Clients are served until somebody else leads: to them a restart is a closed connection and no more.
+    let stop_serving = CancellationToken::new();
+    let handing_over = {
+        let (store, shutdown, stop_serving) = (store.clone(), shutdown.clone(), stop_serving.clone());
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            members::leave(&store).await;
+            stop_serving.cancel();
+        })
+    };
+    let served = api
+        .serve(listener, pki.server_tls()?, stop_serving)
         .await
-        .context("serve")?;
+        .context("serve");
     shutdown.cancel();
-    let _ = tokio::join!(controllers, scheduler);
-    store.close().await;
-    Ok(())
+    let _ = tokio::join!(controllers, scheduler, handing_over);
+    served
+}
+
+/// Waits for a leader, then makes what every cluster has, and says where this member is.
+async fn ready(store: &Store, api: &ApiServer, record: &Record) -> Result<()> {
+    loop {
+        let done = async {
+            store.read_barrier().await?;
+            api.bootstrap().await.context("write the bootstrap objects")?;
+            members::announce(store, record).await?;
+            anyhow::Ok(())
+        };
+        let Err(error) = done.await else { return Ok(()) };
+        let removed = matches!(error.downcast_ref(), Some(AdmitError::Removed { .. }));
+        if removed || store.standing().borrow().leader == Some(record.id) {
+            return Err(error);
+        }
+        tracing::info!(error = format!("{error:#}"), "waiting for the other members");
+        tokio::time::sleep(READY_PAUSE).await;
+    }
+}
+
+async fn listen_on(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
 }
 
 /// # Errors

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use corten_store::{
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
@@ -347,13 +349,17 @@ async fn a_member_that_was_away_too_long_gets_the_state_and_its_watchers_an_erro
 }
 
 /// Plain TCP on the loopback: encryption is the caller's business.
-struct Tcp;
+/// A connection starts with the id of who opens it.
+#[derive(Clone, Default)]
+struct Tcp(Arc<AtomicU64>);
 
 impl Dial for Tcp {
-    fn dial(&self, address: String) -> BoxFuture<'static, std::io::Result<Box<dyn Io>>> {
+    fn dial(&self, _: u64, address: String) -> BoxFuture<'static, std::io::Result<Box<dyn Io>>> {
+        let me = self.0.load(Ordering::Relaxed);
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
+            let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            stream.write_u64(me).await?;
             Ok(Box::new(stream) as Box<dyn Io>)
         })
     }
@@ -369,22 +375,25 @@ struct Member {
 
 impl Member {
     async fn start(dir: &Path, birth: Birth) -> Member {
-        let peers = Peers::new(Tcp, Handle::current());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let tcp = Tcp::default();
+        let peers = Peers::new(tcp.clone(), Handle::current(), address.clone());
         let config = Config {
             birth,
             peers: Some(Arc::new(peers.clone())),
             ..Config::new(dir)
         };
         let store = Store::open(config).await.expect("open");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let served = store.clone();
+        tcp.0.store(store.identity().member, Ordering::Relaxed);
+        let served = (store.clone(), peers.clone());
         let listening = tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let store = served.clone();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (store, peers) = served.clone();
                 connections.spawn(async move {
-                    let _ = corten_store::peers::serve(&store, stream).await;
+                    let from = stream.read_u64().await.unwrap_or_default();
+                    let _ = peers.serve(&store, from, stream).await;
                 });
             }
         });

@@ -2,7 +2,7 @@
 //!
 //! Knows files in one directory and X.509. Must not know requests, the store, or what an identity may do.
 //!
-//! Layout below the directory: `ca.crt`, `ca.key`, `server.crt`, `server.key`, `admin.crt`, `admin.key`,
+//! Layout below the directory: `peer-ca` and `peer` (see [`peers`]), `ca.crt`, `ca.key`, `server.crt`, `server.key`, `admin.crt`, `admin.key`,
 //! `sa.key`. Keys have mode 0600. Every file is written beside its place, synced and renamed, so a crash leaves the old
 //! file or the new one. A key is always written before its certificate; a certificate whose key is missing or
 //! does not fit is an error, never silently replaced: it would cut off every client that trusts the old CA.
@@ -10,6 +10,7 @@
 mod account_key;
 mod files;
 mod kubeconfig;
+pub mod peers;
 mod share;
 
 use std::net::IpAddr;
@@ -122,9 +123,13 @@ impl Ca {
     /// # Errors
     /// Only if the key cannot be generated.
     pub fn generate(now: OffsetDateTime) -> Result<Ca, PkiError> {
+        Ca::generate_as("corten-ca", now)
+    }
+
+    fn generate_as(common_name: &str, now: OffsetDateTime) -> Result<Ca, PkiError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name = name("corten-ca", &[])?;
+        params.distinguished_name = name(common_name, &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -145,21 +150,26 @@ impl Ca {
     /// # Errors
     /// Files that cannot be read or written, or that do not hold a certificate and its key.
     pub fn open(dir: &Path, now: OffsetDateTime) -> Result<Ca, PkiError> {
-        if let Some(found) = files::load(dir, "ca")? {
+        Ca::open_as(dir, "ca", "corten-ca", now)
+    }
+
+    /// An authority with files and a name of its own.
+    fn open_as(dir: &Path, file: &str, common_name: &str, now: OffsetDateTime) -> Result<Ca, PkiError> {
+        if let Some(found) = files::load(dir, file)? {
             let ca = Ca {
                 cert_pem: found.cert_pem,
                 key_pem: found.key_pem,
             };
             ca.issuer().map_err(|source| PkiError::Unusable {
-                path: dir.join("ca.key"),
+                path: dir.join(format!("{file}.key")),
                 reason: source.to_string(),
             })?;
             return Ok(ca);
         }
-        let ca = Ca::generate(now)?;
+        let ca = Ca::generate_as(common_name, now)?;
         files::store(
             dir,
-            "ca",
+            file,
             &Issued {
                 cert_pem: ca.cert_pem.clone(),
                 key_pem: ca.key_pem.clone(),

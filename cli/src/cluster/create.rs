@@ -24,6 +24,8 @@ use super::{CreateArgs, delete, network, process, subnet};
 
 /// Hosts that fit a subnet beside the root namespace.
 const MAX_HOSTS: u32 = 250;
+/// More members only make writes slower: 7 survive three failures.
+const MAX_SERVERS: u32 = 7;
 /// Between two questions whether a server that is starting answers already.
 const SERVER_PAUSE: Duration = Duration::from_millis(20);
 
@@ -35,14 +37,12 @@ const SERVER_PAUSE: Duration = Duration::from_millis(20);
 pub async fn create(args: &CreateArgs) -> Result<Cluster> {
     state::check_name(&args.name)?;
     ensure!(
-        args.servers == 1,
-        "clusters of {} servers are not there yet; only --servers 1 is",
-        args.servers
+        (1..=MAX_SERVERS).contains(&args.servers),
+        "a cluster has 1 to {MAX_SERVERS} servers"
     );
     ensure!(
-        args.nodes < MAX_HOSTS,
-        "at most {} nodes fit one cluster",
-        MAX_HOSTS - 1
+        args.nodes < MAX_HOSTS - args.servers,
+        "at most {MAX_HOSTS} hosts fit one cluster"
     );
     ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root");
 
@@ -124,6 +124,26 @@ async fn bring_up(cluster: &Cluster, progress: &mut Progress) -> Result<()> {
     progress.waiting_for("waiting for the server");
     let client = server_ready(cluster, server).await?;
     progress.done(&format!("server ready at {}", cluster.server_url()?));
+    let others: Vec<&Host> = cluster.with_role(Role::Server).skip(1).collect();
+    if !others.is_empty() {
+        let token = crate::token::for_servers(&client).await?;
+        pki::write_private(
+            &cluster.server_token_path(),
+            token.reveal().to_string().as_bytes(),
+        )?;
+        for other in &others {
+            process::start(cluster, other)?;
+        }
+        progress.waiting_for("waiting for the other servers");
+        for other in &others {
+            answers(cluster, other).await?;
+        }
+        tokio::select! {
+            done = voters(&client, others.len() + 1) => done?,
+            error = any_exit(cluster) => return Err(error),
+        }
+        progress.done(&format!("{} servers ready", others.len() + 1));
+    }
 
     let ca = pki::Ca::open(
         &cluster.data_dir(server).join("pki"),
@@ -148,8 +168,33 @@ async fn bring_up(cluster: &Cluster, progress: &mut Progress) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the server has written its kubeconfig and answers `/readyz`; puts the kubeconfig where users find it.
+/// Waits until the first server is ready, and puts its kubeconfig where users find it.
 async fn server_ready(cluster: &Cluster, server: &Host) -> Result<kube::Client> {
+    let client = answers(cluster, server).await?;
+    let written = cluster.data_dir(server).join("admin.kubeconfig");
+    write_kubeconfig(&written, &kubeconfig_path(&cluster.name))?;
+    Ok(client)
+}
+
+/// Waits until the leader has made voters of all servers.
+async fn voters(client: &kube::Client, count: usize) -> Result<()> {
+    loop {
+        let request = http::Request::get("/corten/v1/members").body(Vec::new())?;
+        let members: serde_json::Value = client.request(request).await.context("list the members")?;
+        let votes = |member: &&serde_json::Value| member["role"] == "leader" || member["role"] == "voter";
+        let members = members["members"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        if members.iter().filter(votes).count() == count {
+            return Ok(());
+        }
+        tokio::time::sleep(SERVER_PAUSE).await;
+    }
+}
+
+/// Waits until the server has written its kubeconfig and answers `/readyz`.
+async fn answers(cluster: &Cluster, server: &Host) -> Result<kube::Client> {
     let written = cluster.data_dir(server).join("admin.kubeconfig");
     let answers = async {
         let mut client = None;
@@ -166,12 +211,10 @@ async fn server_ready(cluster: &Cluster, server: &Host) -> Result<kube::Client> 
             tokio::time::sleep(SERVER_PAUSE).await;
         }
     };
-    let client = tokio::select! {
-        client = answers => client?,
-        error = any_exit(cluster) => return Err(error),
-    };
-    write_kubeconfig(&written, &kubeconfig_path(&cluster.name))?;
-    Ok(client)
+    tokio::select! {
+        client = answers => client,
+        error = any_exit(cluster) => Err(error),
+    }
 }
 
 fn write_kubeconfig(from: &Path, to: &Path) -> Result<()> {

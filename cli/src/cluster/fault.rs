@@ -3,12 +3,13 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 
 use super::state::Cluster;
 use super::{create, network, process};
 
-/// Milliseconds a killed process may take to end.
-const END_TIMEOUT_MS: i32 = 10_000;
+/// Milliseconds a process may take to end.
+const END_TIMEOUT_MS: i32 = 20_000;
 
 /// Plugs a host's cable out of the switch, or in again.
 ///
@@ -20,22 +21,19 @@ pub async fn set_link(name: &str, host: &str, plugged: bool) -> Result<()> {
     network::set_plugged(&cluster.name, &host.name, plugged).await
 }
 
-/// kill -9 of the server or agent, of nothing else: containerd and the containers are other processes. Returns once it
-/// has ended, so that it can be started again at once.
+/// Ends the server or agent, nothing else: containerd and the containers are other processes. Returns once it has ended, so
+/// that it can be started again at once.
 ///
 /// # Errors
 /// It is not running, or does not end within [`END_TIMEOUT_MS`].
-pub fn kill(name: &str, host: &str) -> Result<()> {
+pub fn end(name: &str, host: &str, with: Signal) -> Result<()> {
     let cluster = Cluster::open(name)?;
     let host = cluster.host(host)?;
     let running =
         process::running(&cluster, host).with_context(|| format!("{} is not running", host.name))?;
     let ended = pidfd(running.pid).with_context(|| format!("watch process {}", running.pid))?;
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(running.pid),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .with_context(|| format!("kill process {}", running.pid))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid), with)
+        .with_context(|| format!("end process {}", running.pid))?;
     let mut poll = libc::pollfd {
         fd: ended.as_raw_fd(),
         events: libc::POLLIN,
@@ -50,6 +48,19 @@ pub fn kill(name: &str, host: &str) -> Result<()> {
         host.name
     );
     Ok(())
+}
+
+/// Sends a signal to the server or agent of a host.
+///
+/// # Errors
+/// It is not running.
+pub fn signal(name: &str, host: &str, signal: Signal) -> Result<()> {
+    let cluster = Cluster::open(name)?;
+    let host = cluster.host(host)?;
+    let running =
+        process::running(&cluster, host).with_context(|| format!("{} is not running", host.name))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(running.pid), signal)
+        .with_context(|| format!("signal process {}", running.pid))
 }
 
 /// A descriptor that is readable once the process has ended.

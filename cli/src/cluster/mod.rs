@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
+use nix::sys::signal::Signal;
 
 pub use create::create;
 pub use delete::delete;
@@ -56,15 +57,21 @@ enum Verb {
     Heal(HostArgs),
     /// kill -9 the server or agent of a host; its containers go on
     Kill(HostArgs),
-    /// Start the server or agent of a host that was killed
+    /// Start the server or agent of a host that was killed or stopped
     Start(HostArgs),
+    /// Ask the server or agent of a host to end (SIGTERM), and wait until it has
+    Stop(HostArgs),
+    /// Stop the server or agent of a host in its tracks (SIGSTOP)
+    Pause(HostArgs),
+    /// Let the server or agent of a host go on
+    Resume(HostArgs),
 }
 
 #[derive(clap::Args, Debug, Clone)]
 pub struct CreateArgs {
     /// Name of the cluster: lower-case letters, digits and `-`, at most 40
     pub name: String,
-    /// Hosts that run a server (one, for now)
+    /// Hosts that run a server: 1, 3 or 5
     #[arg(long, default_value_t = 1)]
     pub servers: u32,
     /// Hosts that run an agent
@@ -134,8 +141,11 @@ pub async fn run(args: Args) -> Result<()> {
         Verb::Delete(args) => delete(&args.name).await,
         Verb::Cut(args) => fault::set_link(&args.name, &args.host, false).await,
         Verb::Heal(args) => fault::set_link(&args.name, &args.host, true).await,
-        Verb::Kill(args) => fault::kill(&args.name, &args.host),
+        Verb::Kill(args) => fault::end(&args.name, &args.host, Signal::SIGKILL),
         Verb::Start(args) => fault::start(&args.name, &args.host),
+        Verb::Stop(args) => fault::end(&args.name, &args.host, Signal::SIGTERM),
+        Verb::Pause(args) => fault::signal(&args.name, &args.host, Signal::SIGSTOP),
+        Verb::Resume(args) => fault::signal(&args.name, &args.host, Signal::SIGCONT),
     }
 }
 

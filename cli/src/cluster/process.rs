@@ -74,6 +74,7 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
                 ("--service-cidr", cluster.service_cidr.to_string()),
                 ("--cluster-cidr", cluster.cluster_cidr.to_string()),
             ]);
+            pairs.extend(join_arguments(cluster, host));
             "server"
         }
         Role::Node => {
@@ -98,6 +99,24 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_string(), value]);
     std::iter::once(verb.to_string()).chain(flags).collect()
+}
+
+/// A server with an empty folder joins another one that has a store, best one that runs.
+fn join_arguments(cluster: &Cluster, host: &Host) -> Vec<(&'static str, String)> {
+    let Ok(token) = std::fs::read_to_string(cluster.server_token_path()) else {
+        return Vec::new();
+    };
+    let others = cluster
+        .with_role(Role::Server)
+        .filter(|other| other.name != host.name && cluster.has_store(other));
+    let best = others.max_by_key(|other| is_running(cluster, other));
+    match best.filter(|_| !cluster.has_store(host)) {
+        Some(other) => vec![
+            ("--join", format!("https://{}:{API_PORT}", other.ip)),
+            ("--token", token.trim().to_string()),
+        ],
+        None => Vec::new(),
+    }
 }
 
 /// Credentials of a node.

@@ -154,6 +154,17 @@ impl Cluster {
         self.dir().join(&host.name)
     }
 
+    /// What servers join with, mode 0600.
+    pub fn server_token_path(&self) -> PathBuf {
+        self.dir().join("server-token")
+    }
+
+    /// Whether a server of this host has been part of the cluster.
+    pub fn has_store(&self, host: &Host) -> bool {
+        let log = self.data_dir(host).join("store").join("log");
+        std::fs::read_dir(log).is_ok_and(|mut files| files.next().is_some())
+    }
+
     pub fn log_path(&self, host: &Host) -> PathBuf {
         self.dir().join(format!("{}.log", host.name))
     }

@@ -109,12 +109,6 @@ async fn create(
         is_bootstrap_token(&text),
         "the bootstrap token {text:?} was not of the form [a-z0-9]{{6}}.[a-z0-9]{{16}}"
     );
-    let ca = client
-        .request_text(http::Request::get("/corten/v1/ca").body(Vec::new())?)
-        .await
-        .context("ask for the cluster's CA")?;
-    let ca = CaHash::of_pem(&ca).context("the server's CA is no certificate")?;
-    let token = JoinToken::new(ca, &text)?;
     let new = form::New {
         server: args.server,
         single_use: args.single_use,
@@ -122,13 +116,7 @@ async fn create(
         groups: args.groups,
         expires: (!args.ttl.is_zero()).then(|| Timestamp::now() + args.ttl),
     };
-    match api.create(&new.secret(&text)).await {
-        Ok(_) => {}
-        Err(error) if error.is_already_exists() => {
-            bail!("a token with id {:?} already exists", token.id())
-        }
-        Err(error) => return Err(error).context("make the token"),
-    }
+    let token = make(api, client, &text, &new).await?;
     if args.print_join_command {
         let endpoint = corten_client::connect::endpoint(kubeconfig).await?;
         let url = format!("https://{}", form::authority(&endpoint.host, endpoint.port));
@@ -137,6 +125,38 @@ async fn create(
         println!("{}", token.reveal());
     }
     Ok(())
+}
+
+/// A token for servers of a testbed, good for as long as the testbed lives.
+///
+/// # Errors
+/// The server does not make it.
+pub async fn for_servers(client: &kube::Client) -> Result<JoinToken> {
+    let new = form::New {
+        server: true,
+        single_use: false,
+        description: "servers of this testbed".into(),
+        groups: Vec::new(),
+        expires: None,
+    };
+    let text = form::random(&mut rand::rng());
+    make(&ApiClient::new(client.clone()), client, &text, &new).await
+}
+
+async fn make(api: &ApiClient, client: &kube::Client, text: &str, new: &form::New) -> Result<JoinToken> {
+    let ca = client
+        .request_text(http::Request::get("/corten/v1/ca").body(Vec::new())?)
+        .await
+        .context("ask for the cluster's CA")?;
+    let ca = CaHash::of_pem(&ca).context("the server's CA is no certificate")?;
+    let token = JoinToken::new(ca, text)?;
+    match api.create(&new.secret(text)).await {
+        Ok(_) => Ok(token),
+        Err(error) if error.is_already_exists() => {
+            bail!("a token with id {:?} already exists", token.id())
+        }
+        Err(error) => Err(error).context("make the token"),
+    }
 }
 
 async fn list(api: &ApiClient) -> Result<()> {

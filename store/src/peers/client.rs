@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_proto::peers::peers_client::PeersClient;
-use corten_proto::peers::{RaftMessage, SnapshotPart};
+use corten_proto::peers::{Ask, RaftMessage, SnapshotPart};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 use tower::service_fn;
 
-use super::{CLUSTER, FROM, MAX_MESSAGE_BYTES, Shared, TO, hex, state};
+use super::{ADDRESS, CLUSTER, FROM, MAX_MESSAGE_BYTES, Shared, TO, hex, state};
 use crate::log::Identity;
 use crate::store::Inbox;
 use crate::transport::Transport;
@@ -24,11 +24,13 @@ use crate::tree::Snapshot;
 const MAX_WAITING: usize = 4096;
 /// Parts of a state made ahead of the network.
 const PARTS_AHEAD: usize = 4;
-const DIAL_LIMIT: Duration = Duration::from_secs(2);
+const DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// A member says this fast what it has to say about itself.
+const ABOUT_LIMIT: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes back for so long is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Between two tries to connect; doubles up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Between two tries to connect; doubles up to the second, which a member that comes back may have to wait.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 /// A state that does not move on for so long has failed.
 const PART_LIMIT: Duration = Duration::from_secs(30);
 
@@ -51,10 +53,13 @@ impl Outgoing {
     }
 
     fn peer(&self, to: u64) -> Peer {
-        Peer {
+        let line = Line {
             shared: self.shared.clone(),
             me: self.me,
             to,
+        };
+        Peer {
+            line,
             inbox: self.inbox.clone(),
         }
     }
@@ -95,38 +100,29 @@ impl Transport for Outgoing {
 
 /// Another member, as seen by the tasks that talk to it.
 struct Peer {
-    shared: Arc<Shared>,
-    me: Identity,
-    to: u64,
+    line: Line,
     inbox: Inbox,
 }
 
-impl Peer {
-    /// Sends what comes until nobody sends any more. A connection is made when there is something to say.
-    async fn work(self, mut messages: mpsc::Receiver<Bytes>) {
-        let mut backoff = BACKOFF.0;
-        while let Some(first) = messages.recv().await {
-            match self.connect().await {
-                Ok(client) => {
-                    backoff = BACKOFF.0;
-                    let ended = self.stream(client, first, &mut messages).await;
-                    if let Err(status) = ended {
-                        tracing::debug!(peer = format!("{:x}", self.to), %status, "the connection to a peer ended");
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(peer = format!("{:x}", self.to), %error, "a peer is not reached");
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
-                }
-            }
-            // What gathered is about a past the peer will be told anew.
-            while messages.try_recv().is_ok() {}
-            // Overloaded or closed: Raft finds out by itself, a little later.
-            let _ = self.inbox.unreachable(self.to);
-        }
-    }
+/// The way to another member.
+struct Line {
+    shared: Arc<Shared>,
+    me: Identity,
+    to: u64,
+}
 
+pub(super) async fn about(shared: Arc<Shared>, me: Identity, to: u64) -> std::io::Result<Bytes> {
+    let line = Line { shared, me, to };
+    let ask = async {
+        let mut client = line.connect().await.map_err(std::io::Error::other)?;
+        let told = client.about(line.request(Ask {})).await;
+        told.map(|told| told.into_inner().text)
+            .map_err(std::io::Error::other)
+    };
+    tokio::time::timeout(ABOUT_LIMIT, ask).await?
+}
+
+impl Line {
     async fn connect(&self) -> Result<PeersClient<Channel>, tonic::transport::Error> {
         let shared = self.shared.clone();
         let to = self.to;
@@ -136,7 +132,7 @@ impl Peer {
                 let address = shared.address(to).ok_or_else(|| {
                     std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "its address is not known")
                 })?;
-                let connected = tokio::time::timeout(DIAL_LIMIT, shared.dial.dial(address)).await;
+                let connected = tokio::time::timeout(DIAL_LIMIT, shared.dial.dial(to, address)).await;
                 Ok::<_, std::io::Error>(TokioIo::new(connected??))
             }
         });
@@ -157,7 +153,37 @@ impl Peer {
         metadata.insert(CLUSTER, hex(self.me.cluster));
         metadata.insert(FROM, hex(self.me.member));
         metadata.insert(TO, hex(self.to));
+        if let Ok(address) = self.shared.own_address.parse() {
+            metadata.insert(ADDRESS, address);
+        }
         request
+    }
+}
+
+impl Peer {
+    /// Sends what comes until nobody sends any more. A connection is made when there is something to say.
+    async fn work(self, mut messages: mpsc::Receiver<Bytes>) {
+        let mut backoff = BACKOFF.0;
+        while let Some(first) = messages.recv().await {
+            match self.line.connect().await {
+                Ok(client) => {
+                    backoff = BACKOFF.0;
+                    let ended = self.stream(client, first, &mut messages).await;
+                    if let Err(status) = ended {
+                        tracing::debug!(peer = format!("{:x}", self.line.to), %status, "the connection to a peer ended");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(peer = format!("{:x}", self.line.to), %error, "a peer is not reached");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+            // What gathered is about a past the peer will be told anew.
+            while messages.try_recv().is_ok() {}
+            // Overloaded or closed: Raft finds out by itself, a little later.
+            let _ = self.inbox.unreachable(self.line.to);
+        }
     }
 
     /// Until the connection breaks or nobody sends any more.
@@ -169,7 +195,7 @@ impl Peer {
     ) -> Result<(), Status> {
         let (sender, outgoing) = mpsc::channel(MAX_WAITING);
         let _ = sender.try_send(RaftMessage { message: first });
-        let call = client.messages(self.request(ReceiverStream::new(outgoing)));
+        let call = client.messages(self.line.request(ReceiverStream::new(outgoing)));
         tokio::pin!(call);
         loop {
             tokio::select! {
@@ -188,6 +214,7 @@ impl Peer {
     /// Sends a whole state; returns once the peer has it.
     async fn transfer(&self, message: Bytes, state: Snapshot) -> Result<(), Status> {
         let mut client = self
+            .line
             .connect()
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -200,7 +227,7 @@ impl Peer {
                 }
             }
         };
-        let call = client.snapshot(self.request(ReceiverStream::new(outgoing)));
+        let call = client.snapshot(self.line.request(ReceiverStream::new(outgoing)));
         let (answer, ()) = tokio::join!(call, feed);
         answer.map(|_| ())
     }

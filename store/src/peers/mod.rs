@@ -8,20 +8,20 @@ mod client;
 mod server;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 
 use crate::log::Identity;
-use crate::store::Inbox;
+use crate::store::{Inbox, Store};
 use crate::transport::{Connect, Transport};
-pub use server::serve;
 
 /// Bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -30,9 +30,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Opens connections to peers, authenticated both ways.
 pub trait Dial: Send + Sync {
-    /// A connection to `address`, as the membership records it.
-    fn dial(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+    /// A connection to `member` at `address`; fails if somebody else answers there.
+    fn dial(&self, member: u64, address: String) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
 }
+
+/// What a member says about itself when another one asks; JSON.
+pub type About = dyn Fn() -> Bytes + Send + Sync;
 
 /// The addresses of all members, and how to reach them. Cheap to clone.
 #[derive(Clone)]
@@ -43,36 +46,114 @@ pub struct Peers {
 struct Shared {
     dial: Box<dyn Dial>,
     runtime: Handle,
-    addresses: Mutex<BTreeMap<u64, String>>,
+    /// Where this member listens, told to every peer it connects to.
+    own_address: String,
+    book: Mutex<Book>,
+    about: OnceLock<Box<About>>,
 }
+
+/// Who is where.
+#[derive(Debug, Default)]
+struct Book {
+    /// As the membership records it.
+    recorded: BTreeMap<u64, String>,
+    /// As members told themselves since: newer than the record, until that says the same.
+    told: BTreeMap<u64, String>,
+    /// Nothing is taken from them any more.
+    removed: BTreeSet<u64>,
+}
+
+/// Members whose told address is kept.
+const MAX_TOLD: usize = 64;
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Peers({:?})", self.shared.addresses.lock())
+        write!(f, "Peers({:?})", self.shared.book.lock())
     }
 }
 
 impl Peers {
-    /// Connections run on `runtime`.
-    pub fn new(dial: impl Dial + 'static, runtime: Handle) -> Self {
+    /// Connections run on `runtime`; `own_address` is where peers reach this member.
+    pub fn new(dial: impl Dial + 'static, runtime: Handle, own_address: impl Into<String>) -> Self {
         Peers {
             shared: Arc::new(Shared {
                 dial: Box::new(dial),
                 runtime,
-                addresses: Mutex::default(),
+                own_address: own_address.into(),
+                book: Mutex::default(),
+                about: OnceLock::new(),
             }),
         }
     }
 
     /// Where each member is. A member whose address changes is reached at the new one from its next connection on.
     pub fn set_addresses(&self, addresses: BTreeMap<u64, String>) {
-        *self.shared.addresses.lock() = addresses;
+        let mut book = self.shared.book.lock();
+        book.told
+            .retain(|member, told| addresses.get(member) != Some(told));
+        book.recorded = addresses;
+    }
+
+    /// Who was removed for good: nobody talks to them, and nothing is taken from them.
+    pub fn set_removed(&self, removed: BTreeSet<u64>) {
+        self.shared.book.lock().removed = removed;
+    }
+
+    /// What this member says about itself. Only the first call counts.
+    pub fn set_about(&self, about: impl Fn() -> Bytes + Send + Sync + 'static) {
+        let _ = self.shared.about.set(Box::new(about));
+    }
+
+    /// What was set with [`Peers::set_about`], as of now.
+    pub fn own_about(&self) -> Option<Bytes> {
+        self.shared.about.get().map(|about| about())
+    }
+
+    /// What `member` says about itself.
+    ///
+    /// # Errors
+    /// It is not reached, or does not answer within 1 s.
+    pub async fn about(&self, me: Identity, member: u64) -> io::Result<Bytes> {
+        client::about(self.shared.clone(), me, member).await
+    }
+
+    /// Serves one connection of the peer that authenticated itself as `from` until it ends.
+    ///
+    /// # Errors
+    /// What broke the connection.
+    pub async fn serve(&self, store: &Store, from: u64, io: impl Io + 'static) -> Result<(), hyper::Error> {
+        server::serve(self.shared.clone(), store, from, io).await
     }
 }
 
 impl Shared {
     fn address(&self, member: u64) -> Option<String> {
-        self.addresses.lock().get(&member).cloned()
+        let book = self.book.lock();
+        if book.removed.contains(&member) {
+            return None;
+        }
+        book.told
+            .get(&member)
+            .or_else(|| book.recorded.get(&member))
+            .cloned()
+    }
+
+    fn is_removed(&self, member: u64) -> bool {
+        self.book.lock().removed.contains(&member)
+    }
+
+    /// A member says where it listens.
+    fn told(&self, member: u64, address: &str) {
+        let mut book = self.book.lock();
+        let known = book
+            .recorded
+            .get(&member)
+            .is_some_and(|recorded| recorded == address);
+        if known {
+            book.told.remove(&member);
+        } else if book.told.len() < MAX_TOLD || book.told.contains_key(&member) {
+            book.told.insert(member, address.to_owned());
+        }
     }
 }
 
@@ -86,6 +167,9 @@ impl Connect for Peers {
 const CLUSTER: &str = "corten-cluster";
 const FROM: &str = "corten-from";
 const TO: &str = "corten-to";
+const ADDRESS: &str = "corten-address";
+/// Bytes of an address.
+const MAX_ADDRESS: usize = 256;
 /// Of one gRPC message: a transaction, and more than one part of a state.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 

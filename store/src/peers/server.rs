@@ -1,28 +1,33 @@
 //! The receiving side: one call of the service on one connection.
 
 use corten_proto::peers::peers_server::{Peers, PeersServer};
-use corten_proto::peers::{Closed, Installed, RaftMessage, SnapshotPart};
+use corten_proto::peers::{Ask, Closed, Installed, RaftMessage, SnapshotPart, Told};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::state::Receiving;
-use super::{CLUSTER, Io, MAX_MESSAGE_BYTES, TO};
+use super::{ADDRESS, CLUSTER, FROM, Io, MAX_ADDRESS, MAX_MESSAGE_BYTES, Shared, TO};
 use crate::log::Identity;
 use crate::store::{Inbox, Store};
 
 /// A peer that does not answer a ping for so long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Serves one connection of an authenticated peer until it ends. The caller checks that it is a peer's.
-///
-/// # Errors
-/// What broke the connection.
-pub async fn serve(store: &Store, io: impl Io + 'static) -> Result<(), hyper::Error> {
+/// See [`super::Peers::serve`].
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    store: &Store,
+    from: u64,
+    io: impl Io + 'static,
+) -> Result<(), hyper::Error> {
     let service = PeersServer::new(Incoming {
+        shared,
+        from,
         me: store.identity(),
         inbox: store.inbox(),
     })
@@ -36,6 +41,9 @@ pub async fn serve(store: &Store, io: impl Io + 'static) -> Result<(), hyper::Er
 }
 
 struct Incoming {
+    shared: Arc<Shared>,
+    /// Who has authenticated itself.
+    from: u64,
     me: Identity,
     inbox: Inbox,
 }
@@ -59,6 +67,19 @@ impl Incoming {
                 self.me.member
             )));
         }
+        if number(FROM) != Some(self.from) {
+            return Err(Status::permission_denied("the sender is not who it says"));
+        }
+        if self.shared.is_removed(self.from) {
+            return Err(Status::permission_denied(format!(
+                "member {:x} was removed",
+                self.from
+            )));
+        }
+        let address = metadata.get(ADDRESS).and_then(|value| value.to_str().ok());
+        if let Some(address) = address.filter(|address| !address.is_empty() && address.len() <= MAX_ADDRESS) {
+            self.shared.told(self.from, address);
+        }
         Ok(())
     }
 }
@@ -69,6 +90,9 @@ impl Peers for Incoming {
         self.check(request.metadata())?;
         let mut messages = request.into_inner();
         while let Some(RaftMessage { message }) = messages.message().await? {
+            if self.shared.is_removed(self.from) {
+                return Err(Status::permission_denied("this member was removed"));
+            }
             match self.inbox.receive(message) {
                 // Too much to do: lost, and sent again by Raft.
                 Ok(()) | Err(crate::StoreError::Overloaded { .. }) => {}
@@ -95,5 +119,11 @@ impl Peers for Incoming {
             .install(message, state)
             .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(Installed {}))
+    }
+
+    async fn about(&self, request: Request<Ask>) -> Result<Response<Told>, Status> {
+        self.check(request.metadata())?;
+        let text = self.shared.about.get().map(|about| about()).unwrap_or_default();
+        Ok(Response::new(Told { text }))
     }
 }

@@ -1,0 +1,180 @@
+//! `corten member`: the servers of a cluster as members of its store. Shows and asks; the servers decide.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use http::Request;
+use serde::Deserialize;
+use serde_json::Value;
+
+const PATH: &str = "/corten/v1/members";
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// List the members
+    List,
+    /// Everything a member says about itself, or all of them
+    Status {
+        /// Id or name
+        member: Option<String>,
+    },
+    /// Remove a member for good, such as one whose machine is lost; its id is never taken in again
+    Remove {
+        /// Id or name
+        member: String,
+        /// Also when too few of those that stay are alive
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a learner a voter now (the leader does so by itself once it has caught up)
+    Promote {
+        /// Id or name
+        member: String,
+    },
+    /// Make a member lead
+    Transfer {
+        /// Id or name
+        member: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Members {
+    cluster: String,
+    term: u64,
+    members: Vec<Value>,
+}
+
+/// # Errors
+/// In words for the user.
+pub async fn run(args: Args) -> Result<()> {
+    let kubeconfig = crate::kubeconfig::find(args.kubeconfig)?;
+    let client = corten_client::remote(&kubeconfig)
+        .await
+        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    let list = |path: String| {
+        let client = client.clone();
+        async move { ask::<Members>(&client, Request::get(path)).await }
+    };
+    match args.verb {
+        Verb::List => print!("{}", table(&list(PATH.into()).await?.members)),
+        Verb::Status { member } => {
+            let path = member.map_or_else(|| PATH.to_owned(), |member| format!("{PATH}/{member}"));
+            let members = list(path).await?;
+            println!("cluster {}  term {}", members.cluster, members.term);
+            for member in &members.members {
+                println!("{}", serde_json::to_string_pretty(member)?);
+            }
+        }
+        Verb::Remove { member, force } => {
+            let path = format!("{PATH}/{member}?force={force}");
+            ask::<Value>(&client, Request::delete(path)).await?;
+            println!("member {member} removed");
+        }
+        Verb::Promote { member } => {
+            ask::<Value>(&client, Request::post(format!("{PATH}/{member}/promote"))).await?;
+            println!("member {member} votes");
+        }
+        Verb::Transfer { member } => {
+            ask::<Value>(&client, Request::post(format!("{PATH}/{member}/transfer"))).await?;
+            println!("member {member} leads");
+        }
+    }
+    Ok(())
+}
+
+async fn ask<T: serde::de::DeserializeOwned>(
+    client: &kube::Client,
+    request: http::request::Builder,
+) -> Result<T> {
+    client
+        .request(request.body(Vec::new())?)
+        .await
+        .map_err(|error| match error {
+            kube::Error::Api(status) => anyhow::anyhow!("{}", status.message),
+            error => error.into(),
+        })
+}
+
+const HEADS: [&str; 10] = [
+    "ID", "NAME", "PEER", "API", "ROLE", "TERM", "APPLIED", "LAG", "DISK", "HEALTH",
+];
+
+fn table(members: &[Value]) -> String {
+    let rows = members.iter().map(row);
+    let rows: Vec<[String; HEADS.len()]> = std::iter::once(HEADS.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
+    let line = |row: &[String; HEADS.len()]| {
+        let cells = row.iter().zip(&widths);
+        let text: String = cells.map(|(cell, width)| format!("{cell:<width$}   ")).collect();
+        format!("{}\n", text.trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row(member: &Value) -> [String; HEADS.len()] {
+    let text = |value: &Value| match value {
+        Value::String(text) if !text.is_empty() => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => "-".to_owned(),
+    };
+    let about = &member["about"];
+    let disk = about["logBytes"]
+        .as_u64()
+        .zip(about["imageBytes"].as_u64())
+        .map_or_else(|| "-".to_owned(), |(log, image)| mebibytes(log + image));
+    [
+        text(&member["id"]),
+        text(&member["name"]),
+        text(&member["peer"]),
+        text(&member["api"]),
+        text(&member["role"]),
+        text(&about["term"]),
+        text(&about["applied"]),
+        text(&member["lag"]),
+        disk,
+        text(&member["health"]),
+    ]
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}Mi", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_member_that_does_not_answer_has_dashes() {
+        let members = [
+            json!({ "id": "ab", "name": "s0", "peer": "192.0.2.1:6444", "api": "192.0.2.1:6443", "role": "leader",
+                "health": "healthy", "lag": 0, "about": { "term": 3, "applied": 17, "logBytes": 1 << 20, "imageBytes": 0 } }),
+            json!({ "id": "cd", "name": "", "peer": "192.0.2.2:6444", "api": "", "role": "voter",
+                "health": "unreachable", "about": null }),
+        ];
+        let table = table(&members);
+        let lines: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            lines[1][3..],
+            ["192.0.2.1:6443", "leader", "3", "17", "0", "1.0Mi", "healthy"]
+        );
+        assert_eq!(lines[2][3..], ["-", "voter", "-", "-", "-", "-", "unreachable"]);
+    }
+}
