@@ -28,6 +28,7 @@ mod negotiate;
 mod openapi;
 #[doc(hidden)]
 pub use openapi::names as openapi_names;
+mod outbound;
 pub mod pki;
 mod pretty;
 mod proxy;
@@ -43,6 +44,7 @@ pub mod streaming;
 pub mod tokens;
 pub mod tunnel;
 mod types;
+mod webhooks;
 mod write;
 
 use std::net::{IpAddr, SocketAddr};
@@ -130,6 +132,10 @@ pub(crate) struct Inner {
     /// What is served; swapped as a whole when a custom resource comes, changes or goes.
     pub types: types::Current,
     pub definitions: custom::Definitions,
+    /// What is configured about admission.
+    pub hooks: webhooks::compiled::Cache,
+    /// Calls of webhooks under way.
+    pub calls: outbound::Calls,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -146,6 +152,8 @@ impl ApiServer {
             tunnels: tunnel::Registry::default(),
             types: types::Current::default(),
             definitions: custom::Definitions::default(),
+            hooks: webhooks::compiled::Cache::default(),
+            calls: outbound::Calls::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

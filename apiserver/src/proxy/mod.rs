@@ -15,13 +15,13 @@ use http::{Response, StatusCode, header};
 use rand::Rng;
 use serde_json::Value;
 
-use crate::ApiServer;
 use crate::body::{Body, RequestBody};
 use crate::read::point::{self, Point};
 use crate::respond::Answer;
 use crate::route::{self, Target};
 use crate::streaming::forward::Port;
 use crate::write::Subject;
+use crate::{ApiServer, Inner};
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,29 @@ pub async fn serve(
     };
     let (prefix, rest) = (prefix.to_owned(), rest.to_owned());
     exchange::exchange(&inner.tunnels, location, &prefix, &rest, parts, body).await
+}
+
+/// A ready Pod behind a port of a Service, for calls this server makes itself.
+///
+/// # Errors
+/// Why there is none.
+pub async fn locate(inner: &Inner, namespace: &str, name: &str, port: u16) -> Result<Location, String> {
+    let services = Subject {
+        ty: built_in("services"),
+        namespace,
+    };
+    let snapshot = inner.store.snapshot();
+    let seed: u32 = rand::rng().random();
+    of_service(
+        services,
+        &snapshot,
+        &format!("https:{name}:{port}"),
+        seed as usize,
+    )
+    .map_err(|status| match status.is_not_found() {
+        true => format!("service {name:?} not found"),
+        false => status.message,
+    })
 }
 
 /// A path that ends where the prefix ends is told to end with a slash, so that relative links work.

@@ -19,6 +19,7 @@ pub mod scale;
 pub mod update;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corten_api::resource::By;
@@ -34,6 +35,7 @@ use crate::identity::User;
 use crate::key::Keys;
 use crate::read::filter::keys;
 use crate::stored::{self, Stored, TypeMeta};
+use crate::webhooks::Scene;
 use crate::{Inner, damaged, store_status};
 use admission::{Attributes, Operation, RequestOptions};
 use question::{Memo, Question};
@@ -72,6 +74,11 @@ impl Asker {
     }
 }
 
+/// Time one request may take when others have to be asked. Source: kube-apiserver, `--request-timeout`.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// Calls that one request may need, over all its attempts.
+const MAX_CALLS: usize = 512;
+
 /// What a decision needs from outside: time, randomness, who asks, and what others have answered.
 pub struct Env {
     pub now: Timestamp,
@@ -87,6 +94,10 @@ pub struct Env {
     pub memo: Memo,
     /// For the request's audit record; those of the last run count.
     pub annotations: Vec<(String, String)>,
+    /// For the client, from whom was asked before the answer exists.
+    pub warnings: Vec<String>,
+    /// Webhooks and policies of the state that is decided on; `None`: there are none.
+    pub scene: Option<Scene>,
 }
 
 impl Env {
@@ -102,6 +113,8 @@ impl Env {
             subresource: None,
             memo: Memo::default(),
             annotations: Vec::new(),
+            warnings: Vec::new(),
+            scene: None,
         }
     }
 
@@ -139,6 +152,13 @@ impl Env {
     fn restart(&mut self) {
         self.rng = StdRng::from_seed(self.seed);
         self.annotations.clear();
+        self.warnings.clear();
+    }
+
+    /// Tells calls of this request from those of others.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.seed
     }
 
     pub fn uid(&mut self) -> String {
@@ -276,10 +296,13 @@ pub async fn transact(
     mut decide: impl FnMut(&Snapshot, &mut Env) -> Result<Decision, Status>,
 ) -> Result<(Answered, u64), Status> {
     let store = &inner.store;
+    let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
-    for _ in 0..MAX_ATTEMPTS {
+    let mut attempts = 0;
+    while attempts < MAX_ATTEMPTS {
         let snapshot = store.snapshot();
         env.restart();
+        env.scene = inner.scene(&snapshot, env);
         let settled = match decide(&snapshot, env) {
             Ok(Decision::Commit(txn, answer)) if env.asker.dry_run => return Ok((answer, before(&txn))),
             Ok(Decision::Commit(txn, answer)) => {
@@ -288,6 +311,7 @@ pub async fn transact(
                         return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
                     }
                     TxnOutcome::Conflict { .. } => {
+                        attempts += 1;
                         barrier(store).await?;
                         newest = true;
                         continue;
@@ -295,12 +319,13 @@ pub async fn transact(
                 }
             }
             Ok(Decision::Ask(calls)) => {
-                inner.ask(calls, env).await?;
+                inner.ask(calls, env, deadline).await?;
                 continue;
             }
             Ok(Decision::Nothing(answer)) => Ok((answer, 0)),
             Err(status) => Err(status),
         };
+        attempts += 1;
         if newest {
             return settled;
         }
@@ -317,10 +342,29 @@ pub async fn transact(
 }
 
 impl Inner {
-    /// Makes the calls a decision waits for.
-    async fn ask(&self, calls: Question, env: &mut Env) -> Result<(), Status> {
-        for call in calls {
-            env.memo.put(call.key, Err("no webhook can be called".into()));
+    /// What is configured about admission; nothing of it concerns what the server does on its own.
+    fn scene(&self, snapshot: &Snapshot, env: &Env) -> Option<Scene> {
+        if env.asker.user.name.is_empty() {
+            return None;
+        }
+        let hooks = self.hooks.at(snapshot)?;
+        let types = self.types.get();
+        Some(Scene { hooks, types })
+    }
+
+    /// Makes the calls a decision waits for, all at once, until `deadline`.
+    async fn ask(&self, calls: Question, env: &mut Env, deadline: Instant) -> Result<(), Status> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || env.memo.len() + calls.len() > MAX_CALLS {
+            let why = "request did not complete within requested timeout";
+            return Err(Status::timeout(why, 0));
+        }
+        let calls = calls.into_iter().map(|call| async move {
+            let answer = self.call(&call.target, call.body, call.limit.min(left)).await;
+            (call.key, answer)
+        });
+        for (key, answer) in futures::future::join_all(calls).await {
+            env.memo.put(key, answer);
         }
         Ok(())
     }

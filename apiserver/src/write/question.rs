@@ -4,11 +4,14 @@
 //! them, puts the answers into the request's [`Memo`], and decides again. The same call is never made twice for one
 //! request: answers are found by the call's content.
 
-#![allow(dead_code, reason = "webhooks, the only ones that ask, follow")]
-
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
+
+use crate::outbound::{CallError, Target};
 
 /// Calls that may be made at the same time. The decision goes on when all have an answer.
 pub type Question = Vec<Call>;
@@ -17,8 +20,10 @@ pub type Question = Vec<Call>;
 #[derive(Debug, Clone)]
 pub struct Call {
     pub key: CallKey,
-    /// The body. Its JSON may hold the key, so that the receiver can tell calls apart.
-    pub body: Vec<u8>,
+    pub target: Arc<Target>,
+    /// For how long the answer is awaited.
+    pub limit: Duration,
+    pub body: Bytes,
 }
 
 /// What tells one call from another: a digest of the callee and of what it is asked.
@@ -27,15 +32,16 @@ pub struct CallKey([u8; 32]);
 
 impl CallKey {
     #[must_use]
-    pub fn of(callee: &str, content: &[u8]) -> CallKey {
+    pub fn of(parts: &[&[u8]]) -> CallKey {
         let mut digest = Sha256::new();
-        digest.update(callee.as_bytes());
-        digest.update([0]);
-        digest.update(content);
+        for part in parts {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
         CallKey(digest.finalize().into())
     }
 
-    /// A uid made of the key.
+    /// A uid made of the key, so that the other side can tell calls apart.
     #[must_use]
     pub fn uid(&self) -> String {
         let mut bytes = [0; 16];
@@ -45,7 +51,7 @@ impl CallKey {
 }
 
 /// The body of a good answer, or why there is none.
-pub type CallAnswer = Result<bytes::Bytes, String>;
+pub type CallAnswer = Result<Bytes, CallError>;
 
 /// Answers this request has had.
 #[derive(Debug, Default)]

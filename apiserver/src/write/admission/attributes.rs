@@ -147,6 +147,7 @@ impl Decision {
             Decision::Nothing(answer) => answer,
             Decision::Ask(_) => return self,
         };
+        answer.warnings.append(&mut env.warnings);
         answer.warnings.extend(effects.warnings);
         env.annotations.extend(effects.annotations);
         self

@@ -14,12 +14,14 @@ mod namespace_lifecycle;
 mod service_account;
 mod taint_nodes_by_condition;
 
-use corten_api::Status;
+use corten_api::apply::managers;
+use corten_api::{Status, meta};
 use corten_store::Snapshot;
 use serde_json::Value;
 
 use super::question::Question;
 use super::{Env, classes};
+use crate::webhooks;
 
 pub use attributes::{Attributes, Effects, Operation, RequestOptions};
 
@@ -27,13 +29,35 @@ pub use attributes::{Attributes, Effects, Operation, RequestOptions};
 /// before the rest can be decided.
 ///
 /// # Errors
-/// What a plug-in refuses, with upstream's texts.
+/// What a plug-in or webhook refuses, with upstream's texts.
 pub fn mutate(
     attributes: &Attributes<'_>,
     snapshot: &Snapshot,
     object: &mut Value,
-    _env: &mut Env,
+    env: &mut Env,
 ) -> Result<Option<Question>, Status> {
+    built_in(attributes, snapshot, object)?;
+    let Some(scene) = env.scene.clone() else {
+        return Ok(None);
+    };
+    let managers = object["metadata"].get("managedFields").cloned();
+    let mut rounds = webhooks::Rounds::default();
+    loop {
+        let asked = webhooks::mutate(&scene, attributes, snapshot, object, &mut rounds, env)?;
+        if asked.is_some() {
+            return Ok(asked);
+        }
+        if !rounds.another() {
+            break;
+        }
+        built_in(attributes, snapshot, object)?;
+    }
+    keep_managers(object, managers, env);
+    Ok(None)
+}
+
+/// The plug-ins that change objects, in their order.
+fn built_in(attributes: &Attributes<'_>, snapshot: &Snapshot, object: &mut Value) -> Result<(), Status> {
     namespace_lifecycle::check(attributes, snapshot)?;
     namespace::mutate(attributes, snapshot, object)?;
     service_account::mutate(attributes, snapshot, object)?;
@@ -42,24 +66,44 @@ pub fn mutate(
     if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
         classes::mutate_create(attributes.subject, snapshot, object)?;
     }
-    default_toleration_seconds::mutate(attributes, snapshot, object)?;
-    Ok(None)
+    default_toleration_seconds::mutate(attributes, snapshot, object)
+}
+
+/// Managers of fields that a webhook has made unreadable are those from before.
+/// Source: Kubernetes `NewManagedFieldsValidatingAdmissionController`.
+fn keep_managers(object: &mut Value, before: Option<Value>, env: &mut Env) {
+    let after = object["metadata"].get("managedFields");
+    if after == before.as_ref() {
+        return;
+    }
+    if let Some(Err(error)) = after.map(managers::decode) {
+        env.warnings.push(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {error}"
+        ));
+        meta::set(object, "managedFields", before.unwrap_or_default());
+    }
 }
 
 /// Judges an object as it would be stored; for a deletion `object` is null.
 ///
 /// # Errors
-/// What a plug-in refuses, with upstream's texts.
+/// What a plug-in or webhook refuses, with upstream's texts.
 pub fn validate(
     attributes: &Attributes<'_>,
     snapshot: &Snapshot,
     object: &Value,
     effects: &mut Effects,
-    _env: &mut Env,
+    env: &mut Env,
 ) -> Result<Option<Question>, Status> {
     namespace_lifecycle::hold(attributes, snapshot, effects)?;
     service_account::validate(attributes, snapshot, object)?;
     certificate_subject::validate(attributes, object)?;
+    if let Some(scene) = env.scene.clone() {
+        let asked = webhooks::validate(&scene, attributes, snapshot, object, effects, env)?;
+        if asked.is_some() {
+            return Ok(asked);
+        }
+    }
     Ok(None)
 }
 
