@@ -1,5 +1,5 @@
 //! What exists in every cluster from its first moment: four namespaces, the system's two PriorityClasses, the
-//! default ServiceCIDR, the Service `kubernetes`, and what `served` knows.
+//! default ServiceCIDR, the Service `kubernetes`, the default Roles, and what `served` knows.
 //!
 //! Runs through the same verbs as any client, so it is safe to run on every server at every start.
 
@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use corten_api::kinds::scheduling::priority_class::SYSTEM_CLASSES;
+use corten_api::options::DeleteOptions;
 use corten_api::resource::Subresource;
 use corten_api::{FieldValidation, Status, meta, registry, time};
 use futures::future::try_join_all;
@@ -16,8 +17,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
+use crate::rbac::{self, policy, reconcile};
 use crate::write::allocate::repair;
-use crate::write::{Env, Payload, Subject, create, transact, update};
+use crate::write::{Answered, Decision, Env, Payload, Subject, create, delete, transact, update};
 
 /// Source: Kubernetes `defaultservicecidr.DefaultServiceCIDRName`.
 const DEFAULT_SERVICE_CIDR: &str = "kubernetes";
@@ -39,6 +41,7 @@ impl ApiServer {
     /// The first object that could not be made.
     pub async fn bootstrap(&self) -> Result<(), BootstrapError> {
         self.follow_definitions().await;
+        self.follow_rules();
         for name in NAMESPACES {
             self.ensure(
                 "",
@@ -49,6 +52,10 @@ impl ApiServer {
             )
             .await?;
         }
+        let rules = policy::objects().into_iter();
+        try_join_all(rules.map(|(plural, namespace, object)| self.ensure_rule(plural, namespace, object)))
+            .await?;
+        self.catch_up().await;
         for (name, value, description) in SYSTEM_CLASSES {
             let class = json!({ "metadata": { "name": name }, "value": value, "description": description });
             self.ensure("scheduling.k8s.io", "priorityclasses", "", class, false)
@@ -174,6 +181,51 @@ impl ApiServer {
         })
     }
 
+    /// Makes a default Role or binding, or adds what the stored one lacks.
+    async fn ensure_rule(
+        &self,
+        plural: &'static str,
+        namespace: &'static str,
+        object: Value,
+    ) -> Result<(), BootstrapError> {
+        let subject = Subject {
+            ty: registry()
+                .lookup(rbac::GROUP, "v1", plural)
+                .expect("Roles and bindings are built in"),
+            namespace,
+        };
+        let name = meta::name(&object).to_owned();
+        let failed = |source| BootstrapError {
+            what: format!("{plural} {name}"),
+            source,
+        };
+        let (config, store) = (&self.inner().config, &self.inner().store);
+        let mut env = Env::new(Timestamp::now());
+        let stored = match subject.read(&store.snapshot(), &name) {
+            Ok(current) => reconcile::step(&current.value, &object),
+            Err(_) => return self.ensure(rbac::GROUP, plural, namespace, object, false).await,
+        };
+        if stored == reconcile::Step::Nothing {
+            return Ok(());
+        }
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            let current = subject.read(snapshot, &name)?;
+            match reconcile::step(&current.value, &object) {
+                reconcile::Step::Nothing => Ok(nothing()),
+                reconcile::Step::Update(new) => {
+                    update::decide(config, subject, snapshot, &name, new, Subresource::Main, env)
+                }
+                reconcile::Step::Replace => {
+                    delete::decide(subject, snapshot, &name, &DeleteOptions::default(), env)
+                }
+            }
+        });
+        match written.await {
+            Err(status) if !status.is_not_found() => Err(failed(status)),
+            _ => self.ensure(rbac::GROUP, plural, namespace, object, false).await,
+        }
+    }
+
     /// Creates the object if it is not there; `refresh`: puts its content in the place of what is there.
     async fn ensure(
         &self,
@@ -211,13 +263,18 @@ impl ApiServer {
                     }
                     update::decide(config, subject, snapshot, &name, wanted, Subresource::Main, env)
                 }
-                Ok(_) => Ok(crate::write::Decision::Nothing(crate::write::Answered {
-                    code: http::StatusCode::OK,
-                    payload: Payload::Value(Value::Null),
-                    warnings: Vec::new(),
-                })),
+                Ok(_) => Ok(nothing()),
             }
         });
         written.await.map(|_| ()).map_err(failed)
     }
+}
+
+/// What is there is as it has to be.
+fn nothing() -> Decision {
+    Decision::Nothing(Answered {
+        code: http::StatusCode::OK,
+        payload: Payload::Value(Value::Null),
+        warnings: Vec::new(),
+    })
 }

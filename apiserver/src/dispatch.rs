@@ -363,7 +363,7 @@ impl Call<'_> {
         let decoded = self.ty.decode(&bytes, options.validation)?;
         let namespace = self.namespace().unwrap_or_default();
         let answer = review::answer(
-            self.inner(),
+            self.server,
             &self.ty,
             self.user,
             namespace,

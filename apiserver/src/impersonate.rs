@@ -5,23 +5,32 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use corten_api::Status;
-use corten_api::status::Qualified;
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
 use crate::User;
+use crate::authorize::Attributes;
 use crate::identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED};
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
+const AUTHENTICATION: &str = "authentication.k8s.io";
 
-/// The user a request of `user` with these headers acts as.
+/// Whom a request wants to act as.
+#[derive(Debug)]
+pub struct Acting {
+    user: User,
+    /// Groups the request names itself; others follow from the name.
+    groups: Vec<String>,
+}
+
+/// `None` without such headers.
 ///
 /// # Errors
-/// `Forbidden` for who may not impersonate, `InternalError` (as upstream) for headers without a user.
-pub fn acting(user: User, headers: &HeaderMap) -> Result<User, Status> {
+/// `InternalError`, as upstream, for headers without a user.
+pub fn wanted(headers: &HeaderMap) -> Result<Option<Acting>, Status> {
     let text = |name: &str| {
         headers
             .get(name)
@@ -36,17 +45,15 @@ pub fn acting(user: User, headers: &HeaderMap) -> Result<User, Status> {
                 "requested impersonation without impersonating a user",
             ));
         }
-        return Ok(user);
+        return Ok(None);
     }
-    if !user.is_master() {
-        return Err(forbidden(&user, name));
-    }
-    let mut groups: Vec<String> = headers
+    let asked: Vec<String> = headers
         .get_all(GROUP)
         .iter()
         .filter_map(|v| v.to_str().ok())
         .map(str::to_owned)
         .collect();
+    let mut groups = asked.clone();
     if groups.is_empty()
         && let Some((namespace, _)) = service_account(name)
     {
@@ -61,34 +68,52 @@ pub fn acting(user: User, headers: &HeaderMap) -> Result<User, Status> {
     } else if !known(AUTHENTICATED) && !known(UNAUTHENTICATED) {
         groups.push(AUTHENTICATED.into());
     }
-    let mut acting = User::anonymous();
-    acting.name = name.to_owned();
-    acting.uid = text(UID).to_owned();
-    acting.groups = groups;
+    let mut user = User::anonymous();
+    user.name = name.to_owned();
+    user.uid = text(UID).to_owned();
+    user.groups = groups;
     for header in extras() {
         let key = percent_decode_str(&header.as_str()[EXTRA.len()..]).decode_utf8_lossy();
         let values = headers.get_all(header).iter().filter_map(|v| v.to_str().ok());
-        acting
-            .extra
+        user.extra
             .insert(key.into_owned(), values.map(str::to_owned).collect());
     }
-    Ok(acting)
+    Ok(Some(Acting { user, groups: asked }))
 }
 
-fn forbidden(user: &User, name: &str) -> Status {
-    let (resource, name, scope) = match service_account(name) {
-        Some((namespace, account)) => (
-            "serviceaccounts",
-            account,
-            format!("in the namespace {namespace:?}"),
-        ),
-        None => ("users", name, "at the cluster scope".to_owned()),
-    };
-    let why = format!(
-        "User {:?} cannot impersonate resource {resource:?} in API group \"\" {scope}",
-        user.name
-    );
-    Status::forbidden(Qualified::new("", resource), name, why)
+impl Acting {
+    /// Everything that `by` must be allowed to do for this.
+    #[must_use]
+    pub fn asks<'a>(&'a self, by: &'a User) -> Vec<Attributes<'a>> {
+        let ask = |group: &'a str, resource: &'a str, name: &'a str| Attributes {
+            version: "v1",
+            name,
+            ..Attributes::resource(by, "impersonate", group, resource)
+        };
+        let mut asks = vec![match service_account(&self.user.name) {
+            Some((namespace, account)) => Attributes {
+                namespace,
+                ..ask("", "serviceaccounts", account)
+            },
+            None => ask("", "users", &self.user.name),
+        }];
+        asks.extend(self.groups.iter().map(|group| ask("", "groups", group)));
+        for (key, values) in &self.user.extra {
+            asks.extend(values.iter().map(|value| Attributes {
+                subresource: key,
+                ..ask(AUTHENTICATION, "userextras", value)
+            }));
+        }
+        if !self.user.uid.is_empty() {
+            asks.push(ask(AUTHENTICATION, "uids", &self.user.uid));
+        }
+        asks
+    }
+
+    #[must_use]
+    pub fn into_user(self) -> User {
+        self.user
+    }
 }
 
 /// Namespace and name of `system:serviceaccount:NAMESPACE:NAME`.
@@ -108,15 +133,14 @@ mod tests {
         headers
     }
 
+    /// `want`: the name and the groups, or the error.
     #[track_caller]
-    fn check(user: User, pairs: &[(&'static str, &str)], want: Result<(&str, &[&str]), (u16, &str)>) {
-        let got = acting(user, &headers(pairs));
-        match (got, want) {
-            (Ok(user), Ok((name, groups))) => {
-                assert_eq!(
-                    (user.name.as_str(), user.groups),
-                    (name, groups.iter().map(|g| (*g).to_owned()).collect())
-                );
+    fn check(pairs: &[(&'static str, &str)], want: Result<(&str, &[&str]), (u16, &str)>) {
+        match (wanted(&headers(pairs)), want) {
+            (Ok(acting), Ok((name, groups))) => {
+                let user = acting.map_or_else(User::anonymous, Acting::into_user);
+                let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
+                assert_eq!((user.name.as_str(), user.groups), (name, groups));
             }
             (Err(status), Err((code, text))) => {
                 assert_eq!((status.code, status.message.as_str()), (code, text))
@@ -126,25 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn only_masters_act_as_others() {
-        let master = || User::component("root");
+    fn who_a_request_acts_as() {
+        check(&[], Ok(("system:anonymous", &["system:unauthenticated"])));
+        check(&[(USER, "jane")], Ok(("jane", &["system:authenticated"])));
         check(
-            master(),
-            &[],
-            Ok(("root", &["system:masters", "system:authenticated"])),
-        );
-        check(
-            master(),
-            &[(USER, "jane")],
-            Ok(("jane", &["system:authenticated"])),
-        );
-        check(
-            master(),
             &[(USER, "jane"), (GROUP, "dev"), (GROUP, "ops")],
             Ok(("jane", &["dev", "ops", "system:authenticated"])),
         );
         check(
-            master(),
             &[(USER, "system:serviceaccount:a:b")],
             Ok((
                 "system:serviceaccount:a:b",
@@ -156,31 +169,36 @@ mod tests {
             )),
         );
         check(
-            master(),
             &[(USER, "system:anonymous")],
             Ok(("system:anonymous", &["system:unauthenticated"])),
         );
         check(
-            User::new("jane", &[]),
-            &[(USER, "joe")],
-            Err((
-                403,
-                "users \"joe\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
-            )),
-        );
-        check(
-            master(),
             &[(GROUP, "dev")],
             Err((
                 500,
                 "Internal error occurred: requested impersonation without impersonating a user",
             )),
         );
-        let extra = acting(
-            master(),
-            &headers(&[(USER, "j"), ("impersonate-extra-a%2fb", "c")]),
-        )
-        .expect("allowed");
-        assert_eq!(extra.extra["a/b"], ["c"]);
+    }
+
+    #[test]
+    fn each_part_of_an_identity_is_asked_for() {
+        let by = User::new("jane", &[]);
+        let asks = |pairs: &[(&'static str, &str)]| -> Vec<String> {
+            let acting = wanted(&headers(pairs)).expect("headers").expect("somebody");
+            let asks = acting.asks(&by).into_iter();
+            asks.map(|a| format!("{}/{}/{}/{}/{}", a.group, a.namespace, a.resource, a.subresource, a.name))
+                .collect()
+        };
+        assert_eq!(asks(&[(USER, "system:serviceaccount:a:b")]), ["/a/serviceaccounts//b"]);
+        assert_eq!(
+            asks(&[(USER, "joe"), (GROUP, "dev"), (UID, "7"), ("impersonate-extra-scopes", "x")]),
+            [
+                "//users//joe",
+                "//groups//dev",
+                "authentication.k8s.io//userextras/scopes/x",
+                "authentication.k8s.io//uids//7",
+            ]
+        );
     }
 }

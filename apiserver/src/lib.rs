@@ -7,13 +7,14 @@
 //! resource) → `read` or `write` → `respond`. Decisions are plain functions; `dispatch`, `serve` and
 //! `write::transact` are the only places that wait.
 
-mod authorize;
+pub mod authorize;
 pub mod body;
 pub mod bootstrap;
 mod connect;
 mod custom;
 mod discovery;
 mod dispatch;
+mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
@@ -25,6 +26,7 @@ mod key;
 pub mod members;
 mod metrics;
 mod negotiate;
+pub(crate) mod node;
 mod openapi;
 #[doc(hidden)]
 pub use openapi::names as openapi_names;
@@ -33,6 +35,7 @@ pub mod pki;
 mod pretty;
 mod proxy;
 mod query;
+pub(crate) mod rbac;
 mod read;
 mod respond;
 mod review;
@@ -136,6 +139,12 @@ pub(crate) struct Inner {
     pub hooks: webhooks::compiled::Cache,
     /// Calls of webhooks under way.
     pub calls: outbound::Calls,
+    /// Roles and bindings as they are in force.
+    pub rules: rbac::follow::Current,
+    /// What belongs to which node.
+    pub nodes: node::Nodes,
+    /// What authorization rests on is followed.
+    pub following: AtomicBool,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -154,6 +163,9 @@ impl ApiServer {
             definitions: custom::Definitions::default(),
             hooks: webhooks::compiled::Cache::default(),
             calls: outbound::Calls::default(),
+            rules: rbac::follow::Current::default(),
+            nodes: node::Nodes::default(),
+            following: AtomicBool::new(false),
             bootstrapped: AtomicBool::new(false),
         }))
     }

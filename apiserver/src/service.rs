@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
 use jiff::Timestamp;
 
-use crate::authorize::authorize;
+use crate::authorize::Attributes;
 use crate::body::{Body, RequestBody};
 use crate::metrics::{Gauge, Labels};
 use crate::negotiate;
@@ -21,6 +21,7 @@ use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
     ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, join, members, openapi, pretty,
+    rbac,
 };
 
 impl ApiServer {
@@ -85,9 +86,15 @@ impl ApiServer {
             Ok(user) => user,
             Err(status) => return respond::status_for(&status, accept),
         };
+        let asked = match &routed {
+            Ok(operation) => Attributes::of(&user, operation, &parts.method, &path, &query),
+            Err(_) => Attributes::of(&user, &Operation::Index, &parts.method, &path, &query),
+        };
+        if let Err(status) = self.permit(&asked).await {
+            return respond::status_for(&status, accept);
+        }
         let operation = match routed {
             Ok(operation) => operation,
-            Err(_) if user.is_anonymous() => return respond::status_for(&Status::unauthorized(), accept),
             Err(NoRoute::NotFound) => return respond::page_not_found(),
             Err(NoRoute::MethodNotAllowed) => return method_not_allowed(),
             Err(NoRoute::BadPath) => {
@@ -97,9 +104,7 @@ impl ApiServer {
                 return respond::text(StatusCode::URI_TOO_LONG, "request path is too long\n");
             }
         };
-        if let Err(status) = authorize(&user, &operation, &path) {
-            return respond::status_for(&status, accept);
-        }
+        let rules_change = changes_rules(&operation);
         let negotiated = matches!(
             operation,
             Operation::LegacyVersions | Operation::Groups | Operation::Group(_) | Operation::Resources { .. }
@@ -139,12 +144,25 @@ impl ApiServer {
                 ))
             }
         };
+        if rules_change {
+            self.catch_up().await; // what was written holds for the next request
+        }
         // The documents of discovery are objects like others; those that are asked for in a form of their own have it.
         let done = match done {
             Ok(answer) if negotiated => respond::negotiated(answer, accept).await,
             done => done,
         };
         done.unwrap_or_else(|status| respond::status_for(&status, accept))
+    }
+}
+
+/// Whether the operation writes what authorization rests on.
+fn changes_rules(operation: &Operation) -> bool {
+    match operation {
+        Operation::Resource(target) => {
+            target.group == rbac::GROUP && !matches!(target.verb, Verb::Get | Verb::List | Verb::Watch)
+        }
+        _ => false,
     }
 }
 
@@ -187,7 +205,13 @@ impl ApiServer {
             }
             (None, None) => User::anonymous(),
         };
-        impersonate::acting(user, &parts.headers)
+        let Some(acting) = impersonate::wanted(&parts.headers)? else {
+            return Ok(user);
+        };
+        for asked in acting.asks(&user) {
+            self.permit(&asked).await?;
+        }
+        Ok(acting.into_user())
     }
 
     fn labels(&self, routed: &Result<Operation, NoRoute>) -> Labels {

@@ -164,6 +164,12 @@ impl<'a> Stored<'a> {
         Ok(Head { labels, fields })
     }
 
+    /// The object without its type and revision.
+    #[must_use]
+    pub fn json(&self) -> &'a [u8] {
+        self.json
+    }
+
     /// Appends the whole object as a client sees it.
     pub fn write_object(&self, out: &mut Vec<u8>, meta: TypeMeta<'_>, revision: u64) {
         out.reserve(self.json.len() + meta.group.len() + meta.kind.len() + 96);

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::tokens::authenticate::{self, bearer};
-use crate::{Inner, User};
+use crate::{ApiServer, Inner, User};
 
 pub use token_request::Request as TokenRequest;
 
@@ -30,7 +30,7 @@ pub fn is_review(ty: &ResourceType) -> bool {
 /// # Errors
 /// `BadRequest` or `Invalid` for a question that cannot be asked.
 pub async fn answer(
-    inner: &Inner,
+    server: &ApiServer,
     ty: &ResourceType,
     user: &User,
     namespace: &str,
@@ -48,16 +48,35 @@ pub async fn answer(
             meta::set(&mut review, "creationTimestamp", time::format_time(now).into());
             json!({"userInfo": user_info(user)})
         }
-        "TokenReview" => token_review(inner, &review["spec"], now).await?,
-        "SelfSubjectAccessReview" => access::status(user, &review["spec"]),
-        "SelfSubjectRulesReview" => access::rules(user, &review["spec"])?,
-        _ => access::status(&access::subject(&review["spec"]), &review["spec"]),
+        "TokenReview" => token_review(server.inner(), &review["spec"], now).await?,
+        "SelfSubjectAccessReview" => may(server, user, &review["spec"]).await,
+        "SelfSubjectRulesReview" => rules(server, user, access::namespace(&review["spec"])?).await,
+        _ => may(server, &access::subject(&review["spec"]), &review["spec"]).await,
     };
     review["status"] = status;
     match ty.conform(&review, FieldValidation::Ignore) {
         Ok(canonical) => Ok(canonical.value),
         Err(misfit) => Err(Status::internal(misfit.text)),
     }
+}
+
+async fn may(server: &ApiServer, user: &User, spec: &Value) -> Value {
+    let fields = access::fields(spec);
+    let asked = access::attributes(user, spec, fields.as_ref());
+    access::status(&server.authorize(&asked).await)
+}
+
+async fn rules(server: &ApiServer, user: &User, namespace: &str) -> Value {
+    server.catch_up().await;
+    let rules = server.inner().rules.get();
+    let (own, error) = rules.of(user, namespace);
+    // What a node may do depends on its Pods, which no list of rules can say.
+    let of_node = crate::node::of_user(user).map(|_| "node authorizer does not support user rule resolution".to_owned());
+    let error = match (of_node, error) {
+        (Some(one), Some(two)) => Some(format!("[{one}, {two}]")),
+        (one, two) => one.or(two),
+    };
+    access::rules(own.into_iter(), error)
 }
 
 /// A namespaced review takes the namespace of the request.
