@@ -7,16 +7,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use corten_api::Status;
 use corten_api::selector::FieldSelector;
 use corten_api::status::Qualified;
-use corten_api::Status;
 use http::Method;
 
-use crate::{ApiServer, node};
 use crate::identity::User;
 use crate::query::Query;
 use crate::rbac::rules::Grant;
 use crate::route::{Operation, Target, Verb};
+use crate::{ApiServer, node};
 
 /// A field selector as the question has it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,20 +121,34 @@ impl<'a> Attributes<'a> {
     fn of_target(user: &'a User, target: &'a Target, query: &'a Query) -> Attributes<'a> {
         let text = |field: &'a Option<String>| field.as_deref().unwrap_or_default();
         let selects = matches!(target.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-        let selector = |key| if selects { query.get(key).unwrap_or_default() } else { "" };
+        let selector = |key| {
+            if selects {
+                query.get(key).unwrap_or_default()
+            } else {
+                ""
+            }
+        };
         let (fields, mut name) = (selector("fieldSelector"), text(&target.name));
         if name.is_empty() && matches!(target.verb, Verb::List | Verb::Watch) && !fields.is_empty() {
             name = only_name(fields);
         }
         // A Namespace lies in itself: a Role there may allow to read it.
         let own = target.group.is_empty() && target.resource == "namespaces";
-        let namespace = if own { text(&target.name) } else { text(&target.namespace) };
+        let namespace = if own {
+            text(&target.name)
+        } else {
+            text(&target.namespace)
+        };
         Attributes {
             version: &target.version,
             subresource: text(&target.subresource),
             name,
             namespace,
-            fields: if fields.is_empty() { Fields::None } else { Fields::Text(fields) },
+            fields: if fields.is_empty() {
+                Fields::None
+            } else {
+                Fields::Text(fields)
+            },
             labels: selector("labelSelector"),
             ..Attributes::resource(user, target.verb.as_str(), &target.group, &target.resource)
         }
@@ -171,7 +185,9 @@ fn only_name(fields: &str) -> &str {
     else {
         return "";
     };
-    fields.find(wanted).map_or("", |at| &fields[at..at + wanted.len()])
+    fields
+        .find(wanted)
+        .map_or("", |at| &fields[at..at + wanted.len()])
 }
 
 fn lower(method: &Method) -> &'static str {

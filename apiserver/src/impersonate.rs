@@ -187,12 +187,25 @@ mod tests {
         let asks = |pairs: &[(&'static str, &str)]| -> Vec<String> {
             let acting = wanted(&headers(pairs)).expect("headers").expect("somebody");
             let asks = acting.asks(&by).into_iter();
-            asks.map(|a| format!("{}/{}/{}/{}/{}", a.group, a.namespace, a.resource, a.subresource, a.name))
-                .collect()
+            asks.map(|a| {
+                format!(
+                    "{}/{}/{}/{}/{}",
+                    a.group, a.namespace, a.resource, a.subresource, a.name
+                )
+            })
+            .collect()
         };
-        assert_eq!(asks(&[(USER, "system:serviceaccount:a:b")]), ["/a/serviceaccounts//b"]);
         assert_eq!(
-            asks(&[(USER, "joe"), (GROUP, "dev"), (UID, "7"), ("impersonate-extra-scopes", "x")]),
+            asks(&[(USER, "system:serviceaccount:a:b")]),
+            ["/a/serviceaccounts//b"]
+        );
+        assert_eq!(
+            asks(&[
+                (USER, "joe"),
+                (GROUP, "dev"),
+                (UID, "7"),
+                ("impersonate-extra-scopes", "x")
+            ]),
             [
                 "//users//joe",
                 "//groups//dev",

@@ -119,17 +119,17 @@ impl World {
 async fn certificates_decide_who_comes_in() {
     let w = world().await;
     let admin = pki::issue_client(&w.ca, "admin", &["system:masters"]).expect("client");
-    let node =
-        pki::issue_client(&w.ca, "system:node:n", &["system:nodes", "system:masters"]).expect("client");
+    let node = pki::issue_client(&w.ca, "system:node:n", &["system:nodes"]).expect("client");
     let jane = pki::issue_client(&w.ca, "jane", &["dev"]).expect("client");
     let other = Ca::generate(OffsetDateTime::now_utc()).expect("ca");
     let stranger = pki::issue_client(&other, "admin", &["system:masters"]).expect("client");
     for protocol in ["h2", "http/1.1"] {
         for (who, path, want) in [
             (None, "/livez", "200"),
-            (None, "/api/v1/nodes", "401"),
+            (None, "/api/v1/nodes", "403"),
             (Some(&admin), "/api/v1/nodes", "200"),
-            (Some(&node), "/api/v1/nodes", "200"),
+            (Some(&node), "/api/v1/services", "200"),
+            (Some(&node), "/api/v1/secrets", "403"),
             (Some(&jane), "/api/v1/nodes", "403"),
             (Some(&jane), "/apis", "200"),
             (Some(&stranger), "/livez", "refused"),

@@ -215,7 +215,12 @@ fn bad_input_gets_kubernetes_errors() {
     cases.case("no certificate", || {
         check(
             &Api::anonymous(&cluster).get(PODS),
-            &want(401, "Unauthorized", "", "Unauthorized"),
+            &want(
+                403,
+                "Forbidden",
+                "",
+                "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+            ),
         );
     });
     cases.case("a kind that is not there", || {

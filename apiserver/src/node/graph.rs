@@ -174,7 +174,10 @@ impl Graph {
         for (namespace, name) in secrets {
             let secret = key(Kind::Secret, namespace, name);
             if step > 0 {
-                self.secrets.entry(secret.into()).or_default().push(claim.as_str().into());
+                self.secrets
+                    .entry(secret.into())
+                    .or_default()
+                    .push(claim.as_str().into());
                 continue;
             }
             let Some(claims) = self.secrets.get_mut(&*secret) else {
@@ -270,12 +273,20 @@ mod tests {
 
     fn with_secret(name: &str, node: &str) -> Arc<Entry> {
         let env = json!([{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
-        pod(name, node, json!({"serviceAccountName": "default", "containers": [{"name": "c", "env": env}]}))
+        pod(
+            name,
+            node,
+            json!({"serviceAccountName": "default", "containers": [{"name": "c", "env": env}]}),
+        )
     }
 
     #[track_caller]
     fn check(graph: &Graph, node: &str, kind: Kind, name: &str, want: bool) {
-        assert_eq!(graph.refers(node, kind, "a", name), want, "{node} {kind:?} {name}");
+        assert_eq!(
+            graph.refers(node, kind, "a", name),
+            want,
+            "{node} {kind:?} {name}"
+        );
         assert!(!graph.refers(node, kind, "b", name), "another namespace");
     }
 
@@ -358,11 +369,18 @@ mod tests {
     #[test]
     fn a_change_of_status_is_no_change() {
         let with = |phase: &str, node: &str| {
-            let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": node}, "status": {"phase": phase}});
+            let pod =
+                json!({"metadata": {"name": "p"}, "spec": {"nodeName": node}, "status": {"phase": phase}});
             entry("/core/pods/a/p", &pod)
         };
-        assert!(!Graph::is_touched(Some(&with("Pending", "n")), Some(&with("Running", "n"))));
-        assert!(Graph::is_touched(Some(&with("Pending", "")), Some(&with("Pending", "n"))));
+        assert!(!Graph::is_touched(
+            Some(&with("Pending", "n")),
+            Some(&with("Running", "n"))
+        ));
+        assert!(Graph::is_touched(
+            Some(&with("Pending", "")),
+            Some(&with("Pending", "n"))
+        ));
         assert!(Graph::is_touched(None, Some(&with("Pending", "n"))));
     }
 }

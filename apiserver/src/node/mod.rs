@@ -169,7 +169,12 @@ impl Question<'_> {
             ty,
             namespace: asked.namespace,
         };
-        Some(subject.read(&self.server.store.snapshot(), asked.name).ok()?.value)
+        Some(
+            subject
+                .read(&self.server.store.snapshot(), asked.name)
+                .ok()?
+                .value,
+        )
     }
 
     /// A volume belongs to whoever has its claim.
@@ -204,7 +209,9 @@ impl Question<'_> {
             return no("can only get, create, update, patch, or delete a node lease");
         }
         if asked.namespace != LEASES {
-            return no(format!("can only access leases in the {LEASES:?} system namespace"));
+            return no(format!(
+                "can only access leases in the {LEASES:?} system namespace"
+            ));
         }
         if asked.verb != "create" && asked.name != self.node {
             return no("can only access node lease with the same name as the requesting node");
@@ -233,10 +240,14 @@ impl Question<'_> {
         match self.asked.verb {
             "create" => Verdict::ALLOWED, // admission looks at whose it is
             "get" | "update" | "patch" | "delete" => {
-                let own = self.stored().is_some_and(|slice| slice["spec"]["nodeName"] == self.node);
+                let own = self
+                    .stored()
+                    .is_some_and(|slice| slice["spec"]["nodeName"] == self.node);
                 self.related(own)
             }
-            "watch" | "list" | "deletecollection" if self.asked.fields.require("spec.nodeName", self.node) => {
+            "watch" | "list" | "deletecollection"
+                if self.asked.fields.require("spec.nodeName", self.node) =>
+            {
                 Verdict::ALLOWED
             }
             "watch" | "list" | "deletecollection" => {
@@ -275,9 +286,9 @@ impl Question<'_> {
                 self.related(self.stored().is_some_and(|pod| self.runs(&pod)))
             }
             ("", "list" | "watch") => no("can only list/watch pods with spec.nodeName field selector"),
-            ("", "create" | "delete")
-            | ("status", "update" | "patch")
-            | ("eviction", "create") => Verdict::ALLOWED,
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                Verdict::ALLOWED
+            }
             _ => SILENT,
         }
     }

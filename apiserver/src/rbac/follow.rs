@@ -126,14 +126,16 @@ fn parse(entry: &Entry) -> Option<Object> {
     let mut parts = key.split('/').skip(2);
     let plural = parts.next()?;
     let namespaced = registry().lookup(super::GROUP, "v1", plural)?.namespaced;
-    let namespace: Box<str> = if namespaced { parts.next()?.into() } else { "".into() };
+    let namespace: Box<str> = if namespaced {
+        parts.next()?.into()
+    } else {
+        "".into()
+    };
     let name: Box<str> = parts.next()?.into();
     let json = stored::Stored::new(&entry.value).ok()?.json();
     let parsed: Parsed = serde_json::from_slice(json).ok()?;
     Some(match plural {
-        "roles" | "clusterroles" => {
-            Object::Role((namespace, name), parsed.rules.unwrap_or_default().into())
-        }
+        "roles" | "clusterroles" => Object::Role((namespace, name), parsed.rules.unwrap_or_default().into()),
         _ => Object::Binding(Arc::new(Binding {
             name,
             namespace,

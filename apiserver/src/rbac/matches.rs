@@ -53,12 +53,18 @@ impl PolicyRule {
     pub fn allows(&self, asked: &Attributes<'_>) -> bool {
         if asked.is_resource() {
             has_or_all(&self.verbs, asked.verb)
-                && self.resources.iter().any(|own| names(own, asked.resource, asked.subresource))
+                && self
+                    .resources
+                    .iter()
+                    .any(|own| names(own, asked.resource, asked.subresource))
                 && has_or_all(&self.api_groups, asked.group)
                 && (self.resource_names.is_empty() || has(&self.resource_names, asked.name))
         } else {
             has_or_all(&self.verbs, asked.verb)
-                && self.non_resource_urls.iter().any(|own| url_covers(own, asked.path))
+                && self
+                    .non_resource_urls
+                    .iter()
+                    .any(|own| url_covers(own, asked.path))
         }
     }
 
@@ -77,7 +83,10 @@ impl PolicyRule {
             true => self.resource_names.is_empty(),
             false => {
                 self.resource_names.is_empty()
-                    || other.resource_names.iter().all(|name| has(&self.resource_names, name))
+                    || other
+                        .resource_names
+                        .iter()
+                        .all(|name| has(&self.resource_names, name))
             }
         };
         all(&self.verbs, &other.verbs)
@@ -142,7 +151,9 @@ fn url_covers(own: &str, path: &str) -> bool {
 #[must_use]
 pub fn missing(held: &[&PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
     let parts = wanted.iter().flat_map(PolicyRule::parts);
-    parts.filter(|part| !held.iter().any(|rule| rule.covers(part))).collect()
+    parts
+        .filter(|part| !held.iter().any(|rule| rule.covers(part)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -153,7 +164,8 @@ mod tests {
     use crate::User;
 
     fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> PolicyRule {
-        let value = json!({"verbs": verbs, "apiGroups": groups, "resources": resources, "resourceNames": names});
+        let value =
+            json!({"verbs": verbs, "apiGroups": groups, "resources": resources, "resourceNames": names});
         serde_json::from_value(value).expect("a rule")
     }
 
@@ -196,8 +208,15 @@ mod tests {
     fn paths() {
         let user = User::new("u", &[]);
         let rule: PolicyRule =
-            serde_json::from_value(json!({"verbs": ["get"], "nonResourceURLs": ["/api", "/livez/*"]})).unwrap();
-        for (path, want) in [("/api", true), ("/api/v1", false), ("/livez", false), ("/livez/", true), ("/livez/ping", true)] {
+            serde_json::from_value(json!({"verbs": ["get"], "nonResourceURLs": ["/api", "/livez/*"]}))
+                .unwrap();
+        for (path, want) in [
+            ("/api", true),
+            ("/api/v1", false),
+            ("/livez", false),
+            ("/livez/", true),
+            ("/livez/ping", true),
+        ] {
             assert_eq!(rule.allows(&Attributes::path(&user, "get", path)), want, "{path}");
         }
         assert!(!rule.allows(&Attributes::path(&user, "post", "/api")));
@@ -217,6 +236,9 @@ mod tests {
         assert!(!named.covers(&rule(&["get"], &[""], &["pods"], &[])));
         assert!(named.covers(&named));
         let asked = rule(&["get", "delete"], &[""], &["pods"], &[]);
-        assert_eq!(missing(&[&wide], &[asked]), [rule(&["delete"], &[""], &["pods"], &[])]);
+        assert_eq!(
+            missing(&[&wide], &[asked]),
+            [rule(&["delete"], &[""], &["pods"], &[])]
+        );
     }
 }

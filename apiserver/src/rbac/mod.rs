@@ -4,7 +4,6 @@
 //! `escalation` says who may write which rules; `follow` keeps the compiled set as new as the store. All but `follow`
 //! are plain functions.
 
-
 pub mod follow;
 pub mod matches;
 pub mod policy;

@@ -26,7 +26,10 @@ pub fn step(current: &Value, wanted: &Value) -> Step {
     }
     let mut new = current.clone();
     if wanted["roleRef"].is_object() {
-        if ["kind", "name"].iter().any(|field| current["roleRef"][field] != wanted["roleRef"][field]) {
+        if ["kind", "name"]
+            .iter()
+            .any(|field| current["roleRef"][field] != wanted["roleRef"][field])
+        {
             return Step::Replace;
         }
         add(&mut new, wanted, "subjects");
@@ -34,14 +37,20 @@ pub fn step(current: &Value, wanted: &Value) -> Step {
         let selectors = wanted.pointer("/aggregationRule/clusterRoleSelectors");
         match selectors {
             Some(_) if new["aggregationRule"].is_object() => {
-                add(&mut new["aggregationRule"], &wanted["aggregationRule"], "clusterRoleSelectors");
+                add(
+                    &mut new["aggregationRule"],
+                    &wanted["aggregationRule"],
+                    "clusterRoleSelectors",
+                );
             }
             Some(_) => new["aggregationRule"] = wanted["aggregationRule"].clone(),
             None => add_rules(&mut new, wanted),
         }
     }
     for field in ["labels", "annotations"] {
-        let Some(wanted) = wanted["metadata"][field].as_object() else { continue };
+        let Some(wanted) = wanted["metadata"][field].as_object() else {
+            continue;
+        };
         if !new["metadata"][field].is_object() {
             new["metadata"][field] = Value::Object(Map::new());
         }
@@ -51,7 +60,11 @@ pub fn step(current: &Value, wanted: &Value) -> Step {
             }
         }
     }
-    if new == *current { Step::Nothing } else { Step::Update(new) }
+    if new == *current {
+        Step::Nothing
+    } else {
+        Step::Update(new)
+    }
 }
 
 /// Appends what the list lacks.
@@ -75,7 +88,11 @@ fn add_rules(new: &mut Value, wanted: &Value) {
         return;
     }
     let mut list = new["rules"].as_array().cloned().unwrap_or_default();
-    list.extend(lacking.iter().map(|rule| serde_json::to_value(rule).expect("a rule serialises")));
+    list.extend(
+        lacking
+            .iter()
+            .map(|rule| serde_json::to_value(rule).expect("a rule serialises")),
+    );
     new["rules"] = list.into();
 }
 
@@ -106,7 +123,12 @@ mod tests {
         let Step::Update(new) = step(&role(&["get", "delete"], "true"), &want) else {
             panic!("an update");
         };
-        let lists: Vec<&Value> = new["rules"].as_array().unwrap().iter().map(|r| &r["verbs"]).collect();
+        let lists: Vec<&Value> = new["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| &r["verbs"])
+            .collect();
         assert_eq!(lists, [&json!(["get", "delete"]), &json!(["list"])]);
         assert_eq!(step(&role(&["get"], "false"), &want), Step::Nothing);
         assert_eq!(step(&role(&["*"], "true"), &want), Step::Nothing);
@@ -115,11 +137,17 @@ mod tests {
     #[test]
     fn missing_subjects_are_added_and_another_role_means_another_binding() {
         let binding = |role: &str, subjects: &[&str]| {
-            let subjects: Vec<Value> = subjects.iter().map(|s| json!({"kind": "User", "name": s})).collect();
+            let subjects: Vec<Value> = subjects
+                .iter()
+                .map(|s| json!({"kind": "User", "name": s}))
+                .collect();
             json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": subjects})
         };
         let want = binding("r", &["a", "b"]);
-        assert_eq!(step(&binding("r", &["b", "x"]), &want), Step::Update(binding("r", &["b", "x", "a"])));
+        assert_eq!(
+            step(&binding("r", &["b", "x"]), &want),
+            Step::Update(binding("r", &["b", "x", "a"]))
+        );
         assert_eq!(step(&binding("s", &["a", "b"]), &want), Step::Replace);
     }
 }

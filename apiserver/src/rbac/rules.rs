@@ -69,7 +69,12 @@ pub struct Grant {
 impl fmt::Display for Grant {
     /// As upstream describes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Binding { name, namespace, role, subjects } = &*self.binding;
+        let Binding {
+            name,
+            namespace,
+            role,
+            subjects,
+        } = &*self.binding;
         match &**namespace {
             "" => write!(f, "ClusterRoleBinding {name:?}")?,
             namespace => write!(f, "RoleBinding {:?}", format!("{name}/{namespace}"))?,
@@ -79,7 +84,11 @@ impl fmt::Display for Grant {
             return Ok(());
         };
         if &*subject.kind == "ServiceAccount" {
-            let of = if subject.namespace.is_empty() { namespace } else { &subject.namespace };
+            let of = if subject.namespace.is_empty() {
+                namespace
+            } else {
+                &subject.namespace
+            };
             return write!(f, "{} {:?}", subject.kind, format!("{}/{of}", subject.name));
         }
         write!(f, "{} {:?}", subject.kind, subject.name)
@@ -128,11 +137,18 @@ impl Rules {
                 "User" => (&mut self.users, who.name.clone()),
                 "Group" => (&mut self.groups, who.name.clone()),
                 "ServiceAccount" => {
-                    let of = if who.namespace.is_empty() { &binding.namespace } else { &who.namespace };
+                    let of = if who.namespace.is_empty() {
+                        &binding.namespace
+                    } else {
+                        &who.namespace
+                    };
                     if of.is_empty() {
                         continue;
                     }
-                    (&mut self.users, format!("system:serviceaccount:{of}:{}", who.name).into())
+                    (
+                        &mut self.users,
+                        format!("system:serviceaccount:{of}:{}", who.name).into(),
+                    )
                 }
                 _ => continue,
             };
@@ -157,7 +173,10 @@ impl Rules {
         mut see: impl FnMut(&'a Arc<Grant>) -> ControlFlow<B>,
     ) -> Option<B> {
         let holders = || {
-            let groups = user.groups.iter().filter_map(|group| self.groups.get(group.as_str()));
+            let groups = user
+                .groups
+                .iter()
+                .filter_map(|group| self.groups.get(group.as_str()));
             self.users.get(user.name.as_str()).into_iter().chain(groups)
         };
         for grant in holders().flat_map(|granted| &granted.everywhere) {
@@ -168,7 +187,10 @@ impl Rules {
         if namespace.is_empty() {
             return None;
         }
-        for grant in holders().filter_map(|granted| granted.namespaces.get(namespace)).flatten() {
+        for grant in holders()
+            .filter_map(|granted| granted.namespaces.get(namespace))
+            .flatten()
+        {
             if let ControlFlow::Break(found) = see(grant) {
                 return Some(found);
             }
@@ -230,7 +252,8 @@ pub mod tests {
     use super::*;
 
     pub fn rule_for_all() -> PolicyRule {
-        serde_json::from_value(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})).expect("a rule")
+        serde_json::from_value(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}))
+            .expect("a rule")
     }
 
     fn role(verbs: &[&str], resources: &[&str]) -> RoleRules {
@@ -238,7 +261,13 @@ pub mod tests {
         Arc::new([serde_json::from_value(rule).expect("a rule")])
     }
 
-    fn binding(name: &str, namespace: &str, kind: &str, role: &str, subjects: &[(&str, &str, &str)]) -> Arc<Binding> {
+    fn binding(
+        name: &str,
+        namespace: &str,
+        kind: &str,
+        role: &str,
+        subjects: &[(&str, &str, &str)],
+    ) -> Arc<Binding> {
         let subjects = subjects.iter().map(|(kind, name, namespace)| Subject {
             kind: (*kind).into(),
             name: (*name).into(),
@@ -247,21 +276,47 @@ pub mod tests {
         Arc::new(Binding {
             name: name.into(),
             namespace: namespace.into(),
-            role: RoleRef { api_group: "".into(), kind: kind.into(), name: role.into() },
+            role: RoleRef {
+                api_group: "".into(),
+                kind: kind.into(),
+                name: role.into(),
+            },
             subjects: subjects.collect(),
         })
     }
 
     fn rules() -> Rules {
         let mut stored = Stored::default();
-        stored.roles.insert(("".into(), "reader".into()), role(&["get", "list"], &["pods"]));
-        stored.roles.insert(("a".into(), "reader".into()), role(&["get"], &["secrets"]));
+        stored
+            .roles
+            .insert(("".into(), "reader".into()), role(&["get", "list"], &["pods"]));
+        stored
+            .roles
+            .insert(("a".into(), "reader".into()), role(&["get"], &["secrets"]));
         stored.bindings = vec![
-            binding("all", "", "ClusterRole", "reader", &[("User", "root", ""), ("Group", "ops", "")]),
-            binding("some", "a", "ClusterRole", "reader", &[("Group", "dev", ""), ("ServiceAccount", "robot", "")]),
+            binding(
+                "all",
+                "",
+                "ClusterRole",
+                "reader",
+                &[("User", "root", ""), ("Group", "ops", "")],
+            ),
+            binding(
+                "some",
+                "a",
+                "ClusterRole",
+                "reader",
+                &[("Group", "dev", ""), ("ServiceAccount", "robot", "")],
+            ),
             binding("own", "a", "Role", "reader", &[("ServiceAccount", "robot", "b")]),
             binding("lost", "a", "Role", "gone", &[("User", "joe", "")]),
-            binding("lost2", "", "ClusterRole", "gone", &[("User", "joe", ""), ("ServiceAccount", "x", "")]),
+            binding(
+                "lost2",
+                "",
+                "ClusterRole",
+                "gone",
+                &[("User", "joe", ""), ("ServiceAccount", "x", "")],
+            ),
         ];
         Rules::new(&stored)
     }
@@ -269,15 +324,27 @@ pub mod tests {
     /// `want`: the reason, with `yes: ` before it if allowed.
     #[track_caller]
     fn check(user: &User, verb: &str, resource: &str, namespace: &str, want: &str) {
-        let asked = Attributes { namespace, ..Attributes::resource(user, verb, "", resource) };
+        let asked = Attributes {
+            namespace,
+            ..Attributes::resource(user, verb, "", resource)
+        };
         let verdict = rules().authorize(&asked);
         let yes = if verdict.allowed() { "yes: " } else { "" };
-        assert_eq!(format!("{yes}{}", verdict.reason), want, "{} {verb} {resource} in {namespace:?}", user.name);
+        assert_eq!(
+            format!("{yes}{}", verdict.reason),
+            want,
+            "{} {verb} {resource} in {namespace:?}",
+            user.name
+        );
     }
 
     #[test]
     fn grants_hold_where_they_are_bound() {
-        let (root, ops, dev) = (User::new("root", &[]), User::new("x", &["ops"]), User::new("y", &["dev"]));
+        let (root, ops, dev) = (
+            User::new("root", &[]),
+            User::new("x", &["ops"]),
+            User::new("y", &["dev"]),
+        );
         let all = "yes: RBAC: allowed by ClusterRoleBinding \"all\" of ClusterRole \"reader\" to ";
         check(&root, "list", "pods", "", &format!("{all}User \"root\""));
         check(&root, "list", "pods", "b", &format!("{all}User \"root\""));

@@ -27,7 +27,11 @@ pub fn subject(spec: &Value) -> User {
 /// nothing.
 pub fn fields(spec: &Value) -> Option<FieldSelector> {
     let asked = spec["resourceAttributes"]["fieldSelector"].as_object()?;
-    if let Some(raw) = asked.get("rawSelector").and_then(Value::as_str).filter(|raw| !raw.is_empty()) {
+    if let Some(raw) = asked
+        .get("rawSelector")
+        .and_then(Value::as_str)
+        .filter(|raw| !raw.is_empty())
+    {
         return FieldSelector::parse(raw).ok();
     }
     let requirements = asked.get("requirements")?.as_array()?.iter().filter_map(|asked| {
@@ -64,7 +68,12 @@ pub fn attributes<'a>(user: &'a User, spec: &'a Value, fields: Option<&'a FieldS
         namespace: text(resource, "namespace"),
         fields: fields.map_or(Fields::None, Fields::Parsed),
         labels: text(&resource["labelSelector"], "rawSelector"),
-        ..Attributes::resource(user, text(resource, "verb"), text(resource, "group"), text(resource, "resource"))
+        ..Attributes::resource(
+            user,
+            text(resource, "verb"),
+            text(resource, "group"),
+            text(resource, "resource"),
+        )
     }
 }
 
@@ -86,7 +95,9 @@ pub fn status(verdict: &Verdict) -> Value {
 /// # Errors
 /// `BadRequest` without one.
 pub fn namespace(spec: &Value) -> Result<&str, Status> {
-    let namespace = spec["namespace"].as_str().filter(|namespace| !namespace.is_empty());
+    let namespace = spec["namespace"]
+        .as_str()
+        .filter(|namespace| !namespace.is_empty());
     namespace.ok_or_else(|| Status::bad_request("no namespace on request"))
 }
 
@@ -127,7 +138,10 @@ mod tests {
         assert!(user.is_master() && user.extra["a"] == ["b"]);
         let fields = fields(&spec);
         let asked = attributes(&user, &spec, fields.as_ref());
-        assert_eq!((asked.verb, asked.resource, asked.subresource), ("list", "pods", "log"));
+        assert_eq!(
+            (asked.verb, asked.resource, asked.subresource),
+            ("list", "pods", "log")
+        );
         assert_eq!((asked.namespace, asked.name), ("a", "p"));
         assert!(asked.fields.require("spec.nodeName", "n") && !asked.fields.require("spec.nodeName", "m"));
         let path = json!({"nonResourceAttributes": {"verb": "get", "path": "/metrics"}});
@@ -138,7 +152,18 @@ mod tests {
     fn a_selector_that_cannot_be_read_narrows_nothing() {
         let spec = |selector: Value| json!({"resourceAttributes": {"fieldSelector": selector}});
         assert!(fields(&spec(json!({"rawSelector": "a"}))).is_none());
-        assert!(fields(&spec(json!({"requirements": [{"key": "a", "operator": "Exists"}]}))).unwrap().is_everything());
-        assert_eq!(fields(&spec(json!({"rawSelector": "a=b"}))).unwrap().required_value("a"), Some("b"));
+        assert!(
+            fields(&spec(
+                json!({"requirements": [{"key": "a", "operator": "Exists"}]})
+            ))
+            .unwrap()
+            .is_everything()
+        );
+        assert_eq!(
+            fields(&spec(json!({"rawSelector": "a=b"})))
+                .unwrap()
+                .required_value("a"),
+            Some("b")
+        );
     }
 }

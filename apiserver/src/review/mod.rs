@@ -71,7 +71,8 @@ async fn rules(server: &ApiServer, user: &User, namespace: &str) -> Value {
     let rules = server.inner().rules.get();
     let (own, error) = rules.of(user, namespace);
     // What a node may do depends on its Pods, which no list of rules can say.
-    let of_node = crate::node::of_user(user).map(|_| "node authorizer does not support user rule resolution".to_owned());
+    let of_node = crate::node::of_user(user)
+        .map(|_| "node authorizer does not support user rule resolution".to_owned());
     let error = match (of_node, error) {
         (Some(one), Some(two)) => Some(format!("[{one}, {two}]")),
         (one, two) => one.or(two),

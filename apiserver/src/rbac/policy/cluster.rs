@@ -99,7 +99,10 @@ pub const ROLES: &[Role] = &[
     },
     role(
         "system:heapster",
-        &["read core: events pods nodes namespaces", "read extensions: deployments"],
+        &[
+            "read core: events pods nodes namespaces",
+            "read extensions: deployments",
+        ],
     ),
     role(
         "system:node",
@@ -302,7 +305,11 @@ pub const OWN_BINDINGS: &[(&str, &str, &[&str])] = &[
         "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
         &["group:system:nodes"],
     ),
-    ("corten:node-proxier", "system:node-proxier", &["group:system:nodes"]),
+    (
+        "corten:node-proxier",
+        "system:node-proxier",
+        &["group:system:nodes"],
+    ),
 ];
 
 /// Namespace, name and rules.
@@ -360,7 +367,10 @@ pub const NAMESPACED_BINDINGS: &[(&str, &str, &str, &[&str])] = &[
         "kube-system",
         "system::extension-apiserver-authentication-reader",
         "extension-apiserver-authentication-reader",
-        &["user:system:kube-controller-manager", "user:system:kube-scheduler"],
+        &[
+            "user:system:kube-controller-manager",
+            "user:system:kube-scheduler",
+        ],
     ),
     (
         "kube-system",

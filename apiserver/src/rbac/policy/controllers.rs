@@ -231,11 +231,7 @@ pub const ROLES: &[(&str, &[&str])] = &[
     ),
     (
         "resourcequota-controller",
-        &[
-            "list,watch *: *",
-            "update core: resourcequotas/status",
-            EVENTS,
-        ],
+        &["list,watch *: *", "update core: resourcequotas/status", EVENTS],
     ),
     (
         "route-controller",
@@ -279,10 +275,7 @@ pub const ROLES: &[(&str, &[&str])] = &[
             EVENTS,
         ],
     ),
-    (
-        "ttl-controller",
-        &["list,patch,update,watch core: nodes", EVENTS],
-    ),
+    ("ttl-controller", &["list,patch,update,watch core: nodes", EVENTS]),
     (
         "certificate-controller",
         &[

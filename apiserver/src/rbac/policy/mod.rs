@@ -111,14 +111,16 @@ fn cluster_role(role: &Role) -> Value {
 fn binding(name: &str, kind: &str, role: &str, namespace: &str, subjects: &[&str]) -> Value {
     let subjects: Vec<Value> = subjects
         .iter()
-        .map(|subject| match subject.split_once(':').expect("a kind of subject") {
-            ("user", name) => json!({ "kind": "User", "name": name, "apiGroup": super::GROUP }),
-            ("group", name) => json!({ "kind": "Group", "name": name, "apiGroup": super::GROUP }),
-            (_, place) => {
-                let (namespace, name) = place.split_once('/').expect("a namespace and a name");
-                json!({ "kind": "ServiceAccount", "name": name, "namespace": namespace })
-            }
-        })
+        .map(
+            |subject| match subject.split_once(':').expect("a kind of subject") {
+                ("user", name) => json!({ "kind": "User", "name": name, "apiGroup": super::GROUP }),
+                ("group", name) => json!({ "kind": "Group", "name": name, "apiGroup": super::GROUP }),
+                (_, place) => {
+                    let (namespace, name) = place.split_once('/').expect("a namespace and a name");
+                    json!({ "kind": "ServiceAccount", "name": name, "namespace": namespace })
+                }
+            },
+        )
         .collect();
     let mut object = json!({
         "metadata": metadata(name),
@@ -150,7 +152,9 @@ fn rule(line: &str) -> PolicyRule {
         };
     };
     let (resources, names) = rest.split_once(" = ").unwrap_or((rest, ""));
-    let groups = groups.split(',').map(|group| if group == "core" { "" } else { group });
+    let groups = groups
+        .split(',')
+        .map(|group| if group == "core" { "" } else { group });
     PolicyRule {
         verbs,
         api_groups: sorted(groups),
@@ -176,11 +180,16 @@ mod tests {
     fn every_default_is_a_valid_object_of_its_own_name() {
         let mut seen = std::collections::HashSet::new();
         for (plural, namespace, object) in objects() {
-            let ty = registry().lookup(super::super::GROUP, "v1", plural).expect("built in");
+            let ty = registry()
+                .lookup(super::super::GROUP, "v1", plural)
+                .expect("built in");
             let bytes = serde_json::to_vec(&object).unwrap();
             ty.decode(&bytes, FieldValidation::Strict).expect("valid");
             let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-            assert!(seen.insert((plural, namespace, name.clone())), "{plural} {name} twice");
+            assert!(
+                seen.insert((plural, namespace, name.clone())),
+                "{plural} {name} twice"
+            );
         }
     }
 
@@ -196,7 +205,8 @@ mod tests {
                 _ => ("", "clusterroles"),
             };
             let found = objects.iter().any(|(plural, namespace, role)| {
-                (*plural, *namespace) == (kind, place) && role["metadata"]["name"] == object["roleRef"]["name"]
+                (*plural, *namespace) == (kind, place)
+                    && role["metadata"]["name"] == object["roleRef"]["name"]
             });
             assert!(found, "{object}");
         }
