@@ -14,9 +14,12 @@ use super::graph::Kind;
 /// Marks a Pod that a node made itself: it opens nothing to the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// What is referred to, in the Pod's namespace.
+pub type Reference<'a> = (Kind, Cow<'a, str>);
+
 /// A Pod's node and what it refers to in its namespace, each once. `None`: it has no node, or opens nothing.
 #[must_use]
-pub fn of_pod(pod: &Value) -> Option<(&str, Vec<(Kind, Cow<'_, str>)>)> {
+pub fn of_pod(pod: &Value) -> Option<(&str, Vec<Reference<'_>>)> {
     let spec = &pod["spec"];
     let node = spec["nodeName"].as_str().filter(|node| !node.is_empty())?;
     if pod["metadata"]["annotations"].get(MIRROR).is_some() {
@@ -93,7 +96,7 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-struct Found<'a>(Vec<(Kind, Cow<'a, str>)>);
+struct Found<'a>(Vec<Reference<'a>>);
 
 impl<'a> Found<'a> {
     fn add(&mut self, kind: Kind, name: &'a Value) {
