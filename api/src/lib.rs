@@ -19,7 +19,7 @@ pub mod intstr;
 pub mod key;
 pub mod kinds;
 pub mod meta;
-pub mod names;
+pub use corten_cel::names;
 pub mod options;
 pub mod patch;
 pub mod pod;

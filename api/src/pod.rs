@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use std::collections::BTreeMap;
 
-use crate::quantity::{self, Quantity, ResourceList};
+use crate::quantity::{self, ResourceList};
 
 /// How a Pod's resources rank it when a node runs short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,10 +116,10 @@ fn effective(spec: &PodSpec, pick: impl Fn(&Container) -> Picked<'_>, requests: 
         }
     });
     for (name, value) in of_pod.into_iter().flatten() {
-        running.insert(name.clone(), Quantity::from_api(value));
+        running.insert(name.clone(), quantity::from_api(value));
     }
     for (name, value) in spec.overhead.iter().flatten() {
-        let value = Quantity::from_api(value);
+        let value = quantity::from_api(value);
         if requests {
             running.entry(name.clone()).or_default().add(&value);
         } else if let Some(limit) = running.get_mut(name) {
@@ -137,7 +137,7 @@ pub fn qos_class(spec: &PodSpec) -> QosClass {
         for name in ["cpu", "memory"] {
             let read = |list: Picked<'_>| {
                 list.and_then(|l| l.get(name))
-                    .map(Quantity::from_api)
+                    .map(quantity::from_api)
                     .filter(|q| !q.is_zero())
             };
             let (request, limit) = (read(requests), read(limits));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use corten_api::pod;
-use corten_api::quantity::{Quantity, ResourceList};
+use corten_api::quantity::{self, ResourceList};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
@@ -53,8 +53,8 @@ impl Resources {
     }
 }
 
-pub fn whole(quantity: &ApiQuantity) -> i64 {
-    Quantity::from_api(quantity).value()
+pub fn whole(amount: &ApiQuantity) -> i64 {
+    quantity::from_api(amount).value()
 }
 
 /// What the Pod takes from its node.

@@ -9,11 +9,12 @@ use serde_json::Value;
 /// For each room the rooms it may use (DESIGN §1). A crate that is not here fails the check.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("corten-proto", &[]),
-    ("corten-api", &[]),
+    ("corten-cel", &[]),
+    ("corten-api", &["corten-cel"]),
     ("corten-store", &["corten-proto"]),
     (
         "corten-apiserver",
-        &["corten-store", "corten-api", "corten-proto"],
+        &["corten-store", "corten-api", "corten-cel", "corten-proto"],
     ),
     ("corten-client", &["corten-api", "corten-proto"]),
     (

@@ -115,7 +115,7 @@ impl Identity {
 
 fn quantities(list: &ResourceList) -> BTreeMap<String, ApiQuantity> {
     list.iter()
-        .map(|(name, amount)| (name.clone(), amount.to_api()))
+        .map(|(name, amount)| (name.clone(), corten_api::quantity::to_api(amount)))
         .collect()
 }
 

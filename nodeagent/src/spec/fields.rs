@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corten_api::quantity::{Quantity, ResourceList};
+use corten_api::quantity::{self, Quantity, ResourceList};
 use k8s_openapi::api::core::v1::{Pod, ResourceFieldSelector};
 
 use super::ConfigError;
@@ -81,7 +81,7 @@ pub fn resource(
     let resources = container.resources.as_ref();
     let set = |map: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
         map.and_then(|map| map.get(what))
-            .map(Quantity::from_api)
+            .map(quantity::from_api)
             .filter(|amount| !amount.is_zero())
     };
     let amount = match list {
@@ -100,7 +100,7 @@ pub fn resource(
     let divisor = selector
         .divisor
         .as_ref()
-        .map(Quantity::from_api)
+        .map(quantity::from_api)
         .filter(|divisor| !divisor.is_zero());
     let (amount, divisor) = match what {
         "cpu" => (

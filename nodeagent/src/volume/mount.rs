@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use corten_api::quantity::Quantity;
+use corten_api::quantity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -77,7 +77,7 @@ fn kind(volume: &Volume) -> Kind<'_> {
         let size = source
             .size_limit
             .as_ref()
-            .map(|limit| Quantity::from_api(limit).value())
+            .map(|limit| quantity::from_api(limit).value())
             .filter(|size| *size > 0);
         return match source.medium.as_deref().unwrap_or_default() {
             "" => Kind::EmptyDir { memory: false, size },
