@@ -310,6 +310,11 @@ impl Status {
         })
     }
 
+    /// 507, with a reason of our own: Kubernetes has none for a store without room.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::failure(507, "InsufficientStorage", message)
+    }
+
     /// 503.
     pub fn service_unavailable(message: impl Into<String>) -> Self {
         Self::failure(503, "ServiceUnavailable", message)

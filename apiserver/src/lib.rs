@@ -195,6 +195,10 @@ fn store_status(error: &StoreError) -> Status {
         StoreError::Overloaded { .. } => {
             Status::too_many_requests("The server is overloaded, please try again later", 1)
         }
+        StoreError::LogFull { .. } => {
+            Status::too_many_requests("The server's disk cannot keep up, please try again later", 1)
+        }
+        StoreError::DiskFull { .. } => Status::insufficient_storage(error.to_string()),
         StoreError::TooLarge { max, .. } => Status::too_large(*max),
         StoreError::NotLeader { .. } | StoreError::Unavailable(_) | StoreError::Closed => {
             Status::service_unavailable(error.to_string())

@@ -10,6 +10,12 @@ pub enum StoreError {
     /// Nothing was proposed; try again after a moment.
     #[error("store is overloaded: {queued} proposals wait ({queued_bytes} bytes)")]
     Overloaded { queued: usize, queued_bytes: usize },
+    /// Nothing was proposed: the state image has to catch up first, so that the log can be cut. Try again after a moment.
+    #[error("store is overloaded: the state image is {bytes} bytes behind the log")]
+    LogFull { bytes: u64 },
+    /// Nothing was proposed: what makes the state larger has to wait until the disk has room again.
+    #[error("disk is full: {free} bytes are free, {reserve} are kept in reserve")]
+    DiskFull { free: u64, reserve: u64 },
     /// Nothing was proposed; it never will be at this size.
     #[error("transaction of {size} bytes is larger than the limit of {max}")]
     TooLarge { size: usize, max: usize },

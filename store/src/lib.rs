@@ -28,6 +28,7 @@ pub mod model;
 pub mod mvcc;
 pub mod peers;
 pub mod replica;
+pub mod space;
 mod store;
 pub mod transport;
 pub mod tree;

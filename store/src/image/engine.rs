@@ -5,19 +5,33 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Batch, Image, ImageError, Meta, decode_meta, decode_record, encode_meta, encode_record, verify};
+use super::{
+    Batch, Image, ImageError, Meta, RECORD_HEADER, decode_meta, decode_record, encode_meta, encode_record,
+    verify,
+};
+use crate::model::Entry;
+use crate::space::Space;
 use crate::tree::Tree;
 
 const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
 const HEAD: TableDefinition<&[u8], &[u8]> = TableDefinition::new("head");
 /// Everything is in memory anyway; redb needs only what one batch touches.
+/// The file is compacted when it is this many times as large as what it holds, and larger than a few megabytes.
+const COMPACT_TIMES: u64 = 3;
+const COMPACT_BYTES: u64 = 16 << 20;
+/// A batch without room on the disk is tried again after this long.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 const CACHE_BYTES: usize = 16 << 20;
 
 pub struct EngineImage {
     path: PathBuf,
+    space: Option<Arc<Space>>,
+    /// Bytes of all keys and records, as of the last load or write.
+    live: u64,
 }
 
 impl EngineImage {
@@ -25,7 +39,15 @@ impl EngineImage {
     pub fn new(path: &Path) -> Self {
         EngineImage {
             path: path.to_owned(),
+            space: None,
+            live: 0,
         }
+    }
+
+    /// The same, on a disk whose room is watched: a batch waits until there is room for it.
+    #[must_use]
+    pub fn within(self, space: Option<Arc<Space>>) -> Self {
+        EngineImage { space, ..self }
     }
 
     fn open(&self) -> Result<Database, ImageError> {
@@ -58,33 +80,21 @@ impl EngineImage {
         Ok(Some((meta, tree)))
     }
 
-    fn sync_folder(&self) -> Result<(), ImageError> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(error)
-    }
-}
-
-fn error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ImageError {
-    ImageError::Engine(source.into())
-}
-
-impl Image for EngineImage {
-    fn load(&mut self) -> Result<Option<(Meta, Tree)>, ImageError> {
-        if !self.path.exists() {
-            return Ok(None);
-        }
-        // A damaged file can make redb panic; that is one more way to be damaged.
-        match catch_unwind(AssertUnwindSafe(|| self.read())) {
-            Ok(read) => read,
-            Err(_) => Err(ImageError::Damaged("the engine cannot read it".into())),
-        }
-    }
-
-    fn write(&mut self, batch: &Batch) -> Result<(), ImageError> {
+    fn write_once(&mut self, batch: &Batch) -> Result<(), ImageError> {
         let new = !self.path.exists();
-        let database = self.open()?;
+        let written = self.commit(batch);
+        if new && written.is_err() {
+            // It holds nothing yet, and may not even be a database.
+            let _ = std::fs::remove_file(&self.path);
+        }
+        self.live = written?;
+        if new { self.sync_folder() } else { Ok(()) }
+    }
+
+    /// Returns the bytes of all keys and records.
+    fn commit(&self, batch: &Batch) -> Result<u64, ImageError> {
+        let mut live = if batch.replace { 0 } else { self.live };
+        let mut database = self.open()?;
         // `Durability::Immediate` is the default: commit returns after fsync.
         let write = database.begin_write().map_err(error)?;
         {
@@ -93,19 +103,82 @@ impl Image for EngineImage {
             }
             let mut keys = write.open_table(KEYS).map_err(error)?;
             for key in &batch.deletes {
-                keys.remove(&key[..]).map_err(error)?;
+                let old = keys.remove(&key[..]).map_err(error)?;
+                live = live.saturating_sub(old.map_or(0, |old| key.len() + old.value().len()) as u64);
             }
             for entry in &batch.puts {
-                keys.insert(&entry.key[..], &encode_record(entry)[..])
-                    .map_err(error)?;
+                let record = encode_record(entry);
+                let old = keys.insert(&entry.key[..], &record[..]).map_err(error)?;
+                live = live.saturating_sub(old.map_or(0, |old| entry.key.len() + old.value().len()) as u64);
+                live += (entry.key.len() + record.len()) as u64;
             }
             let mut head = write.open_table(HEAD).map_err(error)?;
             head.insert(b"meta".as_slice(), &encode_meta(&batch.meta)[..])
                 .map_err(error)?;
         }
         write.commit().map_err(error)?;
-        drop(database);
-        if new { self.sync_folder() } else { Ok(()) }
+        let length = self.disk_bytes();
+        if length > COMPACT_BYTES.max(COMPACT_TIMES * live) {
+            database.compact().map_err(error)?;
+            tracing::info!(
+                before = length,
+                after = self.disk_bytes(),
+                "state image was compacted"
+            );
+        }
+        Ok(live)
+    }
+
+    fn sync_folder(&self) -> Result<(), ImageError> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(error)
+    }
+}
+
+fn is_no_space(error: &ImageError) -> bool {
+    let ImageError::Engine(source) = error else {
+        return false;
+    };
+    let full = std::io::ErrorKind::StorageFull;
+    matches!(source.downcast_ref(), Some(redb::Error::Io(error)) if error.kind() == full)
+}
+
+fn error(source: impl Into<redb::Error>) -> ImageError {
+    ImageError::Engine(Box::new(source.into()))
+}
+
+impl Image for EngineImage {
+    fn load(&mut self) -> Result<Option<(Meta, Tree)>, ImageError> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        // A damaged file can make redb panic; that is one more way to be damaged.
+        let read = match catch_unwind(AssertUnwindSafe(|| self.read())) {
+            Ok(read) => read?,
+            Err(_) => return Err(ImageError::Damaged("the engine cannot read it".into())),
+        };
+        let size = |entry: &Arc<Entry>| (entry.key.len() + RECORD_HEADER + entry.value.len()) as u64;
+        self.live = read.iter().flat_map(|(_, tree)| tree.iter()).map(size).sum();
+        Ok(read)
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), ImageError> {
+        while let Err(error) = self.write_once(batch) {
+            let Some(space) = self.space.as_ref().filter(|_| is_no_space(&error)) else {
+                return Err(error);
+            };
+            // Nothing of the batch is in the image. The log keeps what the image does not have yet.
+            tracing::error!(%error, "the image waits for room on the disk");
+            if !space.give_up_placeholder() {
+                std::thread::sleep(WAIT_FOR_ROOM);
+            }
+        }
+        if let Some(space) = &self.space {
+            space.look();
+        }
+        Ok(())
     }
 
     fn set_aside(&mut self) -> Result<(), ImageError> {
@@ -136,6 +209,39 @@ mod tests {
             let dir = tempfile::tempdir().expect("a folder");
             move || EngineImage::new(&dir.path().join("image.redb"))
         });
+    }
+
+    #[test]
+    fn the_file_shrinks_with_what_it_holds() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("image.redb");
+        let (mut image, mut tree) = (EngineImage::new(&path), Tree::default());
+        let entry = |n: u64, revision| contract::entry(&format!("/key/{n:05}"), revision, 8 << 10);
+        let all = (0..2500).map(|n| entry(n, n + 2)).collect();
+        image
+            .write(&contract::batch(&mut tree, all, &[], 5000))
+            .expect("write");
+        let full = image.disk_bytes();
+        let gone: Vec<String> = (100..2500).map(|n| format!("/key/{n:05}")).collect();
+        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+        let batch = contract::batch(&mut tree, vec![entry(1, 6000)], &gone, 6000);
+        image.write(&batch).expect("write");
+        assert!(
+            full > 16 << 20 && image.disk_bytes() < full / 4,
+            "{full}, {}",
+            image.disk_bytes()
+        );
+        let (live, again) = (
+            image.live,
+            EngineImage::new(&path).load().expect("whole").expect("an image"),
+        );
+        assert_eq!(
+            again.1.iter().collect::<Vec<_>>(),
+            tree.iter().collect::<Vec<_>>()
+        );
+        let mut loaded = EngineImage::new(&path);
+        loaded.load().expect("whole");
+        assert_eq!(loaded.live, live, "what is counted is what is there");
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Interval {
     pub bytes: u64,
 }
 
+/// Bytes of the log that may wait for the image, in intervals.
+const MAX_INTERVALS: u64 = 8;
+
 impl Default for Interval {
     fn default() -> Self {
         Interval {
@@ -47,6 +50,10 @@ pub struct Trail {
     changed: BTreeMap<Bytes, Option<Arc<Entry>>>,
     entries: u64,
     bytes: u64,
+    /// Bytes of log entries before these that the image on disk does not hold.
+    behind: u64,
+    /// The part of them that is on its way to the image.
+    moving: u64,
     writing: bool,
     interval: Interval,
 }
@@ -59,6 +66,8 @@ impl Trail {
             changed: BTreeMap::new(),
             entries: 0,
             bytes: 0,
+            behind: 0,
+            moving: 0,
             writing: false,
             interval,
         }
@@ -87,11 +96,21 @@ impl Trail {
         !self.writing && (self.entries >= self.interval.entries || self.bytes >= self.interval.bytes)
     }
 
+    /// Bytes of log entries that the image on disk does not hold, when they are more than the log may keep for it. A few
+    /// intervals are usual; many mean that the image cannot keep up.
+    pub fn too_far_behind(&self) -> Option<u64> {
+        let bytes = self.behind + self.bytes;
+        (bytes > self.interval.bytes.saturating_mul(MAX_INTERVALS)).then_some(bytes)
+    }
+
     /// Takes the state now as the next goal; returns the batch that moves the image to the goal before.
     pub fn advance(&mut self, state: Snapshot, base: Base) -> Option<Batch> {
         let changed = std::mem::take(&mut self.changed);
-        (self.entries, self.bytes) = (0, 0);
+        let passed = self.behind;
+        self.behind += std::mem::take(&mut self.bytes);
+        self.entries = 0;
         let goal = self.next.replace(Cut { state, base, changed })?;
+        self.moving = passed;
         let batch = batch(&self.image, goal);
         self.image = batch.meta.clone();
         self.writing = true;
@@ -110,6 +129,7 @@ impl Trail {
     /// The batch of the last [`Trail::advance`] is on disk: the log up to the returned base may be cut.
     pub fn written(&mut self) -> Base {
         self.writing = false;
+        self.behind -= std::mem::take(&mut self.moving);
         self.image.base.clone()
     }
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState};
@@ -16,6 +17,7 @@ use raft_engine::{Command, Engine, LogBatch, MessageExt, ReadableSize, RecoveryM
 use super::chain::{self, Header};
 use super::watermark::{Mark, Watermark};
 use super::{Append, Base, Durable, Identity, Log, LogError, LogState, Lost, check_contiguous};
+use crate::space::Space;
 
 /// `raft-engine` can hold many groups; a member has one.
 const GROUP: u64 = 1;
@@ -24,11 +26,16 @@ const BASE_KEY: &[u8] = b"base";
 const HARD_STATE_KEY: &[u8] = b"hard-state";
 /// The first byte of the identity and base records: entries carry chain headers.
 const FORMAT: u8 = 2;
-/// One file of the log.
+/// One file of the log; smaller where the file system is.
 const FILE_BYTES: u64 = 16 << 20;
-/// The engine drops old files once the log is larger than this. Above what two images apart can hold, so that nothing
-/// live has to be rewritten.
-const PURGE_BYTES: u64 = 128 << 20;
+const MIN_FILE_BYTES: u64 = 256 << 10;
+/// One file may take this share of a small file system, and the log [`PURGE_FILES`] times as much before old files go.
+const FILE_SHARE: u64 = 128;
+const PURGE_FILES: u64 = 8;
+/// How long a write waits for room on the disk before the process gives up.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(30);
+/// The room on the disk is looked at after so many entries.
+const LOOK_EVERY: usize = 64;
 /// Entries verified at once when the log opens.
 const VERIFY_BYTES: u64 = 8 << 20;
 /// The newest files, whose raw bytes are searched for records when the log opens.
@@ -56,7 +63,19 @@ pub struct EngineLog<F: FileSystem = DefaultFileSystem> {
     batch: u64,
     /// There are other members.
     peers: bool,
+    space: Option<Arc<Space>>,
+    /// Entries written since the room was looked at.
+    unseen: usize,
     fsyncs: u64,
+}
+
+/// A batch on its way, and what the log is with it.
+struct Next {
+    write: LogBatch,
+    state: LogState,
+    root: Root,
+    hash: u64,
+    number: u64,
 }
 
 /// Where the chain of the log starts.
@@ -75,7 +94,19 @@ impl EngineLog {
     /// Damage that no prefix of the log survives is refused. Where a tail is gone that was durable, the log opens with
     /// [`LogState::lost`].
     pub fn open(dir: &Path, fresh: impl FnOnce() -> (Identity, Base)) -> Result<Self, LogError> {
-        EngineLog::open_on(Arc::new(DefaultFileSystem), dir, fresh)
+        EngineLog::open_within(None, dir, fresh)
+    }
+
+    /// The same, on a disk whose room is watched.
+    ///
+    /// # Errors
+    /// See [`EngineLog::open`].
+    pub fn open_within(
+        space: Option<Arc<Space>>,
+        dir: &Path,
+        fresh: impl FnOnce() -> (Identity, Base),
+    ) -> Result<Self, LogError> {
+        EngineLog::open_on(Arc::new(DefaultFileSystem), space, dir, fresh)
     }
 
     /// Puts a log that does not open out of the way, as `log.damaged-N`, and starts an empty one for the same member:
@@ -84,7 +115,7 @@ impl EngineLog {
     ///
     /// # Errors
     /// When the folder cannot be moved or the new log not be made.
-    pub fn replace(dir: &Path) -> Result<Option<Self>, LogError> {
+    pub fn replace(space: Option<Arc<Space>>, dir: &Path) -> Result<Option<Self>, LogError> {
         let (_, mark) = Watermark::open(dir)?;
         let Some(mark) = mark.filter(|mark| mark.peers) else {
             return Ok(None);
@@ -104,7 +135,7 @@ impl EngineLog {
         let (mut watermark, _) = Watermark::open(dir)?;
         watermark.set(Mark { lost: true, ..mark })?;
         watermark.sync()?;
-        EngineLog::open(dir, || (mark.identity, Base::default())).map(Some)
+        EngineLog::open_within(space, dir, || (mark.identity, Base::default())).map(Some)
     }
 }
 
@@ -112,6 +143,7 @@ impl<F: FileSystem> EngineLog<F> {
     /// The same on a file system of the caller's: for tests that cut the power.
     pub(super) fn open_on(
         file_system: Arc<F>,
+        space: Option<Arc<Space>>,
         dir: &Path,
         fresh: impl FnOnce() -> (Identity, Base),
     ) -> Result<Self, LogError> {
@@ -119,6 +151,8 @@ impl<F: FileSystem> EngineLog<F> {
             .to_str()
             .ok_or(LogError::Engine("the path is no UTF-8".into()))?
             .to_owned();
+        let total = space.as_ref().map_or(u64::MAX, |space| space.total());
+        let file_bytes = (total / FILE_SHARE).clamp(MIN_FILE_BYTES, FILE_BYTES);
         let config = raft_engine::Config {
             dir: path,
             recovery_mode: RecoveryMode::TolerateTailCorruption,
@@ -126,8 +160,9 @@ impl<F: FileSystem> EngineLog<F> {
             // Small batches gain nothing, a large batch is not worth the CPU next to its fsync, and the records in the
             // raw files must stay readable.
             batch_compression_threshold: ReadableSize(0),
-            target_file_size: ReadableSize(FILE_BYTES),
-            purge_threshold: ReadableSize(PURGE_BYTES),
+            target_file_size: ReadableSize(file_bytes),
+            // Above what two images apart can hold, so that nothing live has to be rewritten.
+            purge_threshold: ReadableSize(file_bytes * PURGE_FILES),
             ..raft_engine::Config::default()
         };
         // Before the engine truncates what it cannot read.
@@ -158,6 +193,8 @@ impl<F: FileSystem> EngineLog<F> {
             peers: mark.is_some_and(|mark| mark.peers),
             state,
             root,
+            space,
+            unseen: 0,
             fsyncs: 0,
         };
         log.verify()?;
@@ -254,6 +291,76 @@ impl<F: FileSystem> EngineLog<F> {
         Ok(header.hash)
     }
 
+    /// The batch as the engine takes it, and what the log is once it is durable.
+    fn prepare(&self, batch: &Append) -> Result<Next, LogError> {
+        let (mut write, mut state) = (LogBatch::with_capacity(4), self.state.clone());
+        let (mut root, mut hash, number) = (self.root, self.hash, self.batch + 1);
+        if let Some(base) = &batch.base {
+            // What the engine holds may reach beyond what of it is whole.
+            let last = self.engine.last_index(GROUP).unwrap_or(0).max(state.last_index);
+            write.add_command(GROUP, Command::Compact { index: last + 1 });
+            hash = chain::root(state.identity, base);
+            root = Root { hash, batch: number };
+            write
+                .put(GROUP, BASE_KEY.to_vec(), encode_base(base, root))
+                .map_err(engine_error)?;
+            state.last_index = base.index;
+            state.base = base.clone();
+        }
+        if let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) {
+            if first.index <= state.last_index {
+                hash = self.chain_at(first.index - 1)?;
+            }
+            let durable = first.index - 1;
+            let mut records = Vec::with_capacity(batch.entries.len());
+            for entry in &batch.entries {
+                let (record, with) = chain::seal(entry, hash, number, durable);
+                hash = with;
+                records.push(record);
+            }
+            write
+                .add_entries::<Entries>(GROUP, &records)
+                .map_err(engine_error)?;
+            state.last_index = last.index;
+        }
+        if let Some(hard_state) = &batch.hard_state {
+            write
+                .put_message(GROUP, HARD_STATE_KEY.to_vec(), hard_state)
+                .map_err(engine_error)?;
+            state.hard_state = hard_state.clone();
+        }
+        Ok(Next {
+            write,
+            state,
+            root,
+            hash,
+            number,
+        })
+    }
+
+    /// Passes over an error of what only tidies up, if it is for want of room: it is tried again with the next image.
+    fn tolerate(&self, error: raft_engine::Error) -> Result<(), LogError> {
+        if !is_no_space(&error) {
+            return Err(engine_error(error));
+        }
+        tracing::warn!(%error, "the log could not be cut");
+        if let Some(space) = &self.space {
+            space.give_up_placeholder();
+        }
+        Ok(())
+    }
+
+    /// Looks now and then whether there is still room, and always while there is little.
+    fn look(&mut self, entries: usize) {
+        self.unseen += entries;
+        if let Some(space) = &self.space
+            && (self.unseen >= LOOK_EVERY || space.is_full())
+        {
+            self.unseen = 0;
+            space.look();
+        }
+    }
+
     fn mark(&mut self, index: u64) -> Result<(), LogError> {
         let lost = self.state.lost;
         self.watermark.set(Mark {
@@ -282,12 +389,7 @@ fn newest_record(dir: &Path) -> Option<Header> {
 
 fn create<F: FileSystem>(engine: &Engine<F>, (identity, base): (Identity, Base)) -> Result<(), LogError> {
     let mut batch = LogBatch::default();
-    let mut record = vec![FORMAT];
-    record.extend_from_slice(&identity.cluster.to_le_bytes());
-    record.extend_from_slice(&identity.member.to_le_bytes());
-    batch
-        .put(GROUP, IDENTITY_KEY.to_vec(), record)
-        .map_err(engine_error)?;
+    put_identity(&mut batch, identity)?;
     let root = Root {
         hash: chain::root(identity, &base),
         batch: 0,
@@ -297,6 +399,15 @@ fn create<F: FileSystem>(engine: &Engine<F>, (identity, base): (Identity, Base))
         .map_err(engine_error)?;
     engine.write(&mut batch, true).map_err(engine_error)?;
     Ok(())
+}
+
+fn put_identity(batch: &mut LogBatch, identity: Identity) -> Result<(), LogError> {
+    let mut record = vec![FORMAT];
+    record.extend_from_slice(&identity.cluster.to_le_bytes());
+    record.extend_from_slice(&identity.member.to_le_bytes());
+    batch
+        .put(GROUP, IDENTITY_KEY.to_vec(), record)
+        .map_err(engine_error)
 }
 
 fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<(LogState, Root), LogError> {
@@ -370,6 +481,15 @@ fn decode_base(record: &[u8]) -> Option<(Base, Root)> {
     Some((base, root))
 }
 
+fn is_no_space(error: &raft_engine::Error) -> bool {
+    match error {
+        raft_engine::Error::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
+        // The engine says only this when it found no room in any of its files.
+        raft_engine::Error::TryAgain(_) => true,
+        _ => false,
+    }
+}
+
 fn engine_error(error: raft_engine::Error) -> LogError {
     LogError::Engine(Box::new(error))
 }
@@ -399,54 +519,28 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
 
     fn append(&mut self, batch: Append) -> Result<Durable, LogError> {
         check_contiguous(&batch, &self.state)?;
-        let mut write = LogBatch::with_capacity(4);
-        let mut state = self.state.clone();
-        let (mut root, mut hash, number) = (self.root, self.hash, self.batch + 1);
-        if let Some(base) = batch.base {
-            // What the engine holds may reach beyond what of it is whole.
-            let last = self.engine.last_index(GROUP).unwrap_or(0).max(state.last_index);
-            write.add_command(GROUP, Command::Compact { index: last + 1 });
-            root = Root {
-                hash: chain::root(state.identity, &base),
-                batch: number,
-            };
-            hash = root.hash;
-            write
-                .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
-                .map_err(engine_error)?;
-            state.last_index = base.index;
-            state.base = base;
-        }
-        if let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) {
-            if first.index <= state.last_index {
-                hash = self.chain_at(first.index - 1)?;
-            }
-            let durable = first.index - 1;
-            let mut records = Vec::with_capacity(batch.entries.len());
-            for entry in &batch.entries {
-                let (record, with) = chain::seal(entry, hash, number, durable);
-                hash = with;
-                records.push(record);
-            }
-            write
-                .add_entries::<Entries>(GROUP, &records)
-                .map_err(engine_error)?;
-            state.last_index = last.index;
-        }
-        if let Some(hard_state) = batch.hard_state {
-            write
-                .put_message(GROUP, HARD_STATE_KEY.to_vec(), &hard_state)
-                .map_err(engine_error)?;
-            state.hard_state = hard_state;
-        }
+        let mut next = self.prepare(&batch)?;
         // The watermark may be behind the log, never ahead: it goes down before the log does, and up after.
-        if state.last_index < self.state.last_index {
-            self.mark(state.last_index)?;
+        if next.state.last_index < self.state.last_index {
+            self.mark(next.state.last_index)?;
         }
-        self.engine.write(&mut write, true).map_err(engine_error)?;
+        let begun = Instant::now();
+        while let Err(error) = self.engine.write(&mut next.write, true) {
+            // Nothing of the batch is in the log: the engine takes back what it could not write whole.
+            let room = self.space.as_ref().filter(|_| is_no_space(&error));
+            let room =
+                room.is_some_and(|space| space.give_up_placeholder() || begun.elapsed() < WAIT_FOR_ROOM);
+            if !room {
+                return Err(engine_error(error));
+            }
+            tracing::error!(%error, "the log waits for room on the disk");
+            std::thread::sleep(Duration::from_millis(100));
+            next = self.prepare(&batch)?;
+        }
         self.fsyncs += 1;
-        (self.state, self.root, self.hash, self.batch) = (state, root, hash, number);
+        (self.state, self.root, self.hash, self.batch) = (next.state, next.root, next.hash, next.number);
         self.mark(self.state.last_index)?;
+        self.look(batch.entries.len());
         Ok(Durable { number: batch.number })
     }
 
@@ -465,23 +559,33 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
                 batch: self.batch + 1,
             }
         };
-        let mut write = LogBatch::with_capacity(2);
+        let mut write = LogBatch::with_capacity(4);
         write.add_command(
             GROUP,
             Command::Compact {
                 index: base.index + 1,
             },
         );
+        // Everything that lives moves on with the base, or one small record would keep the oldest file for ever.
+        put_identity(&mut write, self.state.identity)?;
+        write
+            .put_message(GROUP, HARD_STATE_KEY.to_vec(), &self.state.hard_state)
+            .map_err(engine_error)?;
         write
             .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
             .map_err(engine_error)?;
-        self.engine.write(&mut write, false).map_err(engine_error)?;
+        if let Err(error) = self.engine.write(&mut write, false) {
+            // The old base is as good.
+            return self.tolerate(error);
+        }
         if base.index > self.state.last_index {
             (self.state.last_index, self.hash, self.batch) = (base.index, root.hash, root.batch);
         }
         (self.state.base, self.root) = (base, root);
-        self.engine.purge_expired_files().map_err(engine_error)?;
-        Ok(())
+        self.engine
+            .purge_expired_files()
+            .map(drop)
+            .or_else(|error| self.tolerate(error))
     }
 
     fn has_peers(&self) -> bool {
@@ -615,7 +719,7 @@ mod tests {
             drop(log);
             std::fs::write(newest_file(&path), b"nothing of this is a log").expect("write");
             assert!(open(&path).is_err());
-            let replaced = EngineLog::replace(&path).expect("replaced");
+            let replaced = EngineLog::replace(None, &path).expect("replaced");
             assert_eq!(replaced.is_some(), peers);
             let Some(log) = replaced else { continue };
             let check = |state: LogState| {

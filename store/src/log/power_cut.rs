@@ -252,7 +252,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
         let file_system = Arc::new(LossyFileSystem(disk.clone()));
         let fresh = || (contract::IDENTITY, contract::base(0, 0));
         let mut log =
-            EngineLog::open_on(file_system, dir.path(), fresh).expect("what a power cut leaves opens");
+            EngineLog::open_on(file_system, None, dir.path(), fresh).expect("what a power cut leaves opens");
         check(&log, &held, round);
         // What was found is durable now, or will be replaced.
         let state = log.state();

@@ -239,6 +239,11 @@ impl Core {
         }
         for request in batch {
             match request {
+                Request::Txn { reply, .. } if self.trail.too_far_behind().is_some() => {
+                    let bytes = self.trail.too_far_behind().unwrap_or_default();
+                    // A caller that has gone away needs no answer.
+                    let _ = reply.send(Err(StoreError::LogFull { bytes }));
+                }
                 Request::Txn { data, reply } => {
                     proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
                 }

@@ -25,6 +25,7 @@ use crate::history;
 use crate::image::trail::Interval;
 use crate::log::Identity;
 use crate::model::{Op, Precondition, Revision, Tagger, Txn, TxnOutcome};
+use crate::space::{self, Full, Space};
 use crate::transport::Connect;
 use crate::tree::Snapshot;
 use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
@@ -63,6 +64,10 @@ pub struct Config {
     pub birth: Birth,
     /// How peers are reached; `None` for a member that will always be alone.
     pub peers: Option<Arc<dyn Connect>>,
+    /// Bytes of the file system that are kept free; see [`crate::space::reserve`] for the default and its bound.
+    pub reserve: Option<u64>,
+    /// Prefixes of keys that may be written even when the disk is full.
+    pub vital: &'static [&'static str],
 }
 
 /// How a member comes into being. Asked only once: afterwards its folder says who it is.
@@ -94,6 +99,8 @@ impl Config {
             seed: None,
             birth: Birth::Found,
             peers: None,
+            reserve: None,
+            vital: &[],
         }
     }
 }
@@ -111,6 +118,9 @@ struct Inner {
     applied: tokio_watch::Receiver<Revision>,
     done: tokio_watch::Receiver<bool>,
     identity: Identity,
+    /// `None` in memory.
+    space: Option<Arc<Space>>,
+    vital: &'static [&'static str],
 }
 
 impl Drop for Inner {
@@ -135,6 +145,12 @@ impl Store {
     /// its proposal back.
     pub async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         check(&txn)?;
+        if let Some(space) = &self.inner.space
+            && let Err(Full { free, reserve }) = space.check()
+            && !space::fits(&txn, &self.snapshot(), self.inner.vital)
+        {
+            return Err(StoreError::DiskFull { free, reserve });
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Request::Txn {
             data: command::encode_txn(&txn),

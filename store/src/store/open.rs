@@ -26,8 +26,13 @@ use crate::log::{Base, Identity, Log};
 use crate::model::Revision;
 use crate::mvcc::Mvcc;
 use crate::replica::{Replica, Start};
+use crate::space::Space;
 use crate::transport::{NoPeers, Transport};
 use crate::watch::Hub;
+
+/// An interval of the image takes at most this share of the reserve, on a disk where that is less than was asked for.
+const IMAGE_SHARE: u64 = 32;
+const MIN_IMAGE_BYTES: u64 = 128 << 10;
 
 type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<Revision>, Identity), OpenError>;
 /// Taken when the caller of `open` has its answer.
@@ -39,6 +44,15 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     let counters = Arc::new(Counters::default());
     let (done, done_receiver) = tokio_watch::channel(false);
     let (opened, opening) = oneshot::channel();
+    let space = config.dir.as_deref().map(|dir| open_space(dir, config.reserve));
+    let space = space.transpose()?.map(Arc::new);
+    let vital = config.vital;
+    let mut config = config;
+    if let Some(space) = &space {
+        // What the image still has to take in must fit into the reserve.
+        let bytes = (space.reserve() / IMAGE_SHARE).max(MIN_IMAGE_BYTES);
+        config.image.bytes = config.image.bytes.min(bytes);
+    }
     let thread = Thread {
         config,
         counters: counters.clone(),
@@ -46,6 +60,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
         sender: queue.sender(),
         requests,
         inbox: Inbox::new(queue.clone()),
+        space: space.clone(),
     };
     std::thread::Builder::new()
         .name("store".into())
@@ -63,6 +78,8 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
             applied,
             done: done_receiver,
             identity,
+            space,
+            vital,
         }),
     })
 }
@@ -73,9 +90,13 @@ fn stop_process_on_failure<E: std::error::Error>(run: impl FnOnce() -> Result<()
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => {
-            let source = error.source().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%error, source, "the store cannot go on");
-            eprintln!("corten: the store cannot go on: {error}: {source}");
+            let first: &dyn std::error::Error = &error;
+            let chain: Vec<String> = std::iter::successors(Some(first), |error| error.source())
+                .map(ToString::to_string)
+                .collect();
+            let chain = chain.join(": ");
+            tracing::error!(error = chain, "the store cannot go on");
+            eprintln!("corten: the store cannot go on: {chain}");
         }
         Err(_) => eprintln!("corten: the store's thread panicked"),
     }
@@ -89,6 +110,7 @@ struct Thread {
     sender: std::sync::mpsc::SyncSender<Request>,
     requests: std::sync::mpsc::Receiver<Request>,
     inbox: Inbox,
+    space: Option<Arc<Space>>,
 }
 
 /// Why the thread ends before its time.
@@ -133,9 +155,10 @@ impl Thread {
         };
         // Held until this returns.
         let _lock = lock(&dir)?;
-        let log = open_log(&dir, self.config.birth)?;
+        let log = open_log(&dir, self.config.birth, self.space.clone())?;
         let path = dir.join("image.redb");
-        self.serve(log, EngineImage::new(&path), &path, opened)
+        let image = EngineImage::new(&path).within(self.space.clone());
+        self.serve(log, image, &path, opened)
     }
 
     fn serve(
@@ -229,6 +252,15 @@ pub(super) fn assemble(
     })
 }
 
+fn open_space(dir: &Path, reserve: Option<u64>) -> Result<Space, OpenError> {
+    let failed = |source| OpenError::Dir {
+        dir: dir.into(),
+        source,
+    };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    Space::open(dir, reserve).map_err(failed)
+}
+
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Dir {
         dir: PathBuf::from(dir),
@@ -253,13 +285,13 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn open_log(dir: &Path, birth: Birth) -> Result<EngineLog, OpenError> {
+fn open_log(dir: &Path, birth: Birth, space: Option<Arc<Space>>) -> Result<EngineLog, OpenError> {
     let (path, refuse) = (dir.join("log"), |source| OpenError::Log(Box::new(source)));
-    let error = match EngineLog::open(&path, || born(birth)) {
+    let error = match EngineLog::open_within(space.clone(), &path, || born(birth)) {
         Ok(log) => return Ok(log),
         Err(error) => error,
     };
-    match EngineLog::replace(&path).map_err(refuse)? {
+    match EngineLog::replace(space, &path).map_err(refuse)? {
         Some(log) => {
             tracing::error!(%error, "the log is put aside; the other members have to repair this one");
             Ok(log)
