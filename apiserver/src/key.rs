@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+/// What may be written even when the disk is full: without it nodes and leaders would be taken for dead.
+pub const VITAL_PREFIXES: &[&str] = &["/coordination.k8s.io/leases/"];
+
 /// One resource's place in the key space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys<'a> {

@@ -62,6 +62,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use identity::User;
 pub use in_process::InProcess;
+pub use key::VITAL_PREFIXES;
 pub use read::filter::tag;
 
 /// The Kubernetes version this server speaks, as clients read it.

@@ -113,6 +113,7 @@ pub async fn run(args: Args) -> Result<()> {
     config.peers = Some(peers.clone());
     let mut store_config = corten_store::Config::new(args.data_dir.join("store"));
     store_config.tagger = Some(corten_apiserver::tag);
+    store_config.vital = corten_apiserver::VITAL_PREFIXES;
     store_config.birth = born.birth;
     store_config.peers = Some(Arc::new(peers.clone()));
     let store = Store::open(store_config).await.context("open the store")?;

@@ -31,7 +31,7 @@ use crate::transport::{NoPeers, Transport};
 use crate::watch::Hub;
 
 /// An interval of the image takes at most this share of the reserve, on a disk where that is less than was asked for.
-const IMAGE_SHARE: u64 = 32;
+const IMAGE_SHARE: u64 = 16;
 const MIN_IMAGE_BYTES: u64 = 128 << 10;
 
 type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<Revision>, Identity), OpenError>;
