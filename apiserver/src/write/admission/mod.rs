@@ -11,6 +11,7 @@ mod certificate_subject;
 mod default_toleration_seconds;
 pub mod namespace;
 mod namespace_lifecycle;
+mod pod_security;
 mod service_account;
 mod taint_nodes_by_condition;
 
@@ -98,6 +99,7 @@ pub fn validate(
     namespace_lifecycle::hold(attributes, snapshot, effects)?;
     service_account::validate(attributes, snapshot, object)?;
     certificate_subject::validate(attributes, object)?;
+    pod_security::validate(attributes, snapshot, object, effects)?;
     if let Some(scene) = env.scene.clone() {
         let asked = webhooks::validate(&scene, attributes, snapshot, object, effects, env)?;
         if asked.is_some() {
