@@ -146,6 +146,8 @@ pub(crate) struct Inner {
     pub nodes: node::Nodes,
     /// What authorization rests on is followed.
     pub following: AtomicBool,
+    /// Writers that contend for one object.
+    pub lanes: write::lanes::Lanes,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -167,6 +169,7 @@ impl ApiServer {
             rules: rbac::follow::Current::default(),
             nodes: node::Nodes::default(),
             following: AtomicBool::new(false),
+            lanes: write::lanes::Lanes::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

@@ -13,6 +13,7 @@ pub mod classes;
 pub mod create;
 pub mod delete;
 pub mod evict;
+pub mod lanes;
 pub mod patch;
 pub mod question;
 pub mod scale;
@@ -298,6 +299,7 @@ pub async fn transact(
     let store = &inner.store;
     let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
+    let mut lane = None;
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let snapshot = store.snapshot();
@@ -310,8 +312,10 @@ pub async fn transact(
                     TxnOutcome::Committed { revisions, .. } => {
                         return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
                     }
-                    TxnOutcome::Conflict { .. } => {
+                    TxnOutcome::Conflict { key, .. } => {
                         attempts += 1;
+                        drop(lane.take());
+                        lane = Some(inner.lanes.enter(&key).await);
                         barrier(store).await?;
                         newest = true;
                         continue;

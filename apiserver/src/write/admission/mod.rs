@@ -13,6 +13,7 @@ mod limit_ranger;
 pub mod namespace;
 mod namespace_lifecycle;
 mod pod_security;
+mod resource_quota;
 mod service_account;
 mod taint_nodes_by_condition;
 
@@ -109,6 +110,8 @@ pub fn validate(
             return Ok(asked);
         }
     }
+    // The last one: nothing is charged for what another refuses.
+    resource_quota::validate(attributes, snapshot, object, effects, env.now)?;
     Ok(None)
 }
 
