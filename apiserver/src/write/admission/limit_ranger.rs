@@ -57,7 +57,7 @@ pub fn validate(attributes: &Attributes<'_>, snapshot: &Snapshot, object: &Value
     let resized = attributes.operation == Operation::Update && attributes.subresource == "resize";
     let written = created || attributes.operation == Operation::Update;
     let ty = attributes.subject.ty;
-    let is_pod = &*ty.group == "" && &*ty.plural == "pods";
+    let is_pod = ty.group.is_empty() && &*ty.plural == "pods";
     let pod = is_pod && ((created && attributes.subresource.is_empty()) || resized);
     let claim = written && attributes.is("", "persistentvolumeclaims");
     if !pod && !claim {
