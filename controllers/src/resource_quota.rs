@@ -104,7 +104,7 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
     status.hard = live.spec.as_ref().and_then(|spec| spec.hard.clone());
     status.used = Some(
         used.iter()
-            .map(|(name, amount)| (name.clone(), amount.to_api()))
+            .map(|(name, amount)| (name.clone(), corten_api::quantity::to_api(amount)))
             .collect(),
     );
     if wanted.status == live.status {
