@@ -11,6 +11,7 @@ pub mod authorize;
 pub mod body;
 pub mod bootstrap;
 mod connect;
+mod convert;
 mod custom;
 mod discovery;
 mod dispatch;
@@ -136,6 +137,8 @@ pub(crate) struct Inner {
     /// What is served; swapped as a whole when a custom resource comes, changes or goes.
     pub types: types::Current,
     pub definitions: custom::Definitions,
+    /// The webhooks that convert custom resources.
+    pub conversions: Arc<convert::Targets>,
     /// What is configured about admission.
     pub hooks: webhooks::compiled::Cache,
     /// Calls of webhooks under way.
@@ -164,6 +167,7 @@ impl ApiServer {
             tunnels: tunnel::Registry::default(),
             types: types::Current::default(),
             definitions: custom::Definitions::default(),
+            conversions: Arc::default(),
             hooks: webhooks::compiled::Cache::default(),
             calls: outbound::Calls::default(),
             rules: rbac::follow::Current::default(),
