@@ -42,7 +42,11 @@ pub use model::{
     Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Tagger, Txn, TxnOutcome, key_range,
     prefix_range,
 };
-pub use store::{Birth, Change, Config, Inbox, Membership, Progress, Standing, Status, Store};
+pub use store::driven::Driven;
+pub use store::{
+    Action, Birth, Change, Config, Fatal, Inbox, Membership, Progress, Standing, Status, Store, founder,
+    joiner,
+};
 pub use transport::{Connect, Transport};
 pub use tree::{RangeIter, Snapshot};
 pub use watch::{ProgressHandle, Watch, WatchItem};

@@ -546,7 +546,18 @@ impl Replica {
         if !must_sync && self.outstanding.is_empty() {
             self.node.on_persist_ready(number);
         }
-        self.apply(committed, out);
+        if self.apply(committed, out)
+            && let Some(hard_state) = self.unsaved.take()
+        {
+            // A member that forgot with a restart that a change was committed would count on the votes of others who are
+            // gone since.
+            out.push(Output::Persist(Append {
+                number,
+                hard_state: Some(hard_state),
+                ..Append::default()
+            }));
+            self.outstanding.push_back((number, Vec::new()));
+        }
         for read_state in read_states {
             if let Some(mut tokens) = self.reads.answer(&self.node, &read_state.request_ctx) {
                 if let Some(repair) = &mut self.repair {
@@ -585,11 +596,13 @@ impl Replica {
         Some(base)
     }
 
-    /// The shell applies outputs in order before it steps again, so Raft may count them as applied.
-    fn apply(&mut self, committed: Vec<Entry>, out: &mut Vec<Output>) {
+    /// The shell applies outputs in order before it steps again, so Raft may count them as applied. Whether the membership has
+    /// changed.
+    fn apply(&mut self, committed: Vec<Entry>, out: &mut Vec<Output>) -> bool {
         let Some(last) = committed.last().map(|entry| entry.index) else {
-            return;
+            return false;
         };
+        let mut changed = false;
         let mut run = Vec::with_capacity(committed.len());
         for mut entry in committed {
             self.proposals.applied(&mut entry);
@@ -599,6 +612,7 @@ impl Replica {
             let Some(change) = change else { continue };
             match self.node.apply_conf_change(&change) {
                 Ok(conf_state) => {
+                    changed = true;
                     out.push(Output::Apply(std::mem::take(&mut run)));
                     self.node.mut_store().set_conf_state(conf_state.clone());
                     out.push(Output::Conf { index, conf_state });
@@ -612,6 +626,19 @@ impl Replica {
         }
         self.node.advance_apply_to(last);
         self.node.mut_store().evict(last);
+        self.leave_if_removed();
+        changed
+    }
+
+    /// `raft` lets a leader that is no member any more lead on, and panics when the next of its batches is on disk. The others
+    /// are told what is committed, as far as one message can, for until they know they still count on its vote.
+    fn leave_if_removed(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader && raft.prs().get(raft.id).is_none() {
+            raft.bcast_append();
+            let term = raft.term;
+            raft.become_follower(term, raft::INVALID_ID);
+        }
     }
 
     /// `raft` draws from the thread's generator whenever it resets; this draws again, from the seed, before any tick

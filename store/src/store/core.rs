@@ -13,7 +13,6 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry};
 use tokio::sync::watch as tokio_watch;
 
-use super::agreement::{Agreement, EVERY, Verdict, Vote};
 use super::queue::{Reply, Request};
 use super::status::{Counters, Membership, Standing};
 use crate::command::{self, Command, CommandError};
@@ -42,11 +41,6 @@ pub enum Fatal {
     Image(#[from] ImageError),
     #[error("committed entry {index} is damaged")]
     Entry { index: u64, source: CommandError },
-    /// A majority of the members holds another state than this one, which has put its own aside.
-    #[error(
-        "the state as of entry {index} differs from that of the majority: it is fetched from the others at the next start"
-    )]
-    Diverged { index: u64 },
     /// Raft accepts a snapshot only from the message that brought its state.
     #[error("a snapshot came without its state")]
     Snapshot,
@@ -65,10 +59,6 @@ pub enum Action {
     Cut(Base),
     /// Note durably whether there are other members; see [`crate::log::Log::note_peers`].
     NotePeers(bool),
-    /// Put log and image aside, durably, and stop with [`Fatal::Diverged`]; see [`super::recovery::forget`].
-    Halt {
-        index: u64,
-    },
     /// Note durably that the log holds everything again; see [`crate::log::Log::note_loss`].
     NoteRepaired,
     /// Read entries back from the log and give them to [`Core::fetched`].
@@ -114,11 +104,6 @@ pub struct Core {
     confirmed: Vec<(u64, Vec<u64>)>,
     /// The states of the snapshots that were offered to peers, until their transfer starts.
     offered: VecDeque<(u64, Snapshot)>,
-    agreement: Agreement,
-    /// Votes of this member on their way into the log.
-    speaks: Vec<Vote>,
-    /// The members hold different states, and none of them is a majority's.
-    disagree: bool,
     /// The state that came with the snapshot message in the replica's hands.
     arrived: Option<Snapshot>,
     ticks: u64,
@@ -188,9 +173,6 @@ impl Core {
             barriers: BTreeMap::new(),
             confirmed: Vec::new(),
             offered: VecDeque::new(),
-            agreement: Agreement::default(),
-            speaks: Vec::new(),
-            disagree: false,
             arrived: None,
             ticks: 0,
             now: Duration::ZERO,
@@ -222,6 +204,16 @@ impl Core {
     /// Whether this member is all there is: then it needs no ticks.
     pub fn alone(&self) -> bool {
         self.replica.role().alone
+    }
+
+    /// Where this member stands.
+    pub fn role(&self) -> Role {
+        self.replica.role()
+    }
+
+    /// The newest applied entry, and the membership as of it.
+    pub fn applied(&self) -> &Base {
+        &self.applied
     }
 
     /// A batch is on disk.
@@ -261,12 +253,6 @@ impl Core {
                     let bytes = self.trail.too_far_behind().unwrap_or_default();
                     // A caller that has gone away needs no answer.
                     let _ = reply.send(Err(StoreError::LogFull { bytes }));
-                }
-                Request::Txn { reply, .. } if self.disagree => {
-                    // A caller that has gone away needs no answer.
-                    let _ = reply.send(Err(StoreError::Unavailable(
-                        "the members hold different states, and no majority holds the same: restore a backup",
-                    )));
                 }
                 Request::Txn { data, reply } => {
                     proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
@@ -399,62 +385,10 @@ impl Core {
                 Output::Repaired => self.actions.push_back(Action::NoteRepaired),
                 Output::Role(role) => self.note_role(role),
             }
-            if !self.speaks.is_empty() {
-                outputs.extend(self.speak());
-            }
         }
         self.answer_barriers();
         self.advance_image();
         Ok(())
-    }
-
-    fn speak(&mut self) -> Vec<Output> {
-        let votes = std::mem::take(&mut self.speaks);
-        let proposals = votes.into_iter().map(|vote| Proposal {
-            token: self.token(),
-            // Nobody waits for it.
-            context: Bytes::new(),
-            data: command::encode_vote(vote).into(),
-        });
-        let proposals = proposals.collect();
-        self.replica.step([Input::Propose(proposals)])
-    }
-
-    /// What the state adds up to is noted at certain entries; the leader then says it to the others.
-    fn note_digest(&mut self) {
-        let index = self.applied.index;
-        if !index.is_multiple_of(EVERY) {
-            return;
-        }
-        let digest = self.mvcc.digest();
-        self.agreement.note(index, digest);
-        let role = self.replica.role();
-        if role.leads && !role.alone {
-            self.speaks.push(Vote {
-                member: self.identity.member,
-                index,
-                digest,
-            });
-        }
-    }
-
-    fn hear(&mut self, vote: Vote) {
-        let me = self.identity.member;
-        match self.agreement.take(vote, me, &self.applied.conf_state.voters) {
-            Verdict::Fine => (),
-            Verdict::Speak(vote) => {
-                tracing::error!(index = vote.index, "the members' states differ: all are asked");
-                self.speaks.push(vote);
-            }
-            Verdict::Halt { index } => self.actions.push_back(Action::Halt { index }),
-            Verdict::NoMajority { index } => {
-                tracing::error!(
-                    index,
-                    "no majority of the members holds the same state: writes stop"
-                );
-                self.disagree = true;
-            }
-        }
     }
 
     /// The state now stands for a snapshot at the applied index; its bytes are made only when a transfer starts.
@@ -505,7 +439,6 @@ impl Core {
             meta: meta.clone(),
         }));
         self.trail.restart(meta);
-        self.agreement.forget();
         self.mvcc = Mvcc::restore(state.clone());
         self.applied = base;
         let counters = &self.shared.counters;
@@ -528,15 +461,18 @@ impl Core {
         };
     }
 
-    /// What a start replays can be many intervals of the image; the pieces let it move on in between.
+    /// What a start replays can be many intervals of the image; the pieces let it move on in between. Not behind the last
+    /// one: it may end with a change of the membership, which is told only after it.
     fn apply_in_pieces(&mut self, mut entries: Vec<Entry>) -> Result<(), Fatal> {
-        while !entries.is_empty() {
+        loop {
             let rest = entries.split_off(self.trail.room().min(entries.len()));
             self.apply(entries)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
             self.advance_image();
             entries = rest;
         }
-        Ok(())
     }
 
     /// Applies committed entries, makes the result visible, and only then answers.
@@ -550,12 +486,33 @@ impl Core {
             let pending = self
                 .own_token(&entry)
                 .and_then(|token| self.proposals.remove(&token));
-            let outcome = self.apply_one(&entry, &mut events)?;
+            // A new leader's first entry, or a membership change.
+            if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+                answers.extend(pending.map(|pending| (pending.reply, None)));
+                continue;
+            }
+            let outcome = match command::decode(&entry.data) {
+                Ok(Command::Txn(txn)) => {
+                    let applied = self.mvcc.apply(txn);
+                    events.extend(applied.events);
+                    Some(applied.outcome)
+                }
+                Ok(Command::Compact(revision)) => {
+                    self.publish(&mut events);
+                    self.shared.hub.compact(revision);
+                    None
+                }
+                Err(source) => {
+                    return Err(Fatal::Entry {
+                        index: entry.index,
+                        source,
+                    });
+                }
+            };
             answers.extend(pending.map(|pending| (pending.reply, outcome)));
-            self.note_digest();
         }
-        self.trail.note(&events, count, bytes);
         self.publish(&mut events);
+        self.trail.note(&[], count, bytes);
         let counters = &self.shared.counters;
         counters.applied.store(self.applied.index, Ordering::Relaxed);
         counters
@@ -572,35 +529,11 @@ impl Core {
         Ok(())
     }
 
-    fn apply_one(
-        &mut self,
-        entry: &Entry,
-        events: &mut Vec<Arc<Event>>,
-    ) -> Result<Option<TxnOutcome>, Fatal> {
-        // A new leader's first entry, or a membership change.
-        if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
-            return Ok(None);
-        }
-        let index = entry.index;
-        match command::decode(&entry.data).map_err(|source| Fatal::Entry { index, source })? {
-            Command::Txn(txn) => {
-                let applied = self.mvcc.apply(txn);
-                events.extend(applied.events);
-                return Ok(Some(applied.outcome));
-            }
-            Command::Compact(revision) => {
-                self.publish(events);
-                self.shared.hub.compact(revision);
-            }
-            Command::Vote(vote) => self.hear(vote),
-        }
-        Ok(None)
-    }
-
     fn publish(&mut self, events: &mut Vec<Arc<Event>>) {
         if events.is_empty() {
             return;
         }
+        self.trail.note(events, 0, 0);
         self.shared.hub.publish(events, self.mvcc.snapshot(), self.now);
         self.shared.applied.send_replace(self.mvcc.revision());
         events.clear();

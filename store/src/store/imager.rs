@@ -7,14 +7,9 @@ use std::thread::JoinHandle;
 use super::queue::Request;
 use crate::image::{Batch, Image, ImageError};
 
-enum Task {
-    Write(Box<Batch>),
-    SetAside,
-}
-
-/// A task, and who waits for it; nobody when the answer comes through the queue.
+/// A batch, and who waits for it; nobody when the answer comes through the queue.
 struct Work {
-    task: Task,
+    batch: Batch,
     waiter: Option<SyncSender<Result<u64, ImageError>>>,
 }
 
@@ -38,8 +33,7 @@ impl Imager {
 
     /// Starts to write; the answer comes as [`Request::ImageWritten`].
     pub fn write(&self, batch: Batch) {
-        let task = Task::Write(Box::new(batch));
-        self.send(Work { task, waiter: None });
+        self.send(Work { batch, waiter: None });
     }
 
     /// Writes after whatever is under way, and waits for it.
@@ -47,21 +41,9 @@ impl Imager {
     /// # Errors
     /// Those of [`Image::write`].
     pub fn write_now(&self, batch: Batch) -> Result<u64, ImageError> {
-        self.wait_for(Task::Write(Box::new(batch)))
-    }
-
-    /// Puts the image out of the way, after whatever is under way.
-    ///
-    /// # Errors
-    /// Those of [`Image::set_aside`].
-    pub fn set_aside(&self) -> Result<u64, ImageError> {
-        self.wait_for(Task::SetAside)
-    }
-
-    fn wait_for(&self, task: Task) -> Result<u64, ImageError> {
         let (sender, receiver) = sync_channel(1);
         self.send(Work {
-            task,
+            batch,
             waiter: Some(sender),
         });
         receiver
@@ -85,14 +67,8 @@ impl Imager {
 }
 
 fn run(mut image: impl Image, batches: Receiver<Work>, done: SyncSender<Request>) {
-    while let Ok(Work { task, waiter }) = batches.recv() {
-        let write = || {
-            match &task {
-                Task::Write(batch) => image.write(batch)?,
-                Task::SetAside => image.set_aside()?,
-            }
-            Ok(image.disk_bytes())
-        };
+    while let Ok(Work { batch, waiter }) = batches.recv() {
+        let write = || image.write(&batch).map(|()| image.disk_bytes());
         let panicked = |_| Err(ImageError::Damaged("the engine panicked while it wrote".into()));
         let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(panicked);
         let told = match waiter {

@@ -1,10 +1,8 @@
 //! The handle everybody holds. It encodes proposals, queues them for the one thread that owns the replica, and reads
 //! published state without asking anyone. Knows the shape of the queue, not what becomes of a proposal.
 
-pub(crate) mod agreement;
-#[cfg(test)]
-mod agreement_tests;
 mod core;
+pub mod driven;
 mod imager;
 mod inbox;
 mod members;
@@ -22,6 +20,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch as tokio_watch};
 
+pub use self::core::{Action, Fatal};
 use crate::command;
 use crate::error::{OpenError, SnapshotError, StoreError, WatchError};
 use crate::history;
@@ -35,6 +34,7 @@ use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
 pub use inbox::Inbox;
 pub use members::Change;
 use queue::{Queue, Request};
+pub use recovery::{founder, joiner};
 use status::Counters;
 pub use status::{Membership, Progress, Standing, Status};
 

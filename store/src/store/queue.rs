@@ -125,7 +125,12 @@ pub(super) fn batch_from(first: Request, requests: &Receiver<Request>, depth: &D
 
 impl Queue {
     pub fn new() -> (Self, Receiver<Request>) {
-        let (sender, receiver) = sync_channel(MAX_QUEUED + RESERVED);
+        Queue::of(MAX_QUEUED)
+    }
+
+    /// With `places` allocated instead of [`MAX_QUEUED`].
+    pub fn of(places: usize) -> (Self, Receiver<Request>) {
+        let (sender, receiver) = sync_channel(places + RESERVED);
         (
             Queue {
                 sender,
