@@ -11,7 +11,6 @@ pub mod authorize;
 pub mod body;
 pub mod bootstrap;
 mod connect;
-mod convert;
 mod custom;
 mod discovery;
 mod dispatch;
@@ -137,8 +136,6 @@ pub(crate) struct Inner {
     /// What is served; swapped as a whole when a custom resource comes, changes or goes.
     pub types: types::Current,
     pub definitions: custom::Definitions,
-    /// The webhooks that convert custom resources.
-    pub conversions: Arc<convert::Targets>,
     /// What is configured about admission.
     pub hooks: webhooks::compiled::Cache,
     /// Calls of webhooks under way.
@@ -149,8 +146,6 @@ pub(crate) struct Inner {
     pub nodes: node::Nodes,
     /// What authorization rests on is followed.
     pub following: AtomicBool,
-    /// Writers that contend for one object.
-    pub lanes: write::lanes::Lanes,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -167,13 +162,11 @@ impl ApiServer {
             tunnels: tunnel::Registry::default(),
             types: types::Current::default(),
             definitions: custom::Definitions::default(),
-            conversions: Arc::default(),
             hooks: webhooks::compiled::Cache::default(),
             calls: outbound::Calls::default(),
             rules: rbac::follow::Current::default(),
             nodes: node::Nodes::default(),
             following: AtomicBool::new(false),
-            lanes: write::lanes::Lanes::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

@@ -17,7 +17,6 @@ mod node;
 mod pod;
 mod pod_gc;
 mod replica_set;
-mod resource_quota;
 mod service_account;
 mod service_cidr;
 
@@ -107,8 +106,7 @@ async fn all_kinds(context: Context) {
         let running = async {
             tokio::join!(
                 garbage::run(generation.clone(), monitors.clone()),
-                namespace::run(generation.clone(), monitors.clone()),
-                resource_quota::run(generation.clone(), monitors.clone())
+                namespace::run(generation.clone(), monitors.clone())
             )
         };
         let followed = async {

@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "xtask",
         ],
     ),
+    ("corten-sim", &["corten-store"]),
     ("xtask", &[]),
 ];
 

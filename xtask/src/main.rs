@@ -1,7 +1,8 @@
-//! Chores: `cargo xtask up`, `down`, `test`, `bench`, `fuzz`.
+//! Chores: `cargo xtask up`, `down`, `test`, `bench`, `fuzz`, `sim`.
 
 mod bench;
 mod fuzz;
+mod sim;
 mod test;
 mod up;
 
@@ -30,6 +31,8 @@ enum Chore {
     Bench(bench::Args),
     /// Run the fuzz targets in `fuzz/`, each for a while
     Fuzz(fuzz::Args),
+    /// Simulate the store under faults, seed after seed
+    Sim(sim::Args),
 }
 
 fn main() {
@@ -39,6 +42,7 @@ fn main() {
         Chore::Test(args) => test::test(&args),
         Chore::Bench(args) => bench::bench(&args),
         Chore::Fuzz(args) => fuzz::fuzz(&args),
+        Chore::Sim(args) => sim::sim(&args),
     };
     if let Err(error) = result {
         eprintln!("error: {error:#}");

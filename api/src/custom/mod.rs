@@ -16,7 +16,6 @@ use crate::schema::view::View;
 use crate::{Status, meta};
 
 mod columns;
-mod conversion;
 mod decode;
 mod defaults;
 pub mod definition;
@@ -31,7 +30,6 @@ mod validate;
 mod view;
 
 pub use columns::PrinterColumn;
-pub use conversion::Conversion;
 pub(crate) use decode::{conform, decode};
 pub use json_path::JsonPath;
 pub use scale::ScalePaths;
@@ -50,10 +48,8 @@ pub struct Custom {
     selectable: Vec<(String, JsonPath)>,
     status: bool,
     pub scale: Option<ScalePaths>,
-    /// The version that objects are stored in.
-    pub storage: String,
-    /// Set when a webhook converts between the versions; else they differ in their name alone.
-    pub conversion: Option<Arc<Conversion>>,
+    /// Objects are stored in another version and only a webhook could convert them: why requests are refused.
+    pub refused: Option<String>,
     /// The definition is being deleted: nothing new may be made.
     pub terminating: bool,
     /// The warning that answers on this version carry, when it is deprecated.
@@ -86,7 +82,7 @@ pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
         .iter()
         .find(|v| v["storage"] == true)
         .map_or("", |v| v["name"].as_str().unwrap_or_default());
-    let conversion = Conversion::of(definition, storage).map(Arc::new);
+    let webhook = spec["conversion"]["strategy"] == "Webhook";
     let group = text(&spec["group"]);
     let mut made = Vec::new();
     for version in versions.iter().filter(|v| v["served"] == true) {
@@ -94,8 +90,13 @@ pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
         let mut custom = Custom::of_version(version)?;
         custom.list_kind = text(&names["listKind"]);
         custom.terminating = meta::is_deleting(definition);
-        custom.storage = storage.to_owned();
-        custom.conversion = conversion.clone();
+        if webhook && name != storage {
+            custom.refused = Some(format!(
+                "conversion webhook for {group}/{storage}, Kind={} failed: objects are stored as {storage} and this \
+                 server does not call conversion webhooks, so version {name} cannot be served",
+                text(&names["kind"])
+            ));
+        }
         if version["deprecated"] == true {
             custom.deprecation = Some(match version["deprecationWarning"].as_str() {
                 Some(own) => own.to_owned(),
@@ -149,8 +150,7 @@ impl Custom {
             selectable,
             status: version["subresources"]["status"].is_object(),
             scale: ScalePaths::parse(&version["subresources"]["scale"]),
-            storage: String::new(),
-            conversion: None,
+            refused: None,
             terminating: false,
             deprecation: None,
         })
