@@ -207,6 +207,11 @@ impl FieldErrors {
         self.push(Reason::Duplicate, field, Some(value.shown()), "");
     }
 
+    /// `Duplicate` where upstream leaves the value out.
+    pub fn duplicate_without_value(&mut self, field: impl Display) {
+        self.push(Reason::Duplicate, field, None, "");
+    }
+
     pub fn not_found(&mut self, field: impl Display, value: impl BadValue) {
         self.push(Reason::NotFound, field, Some(value.shown()), "");
     }

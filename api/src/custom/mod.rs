@@ -2,19 +2,18 @@
 //!
 //! [`types`] makes the served resource types of a definition; [`Custom`] is what is special about one version. Knows
 //! structural schemas; must not know how definitions are stored or when they are established.
-//!
-//! CEL rules (`x-kubernetes-validations`) are kept with the definition and are not evaluated here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::field::FieldErrors;
+use crate::field::{FieldErrors, Reason};
 use crate::resource::{Kind, ResourceType, SubresourceType};
 use crate::schema::view::View;
 use crate::{Status, meta};
 
+pub mod cel;
 mod columns;
 mod decode;
 mod defaults;
@@ -44,6 +43,8 @@ pub struct Custom {
     pub schema: Schema,
     /// The schema as its author wrote it, for documents.
     pub source: Arc<Value>,
+    /// CEL rules, compiled when the first object is checked: most definitions of a cluster have no objects that change.
+    rules: OnceLock<Option<Box<cel::Rules>>>,
     columns: Vec<PrinterColumn>,
     selectable: Vec<(String, JsonPath)>,
     status: bool,
@@ -146,6 +147,7 @@ impl Custom {
             list_kind: String::new(),
             schema,
             source: Arc::new(source.clone()),
+            rules: OnceLock::new(),
             columns,
             selectable,
             status: version["subresources"]["status"].is_object(),
@@ -177,7 +179,13 @@ impl Custom {
             errors.invalid(path, value.clone(), "must not have unknown fields");
         }
         defaults::fill(&mut pruned, &plain);
+        let before = errors.len();
         validate::validate(&plain, &pruned, None, path, errors);
+        if errors.len() == before
+            && let Some(rules) = cel::Rules::of_part(&self.source)
+        {
+            rules.validate_at(path, &pruned, None, errors);
+        }
     }
 
     /// What validation says beyond metadata. Values that `old` had as well are left alone, as upstream ratchets.
@@ -188,6 +196,30 @@ impl Custom {
         }
         validate::embedded(&self.schema, object, errors);
         lists::validate(&self.schema, object, errors);
+        self.check_rules(object, old, errors);
+    }
+
+    fn rules(&self) -> Option<&cel::Rules> {
+        self.rules
+            .get_or_init(|| cel::Rules::compile(&self.source))
+            .as_deref()
+    }
+
+    /// CEL rules, unless the object is not what they take it for.
+    fn check_rules(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+        let Some(rules) = self.rules() else { return };
+        let blocks = [
+            Reason::NotSupported,
+            Reason::Required,
+            Reason::TooLong,
+            Reason::TooMany,
+            Reason::TypeInvalid,
+        ];
+        if errors.errors.iter().any(|error| blocks.contains(&error.reason)) {
+            errors.invalid("<nil>", Value::Null, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation");
+            return;
+        }
+        rules.validate(object, old, errors);
     }
 }
 
@@ -247,6 +279,7 @@ impl Kind for Custom {
             scale.validate(new, errors);
         }
         lists::validate(&self.schema, new, errors);
+        self.check_rules(new, Some(old), errors);
     }
 
     fn unconditional_update(&self) -> bool {

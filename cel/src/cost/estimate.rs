@@ -219,10 +219,11 @@ impl Coster<'_> {
             Kind::Ident(name) => {
                 let decl = match self.local(name) {
                     Some(local) => local.decl.clone(),
-                    None => self
-                        .env
-                        .variable(name)
-                        .map(|idx| self.env.variables[idx].1.clone()),
+                    // What is no variable, a type, is measured by the root as well.
+                    None => Some(match self.env.variable(name) {
+                        Some(idx) => self.env.variables[idx].1.clone(),
+                        None => self.root.clone(),
+                    }),
                 };
                 self.set_decl(expr, decl);
                 Estimate::fixed(1)

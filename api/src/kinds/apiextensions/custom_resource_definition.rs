@@ -140,14 +140,10 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn warnings_on_create(&self, object: &Value) -> Vec<String> {
-        let rules = |version: &Value| schema_rules::has_rules(&version["schema"]["openAPIV3Schema"]);
         let versions = object["spec"]["versions"]
             .as_array()
             .map_or(&[] as &[Value], Vec::as_slice);
         let mut out = Vec::new();
-        if versions.iter().any(rules) {
-            out.push("x-kubernetes-validations are stored but not evaluated by this server".into());
-        }
         if object["spec"]["conversion"]["strategy"] == "Webhook" && versions.len() > 1 {
             out.push(
                 "conversion webhooks are not called by this server: only the storage version can be read and written"

@@ -75,14 +75,6 @@ pub fn parts<'a>(own: &'a Value, base: &str) -> Vec<(String, &'a str, &'a Value)
     out
 }
 
-/// True when a schema or one below carries CEL rules.
-pub fn has_rules(own: &Value) -> bool {
-    own["x-kubernetes-validations"]
-        .as_array()
-        .is_some_and(|list| !list.is_empty())
-        || parts(own, "").iter().any(|(_, _, part)| has_rules(part))
-}
-
 /// True when a schema or one below uses a keyword that no structural schema can hold.
 pub fn has_unsupported(own: &Value) -> bool {
     let keywords = [
@@ -138,7 +130,7 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The form of CEL rules; what they say is not read.
+/// The form of CEL rules; `custom::cel` reads what they say.
 pub fn rules(own: &Value, base: &str, errors: &mut FieldErrors) {
     for (idx, rule) in own["x-kubernetes-validations"]
         .as_array()

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::schema_rules::{MANY, has_unsupported, is_set, parts, rules, text};
-use crate::custom::{Custom, Schema};
+use crate::custom::{Custom, Schema, cel};
 use crate::field::FieldErrors;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -70,7 +70,12 @@ pub fn validate(root: &Value, status: bool, base: &str, errors: &mut FieldErrors
     }
     if structural && errors.len() == before {
         match Schema::parse(root) {
-            Ok(_) => defaults(root, base, errors),
+            Ok(_) => {
+                cel::check(root, base, errors);
+                if errors.len() == before {
+                    defaults(root, base, errors);
+                }
+            }
             Err(error) => {
                 let place = base.strip_suffix(".openAPIV3Schema").unwrap_or(base);
                 errors.invalid(place, "", &format!("error building validator: {error}"));
