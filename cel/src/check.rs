@@ -41,6 +41,7 @@ pub fn check(env: &Env, parsed: &Parsed) -> Result<Checked, Vec<Issue>> {
         env,
         known: Known::default(),
         scopes: Vec::new(),
+        mixed: 0,
         types: vec![Type::Dyn; parsed.ids as usize],
         meanings: vec![Meaning::Plain; parsed.ids as usize],
         issues: Vec::new(),
@@ -64,6 +65,8 @@ struct Checker<'e> {
     env: &'e Env,
     known: Known,
     scopes: Vec<(Name, Type)>,
+    /// Calls around this place whose arguments may be literals of mixed types.
+    mixed: u32,
     types: Vec<Type>,
     meanings: Vec<Meaning>,
     issues: Vec<Issue>,
@@ -245,7 +248,11 @@ impl Checker<'_> {
         args: &[Expr],
         qualified: bool,
     ) -> Type {
+        // What is printed may be of any types; all other literals have elements of one type.
+        let mixed = u32::from(declared.name == "format");
+        self.mixed += mixed;
         let given: Vec<Type> = target.into_iter().chain(args).map(|arg| self.expr(arg)).collect();
+        self.mixed -= mixed;
         let mut overloads = Vec::new();
         let mut result: Option<Type> = None;
         for overload in declared.overloads.iter().filter(|own| own.member == member) {
@@ -327,8 +334,10 @@ impl Checker<'_> {
         if self.known.fits(&before, &own) {
             return self.known.more_general(&before, &own);
         }
-        self.mismatch(at, &before, &own);
-        Type::Error
+        if self.mixed == 0 {
+            self.mismatch(at, &before, &own);
+        }
+        Type::Dyn
     }
 
     /// The type within an optional element.

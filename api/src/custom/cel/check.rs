@@ -183,7 +183,7 @@ impl Checker<'_> {
         self.total = self.total.saturating_add(cost);
         if cost >= SCHEMA_LIMIT / 100 {
             self.expensive.push((path, cost));
-            self.expensive.sort_by(|a, b| b.1.cmp(&a.1));
+            self.expensive.sort_by_key(|own| std::cmp::Reverse(own.1));
             self.expensive.truncate(NAMED);
         }
     }
