@@ -19,6 +19,8 @@ pub enum Meaning {
     Plain,
     /// A type, as a value.
     Type(Type),
+    /// A variable whose name has dots.
+    Variable(usize),
     Call {
         function: &'static Declared,
         /// All that may apply; one, unless arguments are dynamic.
@@ -141,6 +143,15 @@ impl Checker<'_> {
         Type::Error
     }
 
+    /// True when what a name begins with belongs to a loop around it.
+    fn is_local(&self, expr: &Expr) -> bool {
+        match &expr.kind {
+            Kind::Ident(name) => self.scopes.iter().any(|(own, _)| own == name),
+            Kind::Select { operand, .. } => self.is_local(operand),
+            _ => true,
+        }
+    }
+
     /// True when a name is bound, so that what it begins is no name of a type.
     fn is_bound(&self, expr: &Expr) -> bool {
         match &expr.kind {
@@ -154,6 +165,13 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, expr: &Expr, operand: &Expr, field: &str, test: bool) -> Type {
+        if !test
+            && !self.is_local(expr)
+            && let Some(idx) = qualified_name(expr).and_then(|name| self.env.variable(&name))
+        {
+            self.meanings[expr.id as usize] = Meaning::Variable(idx);
+            return self.env.variables[idx].1.ty();
+        }
         if !test
             && !self.is_bound(expr)
             && let Some(ty) = qualified_name(expr).and_then(|name| self.env.named_type(&name))

@@ -42,7 +42,7 @@ static NAMED: LazyLock<HashMap<&'static str, Type>> = LazyLock::new(|| {
 });
 
 impl Env {
-    /// Variables in the order in which [`crate::Bindings`] gives their values.
+    /// Variables in the order in which [`crate::Bindings`] gives their values. A name may have dots.
     pub fn new<N: Into<Arc<str>>>(variables: impl IntoIterator<Item = (N, Arc<Decl>)>) -> Env {
         Env {
             variables: variables

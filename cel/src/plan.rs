@@ -70,6 +70,10 @@ impl Planner<'_> {
         if let Meaning::Type(ty) = &self.checked.meanings[expr.id as usize] {
             return Node::Type(ty.clone());
         }
+        if let Meaning::Variable(idx) = &self.checked.meanings[expr.id as usize] {
+            self.uses[*idx] = true;
+            return Node::Variable(*idx, (*self.env.variables[*idx].0).into());
+        }
         match &expr.kind {
             Kind::Literal(own) => Node::Literal(own.clone()),
             Kind::Ident(name) => self.name(name),

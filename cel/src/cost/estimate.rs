@@ -275,8 +275,14 @@ impl Coster<'_> {
     }
 
     fn select(&mut self, expr: &Expr, operand: &Expr, field: &str, test: bool) -> Estimate {
-        if let Meaning::Type(_) = self.checked.meanings[expr.id as usize] {
-            return Estimate::fixed(1);
+        match self.checked.meanings[expr.id as usize] {
+            Meaning::Type(_) => return Estimate::fixed(1),
+            Meaning::Variable(idx) => {
+                let decl = self.env.variables[idx].1.clone();
+                self.set_decl(expr, Some(decl));
+                return Estimate::fixed(1);
+            }
+            _ => {}
         }
         let sum = self.cost(operand);
         if test {
