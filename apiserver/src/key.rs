@@ -59,6 +59,24 @@ pub fn prefix_range(prefix: &str) -> Range<Bytes> {
     Bytes::copy_from_slice(prefix.as_bytes())..Bytes::from(end)
 }
 
+/// All objects of all resources, and the records beside them.
+pub const REGISTRY: &str = "/";
+/// The group of records that are no objects.
+const INTERNAL: &str = "corten.dev.internal";
+
+/// Group and plural of the object a key belongs to; `None` for a record that is no object.
+#[must_use]
+pub fn resource(key: &[u8]) -> Option<(&str, &str)> {
+    let key = std::str::from_utf8(key).ok()?.strip_prefix('/')?;
+    let (group, rest) = key.split_once('/')?;
+    let (plural, _) = rest.split_once('/')?;
+    match group {
+        INTERNAL => None,
+        "core" => Some(("", plural)),
+        group => Some((group, plural)),
+    }
+}
+
 /// Where Service addresses were recorded before there were IPAddress objects.
 #[must_use]
 pub fn old_service_addresses() -> Range<Bytes> {

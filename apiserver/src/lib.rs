@@ -40,6 +40,7 @@ mod read;
 mod respond;
 mod review;
 mod route;
+pub mod sealing;
 mod serve;
 mod service;
 mod stored;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! 0x01 | varint head length | head | {"metadata":{ ...rest of the object
+//! 0x02 | varint head length | head | the same, sealed
 //! head: varint n, n x (key, value) labels; varint m, m x (key, value) selectable fields
 //! ```
 //! Strings carry a varint length. The JSON has no `apiVersion`, `kind` and `metadata.resourceVersion`, and always
@@ -12,11 +13,16 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use corten_api::ResourceType;
+use corten_api::{ResourceType, meta};
 use serde_json::{Map, Value};
 
+use crate::sealing;
+
 const FORMAT: u8 = 1;
+const SEALED: u8 = 2;
 const OPENING: &[u8] = b"{\"metadata\":{";
 
 /// The value of a key is not what [`encode`] wrote.
@@ -102,6 +108,51 @@ pub fn encode<K: AsRef<str>, V: AsRef<str>>(object: &Value, fields: &[(K, V)]) -
     Bytes::from(out)
 }
 
+/// `plain`, what [`encode`] made of `object`, as it is to be stored: sealed if the configuration says so.
+#[must_use]
+pub fn seal(plain: Bytes, ty: &ResourceType, object: &Value) -> Bytes {
+    if !sealing::covers(&ty.group, &ty.plural) {
+        return plain;
+    }
+    let identity = identity(&ty.group, &ty.plural, object);
+    match Stored::new(&plain) {
+        Ok(stored) => stored
+            .sealed_as(&ty.group, &ty.plural, &identity)
+            .unwrap_or(plain),
+        Err(_) => plain,
+    }
+}
+
+/// A stored value as it would be stored now.
+///
+/// # Errors
+/// A value that cannot be opened.
+pub fn reseal(value: &[u8], group: &str, plural: &str) -> Result<Bytes, Damaged> {
+    let stored = Stored::new(value)?;
+    let json = stored.json()?;
+    let object: Value = serde_json::from_slice(&json).map_err(|_| Damaged)?;
+    let open = Stored {
+        head: stored.head,
+        body: Body::Plain(&json),
+    };
+    let identity = identity(group, plural, &object);
+    Ok(open
+        .sealed_as(group, plural, &identity)
+        .unwrap_or_else(|| open.assemble(FORMAT, &json)))
+}
+
+/// What a sealed value is bound to.
+fn identity(group: &str, plural: &str, object: &Value) -> Vec<u8> {
+    let parts = [
+        group,
+        plural,
+        meta::namespace(object),
+        meta::name(object),
+        meta::uid(object),
+    ];
+    parts.join("/").into_bytes()
+}
+
 fn put_members<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a String, &'a Value)>) {
     for (i, (key, value)) in members.enumerate() {
         if i > 0 {
@@ -134,7 +185,13 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 #[derive(Clone, Copy)]
 pub struct Stored<'a> {
     head: &'a [u8],
-    json: &'a [u8],
+    body: Body<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Body<'a> {
+    Plain(&'a [u8]),
+    Sealed(&'a [u8]),
 }
 
 impl<'a> Stored<'a> {
@@ -143,14 +200,13 @@ impl<'a> Stored<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Stored<'a>, Damaged> {
         let (&format, mut rest) = bytes.split_first().ok_or(Damaged)?;
         let length = take_number(&mut rest)?;
-        if format != FORMAT || length > rest.len() {
-            return Err(Damaged);
-        }
-        let (head, json) = rest.split_at(length);
-        if !json.starts_with(OPENING) {
-            return Err(Damaged);
-        }
-        Ok(Stored { head, json })
+        let (head, body) = rest.split_at_checked(length).ok_or(Damaged)?;
+        let body = match format {
+            FORMAT if body.starts_with(OPENING) => Body::Plain(body),
+            SEALED => Body::Sealed(body),
+            _ => return Err(Damaged),
+        };
+        Ok(Stored { head, body })
     }
 
     /// Labels and selectable fields.
@@ -165,34 +221,82 @@ impl<'a> Stored<'a> {
     }
 
     /// The object without its type and revision.
+    ///
+    /// # Errors
+    /// A sealed one that cannot be opened.
+    pub fn json(&self) -> Result<Cow<'a, [u8]>, Damaged> {
+        let sealed = match self.body {
+            Body::Plain(json) => return Ok(Cow::Borrowed(json)),
+            Body::Sealed(sealed) => sealed,
+        };
+        let json = sealing::open(sealed).map_err(|error| {
+            tracing::error!(%error, "a stored object cannot be opened");
+            Damaged
+        })?;
+        if !json.starts_with(OPENING) {
+            return Err(Damaged);
+        }
+        Ok(Cow::Owned(json))
+    }
+
+    /// The object without its type and revision, of a resource that is never sealed.
     #[must_use]
-    pub fn json(&self) -> &'a [u8] {
-        self.json
+    pub fn plain(&self) -> Option<&'a [u8]> {
+        match self.body {
+            Body::Plain(json) => Some(json),
+            Body::Sealed(_) => None,
+        }
+    }
+
+    /// The sealed part; `None` for a plain value.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&'a [u8]> {
+        match self.body {
+            Body::Plain(_) => None,
+            Body::Sealed(sealed) => Some(sealed),
+        }
+    }
+
+    fn sealed_as(&self, group: &str, plural: &str, identity: &[u8]) -> Option<Bytes> {
+        let Body::Plain(json) = self.body else { return None };
+        let sealed = sealing::seal(group, plural, identity, json)?;
+        Some(self.assemble(SEALED, &sealed))
+    }
+
+    fn assemble(&self, format: u8, body: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(self.head.len() + body.len() + 8);
+        out.push(format);
+        put_number(&mut out, self.head.len());
+        out.extend_from_slice(self.head);
+        out.extend_from_slice(body);
+        Bytes::from(out)
     }
 
     /// Appends the whole object as a client sees it.
-    pub fn write_object(&self, out: &mut Vec<u8>, meta: TypeMeta<'_>, revision: u64) {
-        out.reserve(self.json.len() + meta.group.len() + meta.kind.len() + 96);
+    ///
+    /// # Errors
+    /// A sealed one that cannot be opened.
+    pub fn write_object(&self, out: &mut Vec<u8>, meta: TypeMeta<'_>, revision: u64) -> Result<(), Damaged> {
+        let json = self.json()?;
+        out.reserve(json.len() + meta.group.len() + meta.kind.len() + 96);
         out.extend_from_slice(b"{\"kind\":\"");
         out.extend_from_slice(meta.kind.as_bytes());
         out.extend_from_slice(b"\",\"apiVersion\":\"");
         meta.write_api_version(out);
         out.extend_from_slice(b"\",");
-        self.write_rest(out, revision);
+        write_rest(&json, out, revision);
+        Ok(())
     }
 
     /// Appends the object as an item of a list: without `apiVersion` and `kind`.
-    pub fn write_item(&self, out: &mut Vec<u8>, revision: u64) {
+    ///
+    /// # Errors
+    /// A sealed one that cannot be opened.
+    pub fn write_item(&self, out: &mut Vec<u8>, revision: u64) -> Result<(), Damaged> {
+        let json = self.json()?;
         out.push(b'{');
-        self.write_rest(out, revision);
-    }
-
-    fn write_rest(&self, out: &mut Vec<u8>, revision: u64) {
-        out.extend_from_slice(&OPENING[1..]);
-        out.extend_from_slice(b"\"resourceVersion\":\"");
-        out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
-        out.extend_from_slice(b"\",");
-        out.extend_from_slice(&self.json[OPENING.len()..]);
+        write_rest(&json, out, revision);
+        Ok(())
     }
 
     /// The object as a value, with type and revision in place.
@@ -200,7 +304,7 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// Bytes that [`encode`] did not write.
     pub fn parse(&self, meta: TypeMeta<'_>, revision: u64) -> Result<Value, Damaged> {
-        let mut value: Value = serde_json::from_slice(self.json).map_err(|_| Damaged)?;
+        let mut value: Value = serde_json::from_slice(&self.json()?).map_err(|_| Damaged)?;
         let top = value.as_object_mut().ok_or(Damaged)?;
         top.insert("apiVersion".into(), meta.api_version().into());
         top.insert("kind".into(), meta.kind.into());
@@ -222,7 +326,8 @@ impl<'a> Stored<'a> {
             #[serde(borrow)]
             metadata: &'a serde_json::value::RawValue,
         }
-        let only: OnlyMetadata<'_> = serde_json::from_slice(self.json).map_err(|_| Damaged)?;
+        let json = self.json()?;
+        let only: OnlyMetadata<'_> = serde_json::from_slice(&json).map_err(|_| Damaged)?;
         out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
         out.extend_from_slice(api_version.as_bytes());
         out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
@@ -232,6 +337,15 @@ impl<'a> Stored<'a> {
         out.push(b'}');
         Ok(())
     }
+}
+
+/// The object from its metadata on, with its revision.
+fn write_rest(json: &[u8], out: &mut Vec<u8>, revision: u64) {
+    out.extend_from_slice(&OPENING[1..]);
+    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(&json[OPENING.len()..]);
 }
 
 /// What selectors look at, in place: a filter allocates nothing.
@@ -320,10 +434,10 @@ mod tests {
         want["metadata"]["resourceVersion"] = "7".into();
         assert_eq!(stored.parse(POD, 7), Ok(want.clone()));
         let mut out = Vec::new();
-        stored.write_object(&mut out, POD, 7);
+        stored.write_object(&mut out, POD, 7).expect("plain");
         assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), want);
         out.clear();
-        stored.write_item(&mut out, 7);
+        stored.write_item(&mut out, 7).expect("plain");
         let mut item = want.clone();
         let top = item.as_object_mut().expect("object");
         top.remove("apiVersion");

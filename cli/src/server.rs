@@ -5,7 +5,7 @@ mod birth;
 mod peers;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use corten_apiserver::members::{self, AdmitError, Record};
 use corten_apiserver::pki::peers::PeerPki;
 use corten_apiserver::pki::{self, Pki, ServerNames};
 use corten_apiserver::tokens::{self, Issuer};
-use corten_apiserver::{ApiServer, User};
+use corten_apiserver::{ApiServer, User, sealing};
 use corten_client::join::JoinToken;
 use corten_store::Store;
 use corten_store::peers::Peers;
@@ -57,6 +57,10 @@ pub struct Args {
     /// A server of the cluster to join, such as https://192.0.2.10:6443; only looked at with an empty data folder
     #[arg(long, requires = "token")]
     join: Option<String>,
+    /// What is encrypted before it is stored, as an EncryptionConfiguration of Kubernetes [default: Secrets, with a key
+    /// made by the first server]
+    #[arg(long)]
+    encryption_provider_config: Option<PathBuf>,
     /// What to join with; see `corten token create --server`
     #[arg(long)]
     token: Option<JoinToken>,
@@ -106,6 +110,8 @@ pub async fn run(args: Args) -> Result<()> {
         store: OnceLock::new(),
     });
     config.cluster = Some(sharing.clone());
+
+    install_encryption(&args, &pki_dir)?;
 
     let dialler = Dialler::default();
     let peers = Peers::new(dialler.clone(), Handle::current(), peer_address.to_string());
@@ -172,6 +178,19 @@ async fn serve(
         leaves.1.cancel();
     });
 
+    let rewriting = api.clone();
+    tokio::spawn(async move {
+        match rewriting.rewrite_sealed().await {
+            Ok(done) if done.rewritten > 0 => {
+                tracing::info!(?done, "stored objects follow the encryption configuration")
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "stored objects could not all be rewritten; a restart goes on")
+            }
+        }
+    });
+
     let listener = listen_on(SocketAddr::new(args.bind_address, args.port)).await?;
     let address = listener.local_addr()?;
     let kubeconfig = args.data_dir.join(ADMIN_KUBECONFIG);
@@ -209,6 +228,24 @@ async fn serve(
     shutdown.cancel();
     let _ = tokio::join!(controllers, scheduler, handing_over);
     served
+}
+
+/// Puts the keys in force that what is stored is encrypted with: the given configuration, or the cluster's own.
+fn install_encryption(args: &Args, pki_dir: &Path) -> Result<()> {
+    let own = pki_dir.join(pki::ENCRYPTION);
+    let path = match &args.encryption_provider_config {
+        Some(path) => path,
+        None => {
+            if !own.exists() {
+                pki::write_private(&own, sealing::generate().as_bytes())?;
+            }
+            &own
+        }
+    };
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let ring = sealing::Ring::parse(&text).with_context(|| format!("use {}", path.display()))?;
+    sealing::install(ring);
+    Ok(())
 }
 
 /// Waits for a leader, then makes what every cluster has, and says where this member is.

@@ -194,7 +194,7 @@ impl Graph {
 }
 
 fn parse(entry: &Entry) -> Option<Value> {
-    serde_json::from_slice(Stored::new(&entry.value).ok()?.json()).ok()
+    serde_json::from_slice(&Stored::new(&entry.value).ok()?.json().ok()?).ok()
 }
 
 /// What of an object can open something, unread.
@@ -225,7 +225,7 @@ struct Status<'a> {
 
 impl<'a> Parts<'a> {
     fn of(entry: &'a Entry) -> Option<Parts<'a>> {
-        serde_json::from_slice(Stored::new(&entry.value).ok()?.json()).ok()
+        serde_json::from_slice(Stored::new(&entry.value).ok()?.plain()?).ok()
     }
 
     fn texts(&self) -> [&str; 4] {

@@ -26,6 +26,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
 
+/// The file with the keys that stored objects are encrypted with, unless a server is given another. Servers share it.
+pub const ENCRYPTION: &str = "encryption.yaml";
+
 pub use account_key::AccountKey;
 pub use files::write_private;
 pub use kubeconfig::{kubeconfig, write_kubeconfig};

@@ -132,8 +132,8 @@ fn parse(entry: &Entry) -> Option<Object> {
         "".into()
     };
     let name: Box<str> = parts.next()?.into();
-    let json = stored::Stored::new(&entry.value).ok()?.json();
-    let parsed: Parsed = serde_json::from_slice(json).ok()?;
+    let json = stored::Stored::new(&entry.value).ok()?.json().ok()?;
+    let parsed: Parsed = serde_json::from_slice(&json).ok()?;
     Some(match plural {
         "roles" | "clusterroles" => Object::Role((namespace, name), parsed.rules.unwrap_or_default().into()),
         _ => Object::Binding(Arc::new(Binding {

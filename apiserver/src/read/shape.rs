@@ -72,7 +72,7 @@ impl Shape {
         if self.ty.converts() {
             put_json(out, &self.value(stored, revision)?);
         } else {
-            stored.write_object(out, self.meta(), revision);
+            stored.write_object(out, self.meta(), revision)?;
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Shape {
                 Ok(())
             }
             Form::Object => {
-                stored.write_item(out, revision);
+                stored.write_item(out, revision)?;
                 Ok(())
             }
             Form::Partial(version) => stored.write_partial(out, version.api_version(), revision),

@@ -228,9 +228,11 @@ impl<'a> Subject<'a> {
         if self.ty.has_other_forms() {
             let mut stored = object.clone();
             self.ty.to_stored(&mut stored);
-            return stored::encode(&stored, &self.ty.stored_fields(&stored));
+            let plain = stored::encode(&stored, &self.ty.stored_fields(&stored));
+            return stored::seal(plain, self.ty, &stored);
         }
-        stored::encode(object, &self.ty.selectable_fields(object))
+        let plain = stored::encode(object, &self.ty.selectable_fields(object));
+        stored::seal(plain, self.ty, object)
     }
 }
 
