@@ -3,7 +3,6 @@
 //! Knows the ring and stored bytes. Each rewrite holds only if the value is still the one that was read, so it may run on
 //! several servers at once and beside any writer.
 
-use bytes::Bytes;
 use corten_store::{Op, Precondition, StoreError, Txn};
 
 use super::current;
@@ -35,7 +34,7 @@ impl ApiServer {
         let mut done = Done::default();
         for entry in snapshot.range(prefix_range(key::REGISTRY)) {
             done.looked_at += 1;
-            if done.looked_at % BATCH == 0 {
+            if done.looked_at.is_multiple_of(BATCH) {
                 tokio::task::yield_now().await;
             }
             let Some((group, plural)) = key::resource(&entry.key) else {
@@ -55,7 +54,7 @@ impl ApiServer {
                 preconditions: vec![Precondition::ModRevision(entry.key.clone(), entry.mod_revision)],
                 ops: vec![Op::Put {
                     key: entry.key.clone(),
-                    value: Bytes::from(value),
+                    value,
                 }],
                 ..Txn::default()
             };
