@@ -56,7 +56,6 @@ impl ApiServer {
                     key: entry.key.clone(),
                     value,
                 }],
-                ..Txn::default()
             };
             store.txn(txn).await?;
             done.rewritten += 1;
