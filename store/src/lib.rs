@@ -19,6 +19,7 @@
 //! What must always hold: an acknowledged write is on disk; a revision is never reused and never goes back; a watch
 //! delivers each event once, in order, or ends with an explicit error.
 
+pub mod backup;
 pub mod command;
 pub mod error;
 pub mod history;

@@ -33,6 +33,7 @@ use crate::tree::Snapshot;
 use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
 pub use inbox::Inbox;
 pub use members::Change;
+pub(crate) use open::{lock, random_identity};
 use queue::{Queue, Request};
 pub use recovery::{founder, joiner};
 use status::Counters;

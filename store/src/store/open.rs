@@ -261,7 +261,7 @@ fn open_space(dir: &Path, reserve: Option<u64>) -> Result<Space, OpenError> {
     Space::open(dir, reserve).map_err(failed)
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Dir {
         dir: PathBuf::from(dir),
         source,
@@ -308,7 +308,7 @@ fn born(birth: Birth) -> (Identity, Base) {
 }
 
 /// Never 0, which Raft uses for "nobody".
-fn random_identity() -> Identity {
+pub(crate) fn random_identity() -> Identity {
     Identity {
         cluster: rand::random::<u64>() | 1,
         member: rand::random::<u64>() | 1,
