@@ -8,6 +8,7 @@
 //! `write::transact` are the only places that wait.
 
 pub mod authorize;
+pub mod backup;
 pub mod body;
 pub mod bootstrap;
 mod connect;

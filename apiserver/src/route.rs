@@ -76,6 +76,8 @@ pub enum Operation {
     },
     /// `/corten/v1/...`: what a machine that joins asks.
     Join(Join),
+    /// `/corten/v1/backup`: the whole state.
+    Backup,
     /// `/corten/v1/members...`: the members of the store.
     Members(Call),
     /// `/`: the list of paths.
@@ -154,6 +156,8 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
                 Err(NoRoute::MethodNotAllowed)
             }
         }
+        ["corten", "v1", "backup"] if *method == Method::GET => Ok(Operation::Backup),
+        ["corten", "v1", "backup"] => Err(NoRoute::MethodNotAllowed),
         ["corten", "v1", "members", rest @ ..] => match Call::of(method, rest) {
             Some(Ok(call)) => Ok(Operation::Members(call)),
             Some(Err(())) => Err(NoRoute::MethodNotAllowed),
@@ -476,6 +480,8 @@ mod tests {
         check("GET", "/livez/ping", "Livez ping");
         check("GET", "/readyz/poststarthook/x", "Readyz poststarthook/x");
         check("POST", "/version", "MethodNotAllowed");
+        check("GET", "/corten/v1/backup", "Backup");
+        check("POST", "/corten/v1/backup", "MethodNotAllowed");
         check("GET", "/corten/v1/ca", "Join(Ca)");
         check("POST", "/corten/v1/servers", "Join(Servers)");
         check("GET", "/corten/v1/servers", "MethodNotAllowed");

@@ -20,8 +20,8 @@ use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
-    ApiServer, Peer, User, connect, discovery, dispatch, health, impersonate, join, members, openapi, pretty,
-    rbac,
+    ApiServer, Peer, User, backup, connect, discovery, dispatch, health, impersonate, join, members, openapi,
+    pretty, rbac,
 };
 
 impl ApiServer {
@@ -113,6 +113,7 @@ impl ApiServer {
             Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
             Operation::Join(_) => unreachable!("answered before authentication"),
+            Operation::Backup => backup::answer(self).await,
             Operation::Members(call) => members::serve::answer(self, &call, &query).await,
             Operation::Index => Ok(discovery::index(&self.types())),
             Operation::LegacyVersions => {

@@ -3,6 +3,7 @@
 //! Parses flags, builds the parts, runs them. Decides nothing.
 
 mod agent;
+mod backup;
 mod cluster;
 mod duration;
 mod join;
@@ -36,6 +37,8 @@ enum Command {
     Agent(agent::Args),
     /// Create, list, load and delete clusters made of network namespaces on this machine
     Cluster(cluster::Args),
+    /// Save and list backups of a cluster's objects, and make a new cluster from one
+    Backup(backup::Args),
     /// List, remove and promote the servers of a cluster, or make one lead
     Member(member::Args),
     /// Make, list and delete the tokens that machines join with
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Server(args) => process::block_on(server::run(args)),
         Command::Agent(args) => process::block_on(agent::run(args)),
         Command::Cluster(args) => process::block_on(cluster::run(args)),
+        Command::Backup(args) => process::block_on(backup::run(args)),
         Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),

@@ -64,6 +64,8 @@ pub struct Args {
     /// What to join with; see `corten token create --server`
     #[arg(long)]
     token: Option<JoinToken>,
+    #[command(flatten)]
+    backups: crate::backup::schedule::Args,
 }
 
 pub async fn run(args: Args) -> Result<()> {
@@ -211,6 +213,8 @@ async fn serve(
         corten_scheduler::Config::default(),
         shutdown.clone(),
     ));
+    let backups =
+        crate::backup::schedule::run(&args.backups, &args.data_dir, store.clone(), shutdown.clone());
     // Clients are served until somebody else leads: to them a restart is a closed connection and no more.
     let stop_serving = CancellationToken::new();
     let handing_over = {
@@ -221,11 +225,15 @@ async fn serve(
             stop_serving.cancel();
         })
     };
-    let served = api
-        .serve(listener, pki.server_tls()?, stop_serving)
-        .await
-        .context("serve");
-    shutdown.cancel();
+    let served = api.serve(listener, pki.server_tls()?, stop_serving);
+    let (served, ()) = tokio::join!(
+        async {
+            let served = served.await.context("serve");
+            shutdown.cancel();
+            served
+        },
+        backups
+    );
     let _ = tokio::join!(controllers, scheduler, handing_over);
     served
 }

@@ -11,4 +11,4 @@ pub mod serve;
 
 pub use change::{AdmitError, admit, announce, leave};
 pub use keep::{follow, keep, removed};
-pub use record::{Record, all, find};
+pub use record::{Record, all, find, is_record};

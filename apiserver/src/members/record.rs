@@ -10,6 +10,12 @@ use crate::key::prefix_range;
 
 const PREFIX: &str = "/corten.dev.internal/members/";
 
+/// Whether a key of the store is that of a member's record.
+#[must_use]
+pub fn is_record(key: &[u8]) -> bool {
+    key.starts_with(PREFIX.as_bytes())
+}
+
 /// What every member knows of every other one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
