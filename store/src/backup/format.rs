@@ -231,8 +231,7 @@ fn entries(mut payload: &[u8], tree: &mut Tree) -> Result<(), BackupError> {
             .rev()
             .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
     };
-    loop {
-        let Ok(lengths) = take(8) else { break };
+    while let Ok(lengths) = take(8) {
         let (key, value) = (number(&lengths[..4]) as usize, number(&lengths[4..]) as usize);
         let revisions = take(16)?;
         let entry = Entry {
