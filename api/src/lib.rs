@@ -24,6 +24,7 @@ pub mod options;
 pub mod patch;
 pub mod pod;
 pub mod quantity;
+pub mod quota;
 pub mod resource;
 pub mod scheduling;
 pub mod schema;

@@ -66,6 +66,12 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// The typed spec of a Pod that was decoded before; what it cannot hold counts as absent.
+pub fn spec_of(object: &serde_json::Value) -> PodSpec {
+    use serde::Deserialize;
+    PodSpec::deserialize(&object["spec"]).unwrap_or_default()
+}
+
 /// What the scheduler reserves for the Pod: the larger of its running containers together and each
 /// step of its init sequence (sidecars counted along), Pod-level requests first, plus overhead.
 pub fn requests(spec: &PodSpec) -> ResourceList {

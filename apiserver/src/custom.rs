@@ -182,6 +182,7 @@ impl Follower {
         for name in served.into_keys() {
             ends.entry(name).or_insert_with(|| inner.closing.child_token());
         }
+        inner.conversions.retain(|name| ends.contains_key(name));
         drop(ends);
         inner.types.set(Types::new(all));
     }
@@ -493,14 +494,11 @@ pub fn marked_for_deletion(definition: &Value, now: Timestamp) -> Value {
 /// Refuses what a custom resource's definition does not allow at the moment.
 ///
 /// # Errors
-/// 500 for a version that only a conversion webhook could serve; 405 for a create while the definition goes.
+/// 405 for a create while the definition goes.
 pub fn check_served(ty: &ResourceType, verb: &str) -> Result<(), Status> {
     let Some(custom) = ty.as_custom() else {
         return Ok(());
     };
-    if let Some(why) = &custom.refused {
-        return Err(Status::internal(why));
-    }
     if custom.terminating && verb == "create" {
         let mut status = Status::method_not_allowed(ty.qualified(), verb);
         status.message = format!("{verb} not allowed while custom resource definition is terminating");

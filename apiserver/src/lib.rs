@@ -12,6 +12,7 @@ pub mod backup;
 pub mod body;
 pub mod bootstrap;
 mod connect;
+mod convert;
 mod custom;
 mod discovery;
 mod dispatch;
@@ -138,6 +139,8 @@ pub(crate) struct Inner {
     /// What is served; swapped as a whole when a custom resource comes, changes or goes.
     pub types: types::Current,
     pub definitions: custom::Definitions,
+    /// The webhooks that convert custom resources.
+    pub conversions: Arc<convert::Targets>,
     /// What is configured about admission.
     pub hooks: webhooks::compiled::Cache,
     /// Calls of webhooks under way.
@@ -148,6 +151,8 @@ pub(crate) struct Inner {
     pub nodes: node::Nodes,
     /// What authorization rests on is followed.
     pub following: AtomicBool,
+    /// Writers that contend for one object.
+    pub lanes: write::lanes::Lanes,
     /// The bootstrap objects exist.
     pub bootstrapped: AtomicBool,
 }
@@ -164,11 +169,13 @@ impl ApiServer {
             tunnels: tunnel::Registry::default(),
             types: types::Current::default(),
             definitions: custom::Definitions::default(),
+            conversions: Arc::default(),
             hooks: webhooks::compiled::Cache::default(),
             calls: outbound::Calls::default(),
             rules: rbac::follow::Current::default(),
             nodes: node::Nodes::default(),
             following: AtomicBool::new(false),
+            lanes: write::lanes::Lanes::default(),
             bootstrapped: AtomicBool::new(false),
         }))
     }

@@ -318,7 +318,7 @@ async fn a_version_only_a_webhook_could_serve_says_so() {
     let w = World::new().await;
     let mut body = definition();
     body["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
-        "conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://a.example/convert"}}});
+        "conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:1/convert"}}});
     body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
         json!([{"rule": "self.replicas < 5"}]);
     let made = w.post(CRDS, &body).await;

@@ -17,6 +17,7 @@ mod node;
 mod pod;
 mod pod_gc;
 mod replica_set;
+mod resource_quota;
 mod service_account;
 mod service_cidr;
 
@@ -106,7 +107,8 @@ async fn all_kinds(context: Context) {
         let running = async {
             tokio::join!(
                 garbage::run(generation.clone(), monitors.clone()),
-                namespace::run(generation.clone(), monitors.clone())
+                namespace::run(generation.clone(), monitors.clone()),
+                resource_quota::run(generation.clone(), monitors.clone())
             )
         };
         let followed = async {

@@ -15,6 +15,7 @@ use crate::{Status, meta};
 
 pub mod cel;
 mod columns;
+mod conversion;
 mod decode;
 mod defaults;
 pub mod definition;
@@ -29,6 +30,7 @@ mod validate;
 mod view;
 
 pub use columns::PrinterColumn;
+pub use conversion::Conversion;
 pub(crate) use decode::{conform, decode};
 pub use json_path::JsonPath;
 pub use scale::ScalePaths;
@@ -49,8 +51,10 @@ pub struct Custom {
     selectable: Vec<(String, JsonPath)>,
     status: bool,
     pub scale: Option<ScalePaths>,
-    /// Objects are stored in another version and only a webhook could convert them: why requests are refused.
-    pub refused: Option<String>,
+    /// The version that objects are stored in.
+    pub storage: String,
+    /// Set when a webhook converts between the versions; else they differ in their name alone.
+    pub conversion: Option<Arc<Conversion>>,
     /// The definition is being deleted: nothing new may be made.
     pub terminating: bool,
     /// The warning that answers on this version carry, when it is deprecated.
@@ -83,7 +87,7 @@ pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
         .iter()
         .find(|v| v["storage"] == true)
         .map_or("", |v| v["name"].as_str().unwrap_or_default());
-    let webhook = spec["conversion"]["strategy"] == "Webhook";
+    let conversion = Conversion::of(definition, storage).map(Arc::new);
     let group = text(&spec["group"]);
     let mut made = Vec::new();
     for version in versions.iter().filter(|v| v["served"] == true) {
@@ -91,13 +95,8 @@ pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
         let mut custom = Custom::of_version(version)?;
         custom.list_kind = text(&names["listKind"]);
         custom.terminating = meta::is_deleting(definition);
-        if webhook && name != storage {
-            custom.refused = Some(format!(
-                "conversion webhook for {group}/{storage}, Kind={} failed: objects are stored as {storage} and this \
-                 server does not call conversion webhooks, so version {name} cannot be served",
-                text(&names["kind"])
-            ));
-        }
+        custom.storage = storage.to_owned();
+        custom.conversion = conversion.clone();
         if version["deprecated"] == true {
             custom.deprecation = Some(match version["deprecationWarning"].as_str() {
                 Some(own) => own.to_owned(),
@@ -152,7 +151,8 @@ impl Custom {
             selectable,
             status: version["subresources"]["status"].is_object(),
             scale: ScalePaths::parse(&version["subresources"]["scale"]),
-            refused: None,
+            storage: String::new(),
+            conversion: None,
             terminating: false,
             deprecation: None,
         })

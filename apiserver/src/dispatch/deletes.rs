@@ -106,6 +106,8 @@ impl Call<'_> {
         while let Some(done) = deletions.next().await {
             done?;
         }
+        drop(deletions);
+        let chosen = self.inner().converted(&self.ty, chosen).await?;
         let mut out = Vec::new();
         shape.open_list(&mut out, &page.metadata);
         for (i, entry) in chosen.iter().enumerate() {

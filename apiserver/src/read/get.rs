@@ -27,6 +27,10 @@ pub async fn get(
     let entry = snapshot
         .get(&key)
         .ok_or_else(|| Status::not_found(ty.qualified(), name))?;
+    let entry = match crate::convert::webhook(ty) {
+        Some(_) => server.converted(ty, vec![entry]).await?.remove(0),
+        None => entry,
+    };
     let mut out = Vec::new();
     shape
         .write_object(&mut out, &entry.value, entry.mod_revision.0, true, now)

@@ -22,7 +22,7 @@ use crate::negotiate::Media;
 use crate::query::ListOptions;
 use crate::respond::{self, Answer};
 use crate::stored::Damaged;
-use crate::{Inner, damaged};
+use crate::{Inner, convert, damaged};
 
 /// Bytes gathered before a part of a streamed list is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -50,6 +50,9 @@ pub async fn list(
         _ => filter.range.start.clone(),
     };
     let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit).map_err(damaged)?;
+    if convert::webhook(&shape.ty).is_some() {
+        return converted(server, &snapshot, &filter, &shape, &page, now).await;
+    }
     let media = shape.media;
     let body = match media {
         Media::Protobuf => {
@@ -73,6 +76,35 @@ pub async fn list(
         Media::Json | Media::Yaml => write(snapshot, filter, shape, page, now),
     };
     Ok(respond::with_type(StatusCode::OK, "application/json", body))
+}
+
+/// A list of objects that a webhook may have to convert: whole, as an error has to be told before the first byte.
+async fn converted(
+    server: &Inner,
+    snapshot: &Snapshot,
+    filter: &Filter,
+    shape: &Shape,
+    page: &Page,
+    now: Timestamp,
+) -> Result<Answer, Status> {
+    let mut chosen = Vec::new();
+    for entry in snapshot.range(page.range.clone()) {
+        if filter.matches(&entry).map_err(damaged)? {
+            chosen.push(entry);
+        }
+    }
+    let mut out = Vec::new();
+    shape.open_list(&mut out, &page.metadata);
+    for (i, entry) in server.converted(&shape.ty, chosen).await?.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        shape
+            .write_item(&mut out, &entry.value, entry.mod_revision.0, now)
+            .map_err(damaged)?;
+    }
+    out.extend_from_slice(b"]}\n");
+    Ok(respond::json(StatusCode::OK, out))
 }
 
 /// Which part of a list goes into one answer.

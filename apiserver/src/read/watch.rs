@@ -118,6 +118,7 @@ pub async fn watch(
         phase: Phase::Waiting { state, mark_end },
         told: Revision(at_least),
         header_sent: false,
+        seen: None,
         deadline: Box::pin(tokio::time::sleep_until(now + timeout)),
         bookmark: options
             .allow_watch_bookmarks
@@ -188,6 +189,8 @@ struct Watching {
     form: u64,
     /// A Table watch names its columns once.
     header_sent: bool,
+    /// The object of the next event, where it had to be converted.
+    seen: Option<Arc<Entry>>,
     deadline: Pin<Box<Sleep>>,
     bookmark: Option<Pin<Box<Sleep>>>,
 }
@@ -195,12 +198,18 @@ struct Watching {
 impl Watching {
     async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
         loop {
+            let converts = self.converts();
             match &mut self.phase {
                 Phase::Ended => return None,
                 Phase::Waiting { state, mark_end } => {
                     let (state, mark_end) = (*state, *mark_end);
                     self.begin(state, mark_end).await;
                 }
+                Phase::Initial { .. } if converts => match self.initial_converted().await {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    Ok(bytes) => return Some(Ok(bytes)),
+                    Err(damaged) => return Some(Err(damaged.into())),
+                },
                 Phase::Initial { .. } => match self.initial() {
                     Ok(bytes) if bytes.is_empty() => {}
                     Ok(bytes) => return Some(Ok(bytes)),
@@ -278,6 +287,61 @@ impl Watching {
         Ok(out.into())
     }
 
+    /// Whether objects may have to be converted by a webhook before they are shown.
+    fn converts(&self) -> bool {
+        crate::convert::webhook(&self.shape.ty).is_some()
+    }
+
+    /// All initial events at once, as lists of such objects are.
+    async fn initial_converted(&mut self) -> Result<Bytes, Damaged> {
+        let Phase::Initial { entries, mark_end } = &mut self.phase else {
+            return Ok(Bytes::new());
+        };
+        let (entries, mark_end) = (entries.take(), *mark_end);
+        let mut out = Vec::new();
+        let mut chosen = Vec::new();
+        let is_state = entries.is_some();
+        for entry in entries.into_iter().flatten() {
+            if self.filter.matches(&entry)? {
+                chosen.push(entry);
+            }
+        }
+        let converted = self._open.inner().converted(&self.shape.ty, chosen).await;
+        let chosen = match converted {
+            Ok(chosen) => chosen,
+            Err(status) => {
+                self.phase = Phase::Ended;
+                error_line(&mut out, self.shape.media, &status)?;
+                return Ok(out.into());
+            }
+        };
+        let now = Timestamp::now();
+        let table = matches!(self.shape.form, Form::Table(_));
+        for entry in &chosen {
+            let header = table && !std::mem::replace(&mut self.header_sent, true);
+            let (shape, revision) = (&self.shape, entry.mod_revision);
+            line(&mut out, Kind::Added, shape, entry, revision, header, now)?;
+        }
+        if mark_end && is_state {
+            bookmark(&mut out, &self.shape, self.told, true)?;
+        }
+        self.follow(&mut out)?;
+        Ok(out.into())
+    }
+
+    /// Has the object of an event converted, for [`Watching::event`] to show.
+    async fn convert_event(&mut self, event: &Event) -> Result<Result<(), Status>, Damaged> {
+        let Some((_, entry)) = self.seen_as(event)? else {
+            return Ok(Ok(()));
+        };
+        let converted = self
+            ._open
+            .inner()
+            .converted(&self.shape.ty, vec![entry.clone()])
+            .await;
+        Ok(converted.map(|mut entries| self.seen = entries.pop()))
+    }
+
     fn follow(&mut self, out: &mut Vec<u8>) -> Result<(), Damaged> {
         self.phase = match self._open.inner().store.watch_tagged(
             self.filter.range.clone(),
@@ -310,7 +374,19 @@ impl Watching {
                     continue;
                 }
             };
+            if let Some(Ok(WatchItem::Event(event))) = &item
+                && self.converts()
+                && let Err(status) = self.convert_event(event).await?
+            {
+                self.phase = Phase::Ended;
+                let mut out = Vec::new();
+                error_line(&mut out, self.shape.media, &status)?;
+                return Ok(Some(out.into()));
+            }
             let Some(first) = self.take(item)? else { continue };
+            if self.converts() {
+                return Ok(Some(first)); // the next event may have to be converted first
+            }
             // One event alone is sent as shared bytes; several that are ready are joined into one frame.
             let mut joined: Option<Vec<u8>> = None;
             while joined.as_ref().map_or(first.len(), Vec::len) < JOIN_BYTES {
@@ -374,10 +450,11 @@ impl Watching {
         // One event is an addition, a change or a deletion to each watcher, and each of these is one object's state.
         let form = self.form << 3 | kind.number() << 1 | u64::from(header);
         let encodings = &self._open.inner().encodings;
+        let entry = self.seen.take().unwrap_or_else(|| entry.clone());
         let make = || {
             let mut out = Vec::with_capacity(entry.value.len() + 128);
             let (shape, revision) = (&self.shape, event.revision);
-            line(&mut out, kind, shape, entry, revision, header, Timestamp::now())?;
+            line(&mut out, kind, shape, &entry, revision, header, Timestamp::now())?;
             Ok(out)
         };
         encodings.get_or_make(event, form, make).map(Some)

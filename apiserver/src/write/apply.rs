@@ -93,7 +93,7 @@ pub fn decide(
     part: Subresource,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let current = match subject.read(snapshot, name) {
+    let current = match subject.read_own(snapshot, name, env) {
         Ok(current) => Some(current),
         Err(missing) if missing.is_not_found() && part == Subresource::Main => None,
         Err(other) => return Err(other),

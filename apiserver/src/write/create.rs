@@ -148,7 +148,7 @@ fn finish(
         let decision = Decision::commit(preconditions, more, answer);
         return Ok(decision.with(effects, env));
     }
-    let value = subject.encode(&object);
+    let value = subject.encode_own(&object, env)?;
     let mut ops = vec![Op::Put {
         key,
         value: value.clone(),
@@ -156,7 +156,10 @@ fn finish(
     ops.append(&mut more);
     let answer = Answered {
         code: StatusCode::CREATED,
-        payload: Payload::Stored { value, at: None },
+        payload: Payload::Stored {
+            value: subject.shown(&object, &value),
+            at: None,
+        },
         warnings,
     };
     Ok(Decision::commit(preconditions, ops, answer).with(effects, env))

@@ -41,7 +41,7 @@ pub fn decide(
     options: &DeleteOptions,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let current = subject.read(snapshot, name)?;
+    let current = subject.read_own(snapshot, name, env)?;
     check_preconditions(subject, &current.value, options)?;
     let (asker, mut effects) = (env.asker.clone(), Effects::default());
     let attributes = Attributes {
@@ -55,7 +55,7 @@ pub fn decide(
     if let Some(question) = admission::validate(&attributes, snapshot, &none, &mut effects, env)? {
         return Ok(Decision::Ask(question));
     }
-    Ok(of_current(subject, snapshot, current, options, env.now)?.with(effects, env))
+    Ok(of_current(subject, snapshot, current, options, env)?.with(effects, env))
 }
 
 /// The deletion of an object that was read and may have been changed since: the change is written with the mark.
@@ -67,8 +67,9 @@ pub fn of_current(
     snapshot: &Snapshot,
     current: Current,
     options: &DeleteOptions,
-    now: Timestamp,
+    env: &mut Env,
 ) -> Result<Decision, Status> {
+    let now = env.now;
     let name = meta::name(&current.value);
     let known = match &*subject.ty.plural {
         "customresourcedefinitions" => crate::custom::marked_for_deletion(&current.value, now),
@@ -79,7 +80,7 @@ pub fn of_current(
         let (preconditions, ops) = removal(subject, snapshot, &current)?;
         let payload = if ANSWERS_OBJECT.contains(&&*subject.ty.plural) && subject.ty.group.is_empty() {
             Payload::Stored {
-                value: subject.encode(&marked),
+                value: subject.encode_own(&marked, env)?,
                 at: None,
             }
         } else {
@@ -96,7 +97,8 @@ pub fn of_current(
         };
         return Ok(Decision::commit(preconditions, ops, answer));
     }
-    let value = subject.encode(&marked);
+    let value = subject.encode_own(&marked, env)?;
+    let shown = subject.shown(&marked, &value);
     // Source: Kubernetes `DeleteResource`: only who asked for dependents to go in the old way is told to wait.
     let waiting = match options.orphan_dependents {
         Some(false) => StatusCode::ACCEPTED,
@@ -105,7 +107,7 @@ pub fn of_current(
     let answer = |at| Answered {
         code: waiting,
         payload: Payload::Stored {
-            value: value.clone(),
+            value: shown.clone(),
             at,
         },
         warnings: Vec::new(),

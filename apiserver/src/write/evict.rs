@@ -106,7 +106,7 @@ pub fn decide(
     if let Some(question) = admission::validate(&attributes, snapshot, &object, &mut effects, env)? {
         return Ok(Decision::Ask(question));
     }
-    Ok(admitted(subject, snapshot, name, &eviction.options, env.now)?.with(effects, env))
+    Ok(admitted(subject, snapshot, name, &eviction.options, env)?.with(effects, env))
 }
 
 /// An eviction that admission has let pass.
@@ -115,12 +115,13 @@ fn admitted(
     snapshot: &Snapshot,
     name: &str,
     options: &DeleteOptions,
-    now: Timestamp,
+    env: &mut Env,
 ) -> Result<Decision, Status> {
+    let now = env.now;
     let mut current = subject.read(snapshot, name)?;
     if needs_no_budget(&current.value) {
         delete::check_preconditions(subject, &current.value, options)?;
-        let deletion = delete::of_current(subject, snapshot, current, options, now)?;
+        let deletion = delete::of_current(subject, snapshot, current, options, env)?;
         return Ok(answered(deletion));
     }
     let budget = budget_of(snapshot, subject.namespace, &current.value)?;
@@ -134,7 +135,7 @@ fn admitted(
     }
     delete::check_preconditions(subject, &current.value, options)?;
     set_disrupted(&mut current.value, now);
-    let deletion = delete::of_current(subject, snapshot, current, options, now)?;
+    let deletion = delete::of_current(subject, snapshot, current, options, env)?;
     Ok(match (answered(deletion), charged) {
         (Decision::Commit(mut txn, answer), Some((budget, value))) => {
             txn.preconditions.push(budget.current.unchanged());

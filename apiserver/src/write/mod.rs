@@ -13,6 +13,7 @@ pub mod classes;
 pub mod create;
 pub mod delete;
 pub mod evict;
+pub mod lanes;
 pub mod patch;
 pub mod question;
 pub mod scale;
@@ -31,6 +32,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
+use crate::convert::{self, STORED_VERSION, Targets};
 use crate::identity::User;
 use crate::key::Keys;
 use crate::read::filter::keys;
@@ -96,6 +98,11 @@ pub struct Env {
     pub annotations: Vec<(String, String)>,
     /// For the client, from whom was asked before the answer exists.
     pub warnings: Vec<String>,
+    /// What has to be asked before the decision can come to an end, found where no decision is returned. Looked at
+    /// before the decision is.
+    pub pending: Option<Question>,
+    /// The webhooks that convert custom resources; `None` outside of [`transact`].
+    pub conversions: Option<Arc<Targets>>,
     /// Webhooks and policies of the state that is decided on; `None`: there are none.
     pub scene: Option<Scene>,
 }
@@ -114,6 +121,8 @@ impl Env {
             memo: Memo::default(),
             annotations: Vec::new(),
             warnings: Vec::new(),
+            pending: None,
+            conversions: None,
             scene: None,
         }
     }
@@ -153,6 +162,12 @@ impl Env {
         self.rng = StdRng::from_seed(self.seed);
         self.annotations.clear();
         self.warnings.clear();
+    }
+
+    /// Whether the server writes on its own: nobody has to be asked, and objects stay in the version they have.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.asker.user.name.is_empty()
     }
 
     /// Tells calls of this request from those of others.
@@ -217,9 +232,49 @@ impl<'a> Subject<'a> {
     /// `InternalError` for a stored value that is not ours.
     pub fn parse(&self, entry: &Entry) -> Result<Value, Status> {
         let stored = Stored::new(&entry.value).map_err(damaged)?;
-        let mut value = stored.parse(self.meta(), entry.mod_revision.0).map_err(damaged)?;
-        self.ty.from_stored(&mut value);
+        let mut meta = self.meta();
+        let head = stored.head().map_err(damaged)?;
+        if let Some(version) = head.field(STORED_VERSION)
+            && convert::webhook(self.ty).is_some()
+        {
+            meta.version = version;
+        }
+        let is_own = meta.version == self.ty.version;
+        let mut value = stored.parse(meta, entry.mod_revision.0).map_err(damaged)?;
+        if is_own {
+            self.ty.from_stored(&mut value);
+        }
         Ok(value)
+    }
+
+    /// [`Subject::read`], in the version of this type also where a webhook converts.
+    ///
+    /// # Errors
+    /// `NotFound`, and what the webhook says or fails with.
+    pub fn read_own(&self, snapshot: &Snapshot, name: &str, env: &mut Env) -> Result<Current, Status> {
+        let mut current = self.read(snapshot, name)?;
+        current.value = self.in_own_version(current.value, env)?;
+        Ok(current)
+    }
+
+    /// The bytes that show an object to who wrote it: `stored`, unless a webhook converts between the two versions.
+    #[must_use]
+    pub fn shown(&self, object: &Value, stored: &Bytes) -> Bytes {
+        match convert::webhook(self.ty) {
+            None => stored.clone(),
+            Some(_) => self.encode(object),
+        }
+    }
+
+    /// [`Subject::encode`], in the stored version also where a webhook converts.
+    ///
+    /// # Errors
+    /// What the webhook says or fails with.
+    pub fn encode_own(&self, object: &Value, env: &mut Env) -> Result<Bytes, Status> {
+        if convert::webhook(self.ty).is_none() {
+            return Ok(self.encode(object));
+        }
+        Ok(self.encode(&self.in_stored_version(object, env)?))
     }
 
     /// The bytes to store.
@@ -231,8 +286,16 @@ impl<'a> Subject<'a> {
             let plain = stored::encode(&stored, &self.ty.stored_fields(&stored));
             return stored::seal(plain, self.ty, &stored);
         }
-        let plain = stored::encode(object, &self.ty.selectable_fields(object));
-        stored::seal(plain, self.ty, object)
+        let mut fields = self.ty.selectable_fields(object);
+        if let Some(custom) = self.ty.as_custom() {
+            let own = meta::api_version(object).rsplit('/').next().unwrap_or_default();
+            let version = match custom.conversion {
+                Some(_) if !own.is_empty() => own,
+                _ => &custom.storage,
+            };
+            fields.push((STORED_VERSION, version.to_owned()));
+        }
+        stored::seal(stored::encode(object, &fields), self.ty, object)
     }
 }
 
@@ -298,22 +361,31 @@ pub async fn transact(
     mut decide: impl FnMut(&Snapshot, &mut Env) -> Result<Decision, Status>,
 ) -> Result<(Answered, u64), Status> {
     let store = &inner.store;
+    env.conversions.get_or_insert_with(|| inner.conversions.clone());
     let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
+    let mut lane = None;
     let mut attempts = 0;
     while attempts < MAX_ATTEMPTS {
         let snapshot = store.snapshot();
         env.restart();
         env.scene = inner.scene(&snapshot, env);
-        let settled = match decide(&snapshot, env) {
+        let decided = decide(&snapshot, env);
+        if let Some(calls) = env.pending.take() {
+            inner.ask(calls, env, deadline).await?;
+            continue;
+        }
+        let settled = match decided {
             Ok(Decision::Commit(txn, answer)) if env.asker.dry_run => return Ok((answer, before(&txn))),
             Ok(Decision::Commit(txn, answer)) => {
                 match store.txn(txn).await.map_err(|error| store_status(&error))? {
                     TxnOutcome::Committed { revisions, .. } => {
                         return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
                     }
-                    TxnOutcome::Conflict { .. } => {
+                    TxnOutcome::Conflict { key, .. } => {
                         attempts += 1;
+                        drop(lane.take());
+                        lane = Some(inner.lanes.enter(&key).await);
                         barrier(store).await?;
                         newest = true;
                         continue;
@@ -346,7 +418,7 @@ pub async fn transact(
 impl Inner {
     /// What is configured about admission; nothing of it concerns what the server does on its own.
     fn scene(&self, snapshot: &Snapshot, env: &Env) -> Option<Scene> {
-        if env.asker.user.name.is_empty() {
+        if env.is_own() {
             return None;
         }
         let hooks = self.hooks.at(snapshot)?;

@@ -27,7 +27,7 @@ pub fn decide(
     part: Subresource,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let current = subject.read(snapshot, name)?;
+    let current = subject.read_own(snapshot, name, env)?;
     let mut decoded = subject
         .ty
         .apply_patch(&current.value, patch.kind, patch.body, patch.validation)?;

@@ -33,7 +33,7 @@ pub fn decide(
     change: impl Fn(&Value) -> Result<Value, Status>,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let current = subject.read(snapshot, name)?;
+    let current = subject.read_own(snapshot, name, env)?;
     let before = of(subject.ty, &current.value);
     let mut wanted = change(&before)?;
     let asker = env.asker.clone();
@@ -87,7 +87,7 @@ pub fn apply(
     force: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let current = subject.read(snapshot, name)?;
+    let current = subject.read_own(snapshot, name, env)?;
     env.subresource = Some("scale");
     let part = Subresource::Main;
     let wanted = super::apply::of_scale(subject, wanted)?;

@@ -41,7 +41,7 @@ pub fn decide(
 ) -> Result<Decision, Status> {
     check_name(&new, name)?;
     check_namespace(subject, &new)?;
-    match subject.read(snapshot, name) {
+    match subject.read_own(snapshot, name, env) {
         Ok(current) => replace(config, subject, snapshot, current, name, new, part, env),
         Err(missing) if missing.is_not_found() && part == Subresource::Main && is_made(subject, &new) => {
             let mut new = new;
@@ -144,21 +144,25 @@ pub fn put(
         Subresource::Main => subject.ty.warnings_on_update(&new, &current.value),
         _ => Vec::new(),
     };
-    let value = subject.encode(&new);
+    let value = subject.encode_own(&new, env)?;
     if delete::is_over(subject, &new) {
         // The last finalizer is gone: this update is the deletion.
         let (preconditions, ops) = delete::removal(subject, snapshot, &current)?;
         let answer = Answered {
             code: StatusCode::OK,
-            payload: Payload::Stored { value, at: None },
+            payload: Payload::Stored {
+                value: subject.shown(&new, &value),
+                at: None,
+            },
             warnings,
         };
         return Ok(Decision::commit(preconditions, ops, answer).with(effects, env));
     }
+    let shown = subject.shown(&new, &value);
     let answer = |at| Answered {
         code: StatusCode::OK,
         payload: Payload::Stored {
-            value: value.clone(),
+            value: shown.clone(),
             at,
         },
         warnings: warnings.clone(),

@@ -9,8 +9,11 @@
 mod attributes;
 mod certificate_subject;
 mod default_toleration_seconds;
+mod limit_ranger;
 pub mod namespace;
 mod namespace_lifecycle;
+mod pod_security;
+mod resource_quota;
 mod service_account;
 mod taint_nodes_by_condition;
 
@@ -60,6 +63,7 @@ pub fn mutate(
 fn built_in(attributes: &Attributes<'_>, snapshot: &Snapshot, object: &mut Value) -> Result<(), Status> {
     namespace_lifecycle::check(attributes, snapshot)?;
     namespace::mutate(attributes, snapshot, object)?;
+    limit_ranger::mutate(attributes, snapshot, object)?;
     service_account::mutate(attributes, snapshot, object)?;
     taint_nodes_by_condition::mutate(attributes, snapshot, object)?;
     // Priority, RuntimeClass, DefaultStorageClass, DefaultIngressClass.
@@ -96,14 +100,18 @@ pub fn validate(
     env: &mut Env,
 ) -> Result<Option<Question>, Status> {
     namespace_lifecycle::hold(attributes, snapshot, effects)?;
+    limit_ranger::validate(attributes, snapshot, object)?;
     service_account::validate(attributes, snapshot, object)?;
     certificate_subject::validate(attributes, object)?;
+    pod_security::validate(attributes, snapshot, object, effects)?;
     if let Some(scene) = env.scene.clone() {
         let asked = webhooks::validate(&scene, attributes, snapshot, object, effects, env)?;
         if asked.is_some() {
             return Ok(asked);
         }
     }
+    // The last one: nothing is charged for what another refuses.
+    resource_quota::validate(attributes, snapshot, object, effects, env.now)?;
     Ok(None)
 }
 

@@ -9,7 +9,7 @@ use super::{Attributes, Effects, Operation};
 use crate::key::Keys;
 use crate::stored::{Stored, TypeMeta};
 
-const NAMESPACES: Keys<'static> = Keys {
+pub(super) const NAMESPACES: Keys<'static> = Keys {
     group: "",
     resource: "namespaces",
     namespaced: false,
