@@ -5,7 +5,8 @@
 
 mod served;
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use corten_api::kinds::scheduling::priority_class::SYSTEM_CLASSES;
@@ -16,10 +17,10 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::ApiServer;
 use crate::rbac::{self, policy, reconcile};
 use crate::write::allocate::repair;
 use crate::write::{Answered, Decision, Env, Payload, Subject, create, delete, transact, update};
+use crate::{ApiServer, members};
 
 /// Source: Kubernetes `defaultservicecidr.DefaultServiceCIDRName`.
 const DEFAULT_SERVICE_CIDR: &str = "kubernetes";
@@ -71,25 +72,46 @@ impl ApiServer {
         let served = served::objects().into_iter();
         try_join_all(served.map(|(group, plural, object)| self.ensure(group, plural, "", object, false)))
             .await?;
-        if self.inner().config.advertise_address.is_loopback() {
+        let known = members::all(&self.inner().store.snapshot());
+        self.publish_servers(&known).await?;
+        self.inner().bootstrapped.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes the servers among `records`, and this one, the endpoints of the Service `kubernetes`.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub async fn publish_servers(&self, records: &[members::Record]) -> Result<(), BootstrapError> {
+        let servers = self.servers(records);
+        if servers.is_empty() {
             tracing::warn!(
                 "the advertise address is a loopback address: the Service kubernetes has no endpoints"
             );
-            self.inner().bootstrapped.store(true, Ordering::Release);
             return Ok(());
         }
-        self.ensure("", "endpoints", "default", self.endpoints(), true)
+        self.ensure("", "endpoints", "default", endpoints(&servers), true)
             .await?;
         self.ensure(
             "discovery.k8s.io",
             "endpointslices",
             "default",
-            self.endpoint_slice(),
+            endpoint_slice(&servers),
             true,
         )
-        .await?;
-        self.inner().bootstrapped.store(true, Ordering::Release);
-        Ok(())
+        .await
+    }
+
+    /// Where clients reach the servers, in order. Endpoints must not be loopback addresses.
+    fn servers(&self, records: &[members::Record]) -> Vec<SocketAddr> {
+        let config = &self.inner().config;
+        let own = SocketAddr::new(config.advertise_address, config.port);
+        let others = records.iter().filter(|record| !record.removed);
+        let all = others.filter_map(|record| record.api.parse().ok()).chain([own]);
+        let usable: BTreeSet<SocketAddr> = all
+            .filter(|server| !server.ip().is_loopback() && server.is_ipv4() == own.is_ipv4())
+            .collect();
+        usable.into_iter().collect()
     }
 
     /// Mends the records of addresses and ports. No address is given out before the first ServiceCIDR exists, so a store
@@ -143,41 +165,6 @@ impl ApiServer {
                 "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": config.port }],
                 "sessionAffinity": "None",
             },
-        })
-    }
-
-    fn endpoints(&self) -> Value {
-        let config = &self.inner().config;
-        json!({
-            "metadata": {
-                "name": "kubernetes",
-                "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
-            },
-            "subsets": [{
-                "addresses": [{ "ip": config.advertise_address.to_string() }],
-                "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
-            }],
-        })
-    }
-
-    fn endpoint_slice(&self) -> Value {
-        let config = &self.inner().config;
-        let family = if matches!(config.advertise_address, IpAddr::V4(_)) {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
-        json!({
-            "metadata": {
-                "name": "kubernetes",
-                "labels": { "kubernetes.io/service-name": "kubernetes" },
-            },
-            "addressType": family,
-            "endpoints": [{
-                "addresses": [config.advertise_address.to_string()],
-                "conditions": { "ready": true },
-            }],
-            "ports": [{ "name": "https", "port": config.port, "protocol": "TCP" }],
         })
     }
 
@@ -276,5 +263,41 @@ fn nothing() -> Decision {
         code: http::StatusCode::OK,
         payload: Payload::Value(Value::Null),
         warnings: Vec::new(),
+    })
+}
+
+/// Addresses that share a port share a subset.
+fn endpoints(servers: &[SocketAddr]) -> Value {
+    let ports: BTreeSet<u16> = servers.iter().map(SocketAddr::port).collect();
+    let subset = |port: &u16| {
+        let addresses = servers.iter().filter(|server| server.port() == *port);
+        let addresses: Vec<Value> = addresses
+            .map(|server| json!({ "ip": server.ip().to_string() }))
+            .collect();
+        json!({ "addresses": addresses, "ports": [{ "name": "https", "port": port, "protocol": "TCP" }] })
+    };
+    json!({
+        "metadata": {
+            "name": "kubernetes",
+            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+        },
+        "subsets": ports.iter().map(subset).collect::<Vec<Value>>(),
+    })
+}
+
+/// One slice has one port: that of the first server, and the servers that have it.
+fn endpoint_slice(servers: &[SocketAddr]) -> Value {
+    let first = servers.first();
+    let port = first.map(SocketAddr::port);
+    let alike = servers.iter().filter(|server| Some(server.port()) == port);
+    let endpoint = |server: &SocketAddr| json!({ "addresses": [server.ip().to_string()], "conditions": { "ready": true } });
+    json!({
+        "metadata": {
+            "name": "kubernetes",
+            "labels": { "kubernetes.io/service-name": "kubernetes" },
+        },
+        "addressType": if first.is_none_or(SocketAddr::is_ipv4) { "IPv4" } else { "IPv6" },
+        "endpoints": alike.map(endpoint).collect::<Vec<Value>>(),
+        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
     })
 }

@@ -9,6 +9,8 @@ use corten_api::resource::Requester;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::fence::Fence;
+
 /// The group that may do everything. Source: Kubernetes default `cluster-admin` binding.
 pub const MASTERS: &str = "system:masters";
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -28,6 +30,8 @@ pub struct User {
     pub groups: Vec<String>,
     /// What the authenticator knows beyond that, by key.
     pub extra: BTreeMap<String, Vec<String>>,
+    /// What every write of an elected component asserts; nobody else has one.
+    pub fence: Option<Fence>,
 }
 
 impl User {
@@ -64,6 +68,7 @@ impl User {
             uid: String::new(),
             groups: Vec::new(),
             extra: BTreeMap::new(),
+            fence: None,
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use crate::body::{Body, BoxError};
-use crate::{ApiServer, Peer, User};
+use crate::{ApiServer, Fence, Peer, User};
 
 /// See [`ApiServer::in_process`].
 #[derive(Clone)]
@@ -22,8 +22,19 @@ impl InProcess {
     pub(crate) fn new(server: ApiServer, user: Option<User>) -> InProcess {
         InProcess {
             server,
-            peer: Arc::new(Peer { user, address: None }),
+            peer: Arc::new(Peer {
+                user,
+                address: None,
+                fence: None,
+            }),
         }
+    }
+
+    /// The same caller, elected: each of its writes happens only while `fence` holds.
+    #[must_use]
+    pub fn fenced(mut self, fence: Fence) -> InProcess {
+        Arc::make_mut(&mut self.peer).fence = Some(fence);
+        self
     }
 }
 

@@ -16,6 +16,7 @@ mod convert;
 mod custom;
 mod discovery;
 mod dispatch;
+mod fence;
 mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -63,6 +64,7 @@ use corten_store::{Store, StoreError};
 use ipnet::Ipv4Net;
 use tokio_util::sync::CancellationToken;
 
+pub use fence::Fence;
 pub use identity::User;
 pub use in_process::InProcess;
 pub use key::VITAL_PREFIXES;
@@ -121,6 +123,8 @@ pub struct Peer {
     pub user: Option<User>,
     /// `None`: in this process.
     pub address: Option<SocketAddr>,
+    /// Of a component in this process that was elected.
+    pub fence: Option<Fence>,
 }
 
 /// A cheap handle on one front end.

@@ -114,6 +114,7 @@ async fn connection(
     let peer = Arc::new(Peer {
         user: user_of(&tls),
         address: Some(address),
+        fence: None,
     });
     let ended = if http2 {
         serve_http2(server, peer, tls, shutdown).await

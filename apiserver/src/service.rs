@@ -83,7 +83,10 @@ impl ApiServer {
             return done.unwrap_or_else(|status| respond::status_for(&status, accept));
         }
         let user = match self.authenticate(peer, &parts).await {
-            Ok(user) => user,
+            Ok(user) => User {
+                fence: peer.fence.clone(),
+                ..user
+            },
             Err(status) => return respond::status_for(&status, accept),
         };
         let asked = match &routed {

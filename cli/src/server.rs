@@ -2,6 +2,7 @@
 
 mod about;
 mod birth;
+mod components;
 mod peers;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,7 @@ use corten_apiserver::members::{self, AdmitError, Record};
 use corten_apiserver::pki::peers::PeerPki;
 use corten_apiserver::pki::{self, Pki, ServerNames};
 use corten_apiserver::tokens::{self, Issuer};
-use corten_apiserver::{ApiServer, User, sealing};
+use corten_apiserver::{ApiServer, sealing};
 use corten_client::join::JoinToken;
 use corten_store::Store;
 use corten_store::peers::Peers;
@@ -25,10 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use about::about;
 use birth::{Joining, born};
+use components::Components;
 use peers::Dialler;
 
 /// The file the admin's credentials are written to, in the data folder.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
+/// How long the components may take to end.
+const COMPONENTS_LIMIT: Duration = Duration::from_secs(5);
 /// Between two tries of a server that starts while others are not there yet.
 const READY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -172,7 +176,7 @@ async fn serve(
         ready = ready(store, &api, record) => ready?,
         () = shutdown.cancelled() => return Ok(()),
     }
-    tokio::spawn(members::keep(store.clone(), shutdown.clone()));
+    tokio::spawn(members::keep(api.clone(), shutdown.clone()));
     let leaves = (store.clone(), shutdown.clone());
     tokio::spawn(async move {
         members::removed(leaves.0).await;
@@ -202,17 +206,14 @@ async fn serve(
     tracing::info!(%address, kubeconfig = %kubeconfig.display(), "serving the Kubernetes API");
 
     // Components use the same API as everyone, through their own identity, without sockets.
-    let client = |name: &str| kube::Client::new(api.in_process(User::component(name)), "default");
-    let controllers = tokio::spawn(corten_controllers::run(
-        client("system:kube-controller-manager"),
-        corten_controllers::Config::new(cluster_cidr.into(), pki.ca.cert_pem().to_string()),
-        shutdown.clone(),
-    ));
-    let scheduler = tokio::spawn(corten_scheduler::run(
-        client("system:kube-scheduler"),
-        corten_scheduler::Config::default(),
-        shutdown.clone(),
-    ));
+    let components = Components {
+        store: store.clone(),
+        api: api.clone(),
+        identity: components::identity(&record.name, record.id),
+        controllers: corten_controllers::Config::new(cluster_cidr.into(), pki.ca.cert_pem().to_string()),
+        scheduler: corten_scheduler::Config::default(),
+    };
+    let components = tokio::spawn(components.run(shutdown.clone()));
     let backups =
         crate::backup::schedule::run(&args.backups, &args.data_dir, store.clone(), shutdown.clone());
     // Clients are served until somebody else leads: to them a restart is a closed connection and no more.
@@ -221,6 +222,10 @@ async fn serve(
         let (store, shutdown, stop_serving) = (store.clone(), shutdown.clone(), stop_serving.clone());
         tokio::spawn(async move {
             shutdown.cancelled().await;
+            // First, so that the Leases are free for others at once; a hung component must not keep the server.
+            if tokio::time::timeout(COMPONENTS_LIMIT, components).await.is_err() {
+                tracing::warn!("the components do not end in time");
+            }
             members::leave(&store).await;
             stop_serving.cancel();
         })
@@ -234,7 +239,7 @@ async fn serve(
         },
         backups
     );
-    let _ = tokio::join!(controllers, scheduler, handing_over);
+    let _ = handing_over.await;
     served
 }
 

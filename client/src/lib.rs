@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod cache;
 pub mod connect;
 pub mod discovery;
+pub mod elect;
 pub mod error;
 pub mod events;
 pub mod informers;

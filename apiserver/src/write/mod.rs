@@ -10,6 +10,7 @@ pub mod allocate;
 pub mod apply;
 pub mod binding;
 pub mod classes;
+pub mod commit;
 pub mod create;
 pub mod delete;
 pub mod evict;
@@ -377,21 +378,19 @@ pub async fn transact(
         }
         let settled = match decided {
             Ok(Decision::Commit(txn, answer)) if env.asker.dry_run => return Ok((answer, before(&txn))),
-            Ok(Decision::Commit(txn, answer)) => {
-                match store.txn(txn).await.map_err(|error| store_status(&error))? {
-                    TxnOutcome::Committed { revisions, .. } => {
-                        return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
-                    }
-                    TxnOutcome::Conflict { key, .. } => {
-                        attempts += 1;
-                        drop(lane.take());
-                        lane = Some(inner.lanes.enter(&key).await);
-                        barrier(store).await?;
-                        newest = true;
-                        continue;
-                    }
+            Ok(Decision::Commit(txn, answer)) => match commit::fenced(store, txn, env).await? {
+                TxnOutcome::Committed { revisions, .. } => {
+                    return Ok((answer, revisions.first().map_or(0, |revision| revision.0)));
                 }
-            }
+                TxnOutcome::Conflict { key, .. } => {
+                    attempts += 1;
+                    drop(lane.take());
+                    lane = Some(inner.lanes.enter(&key).await);
+                    barrier(store).await?;
+                    newest = true;
+                    continue;
+                }
+            },
             Ok(Decision::Ask(calls)) => {
                 inner.ask(calls, env, deadline).await?;
                 continue;

@@ -12,6 +12,7 @@ mod queue;
 mod recovery;
 mod status;
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,19 +148,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; only `Ambiguous` leaves open whether the write happened. A dropped future does not take
     /// its proposal back.
-    pub async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
-        check(&txn)?;
-        if let Some(space) = &self.inner.space
-            && let Err(Full { free, reserve }) = space.check()
-            && !space::fits(&txn, &self.snapshot(), self.inner.vital)
-        {
-            return Err(StoreError::DiskFull { free, reserve });
-        }
-        let (reply, answer) = oneshot::channel();
-        self.send(Request::Txn {
-            data: command::encode_txn(&txn),
-            reply,
-        })?;
+    pub async fn txn(&self, txn: impl Borrow<Txn>) -> Result<TxnOutcome, StoreError> {
+        let answer = self.propose(txn.borrow())?;
+        drop(txn);
         answer
             .await
             .map_err(|_| StoreError::Ambiguous("the store closed"))?
@@ -309,6 +300,22 @@ impl Store {
         let mut done = self.inner.done.clone();
         // An error means the thread is gone already.
         let _ = done.wait_for(|done| *done).await;
+    }
+
+    fn propose(&self, txn: &Txn) -> Result<oneshot::Receiver<Result<TxnOutcome, StoreError>>, StoreError> {
+        check(txn)?;
+        if let Some(space) = &self.inner.space
+            && let Err(Full { free, reserve }) = space.check()
+            && !space::fits(txn, &self.snapshot(), self.inner.vital)
+        {
+            return Err(StoreError::DiskFull { free, reserve });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Txn {
+            data: command::encode_txn(txn),
+            reply,
+        })?;
+        Ok(answer)
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
