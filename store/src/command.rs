@@ -6,12 +6,14 @@
 use bytes::{Buf, Bytes};
 
 use crate::model::{Op, Precondition, Revision, Txn};
+use crate::store::agreement::Vote;
 
 const VERSION: u8 = 1;
 /// version, kind, CRC-32 of kind and body.
 const HEADER: usize = 1 + 1 + 4;
 const KIND_TXN: u8 = 1;
 const KIND_COMPACT: u8 = 2;
+const KIND_VOTE: u8 = 3;
 
 /// What a log entry asks the state machine to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Command {
     Txn(Txn),
     /// Forget the history at and below this revision.
     Compact(Revision),
+    /// What a member's state adds up to.
+    Vote(Vote),
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +86,14 @@ pub fn encode_compact(revision: Revision) -> Vec<u8> {
     seal(out)
 }
 
+pub fn encode_vote(vote: Vote) -> Vec<u8> {
+    let mut out = vec![VERSION, KIND_VOTE, 0, 0, 0, 0];
+    for word in [vote.member, vote.index, vote.digest] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    seal(out)
+}
+
 /// # Errors
 /// Anything but exactly what the encoder made: a damaged command is never half-used.
 pub fn decode(data: &Bytes) -> Result<Command, CommandError> {
@@ -101,6 +113,11 @@ pub fn decode(data: &Bytes) -> Result<Command, CommandError> {
     let command = match data[1] {
         KIND_TXN => Command::Txn(reader.txn()?),
         KIND_COMPACT => Command::Compact(reader.revision()?),
+        KIND_VOTE => Command::Vote(Vote {
+            member: reader.word()?,
+            index: reader.word()?,
+            digest: reader.word()?,
+        }),
         tag => return Err(CommandError::Tag(tag)),
     };
     match reader.rest.len() {
@@ -189,8 +206,12 @@ impl Reader {
     }
 
     fn revision(&mut self) -> Result<Revision, CommandError> {
+        self.word().map(Revision)
+    }
+
+    fn word(&mut self) -> Result<u64, CommandError> {
         self.need(8)?;
-        Ok(Revision(self.rest.get_u64_le()))
+        Ok(self.rest.get_u64_le())
     }
 
     /// A slice of the entry where it is most of it, else a copy: a small value must not keep a large entry alive.
@@ -240,6 +261,12 @@ mod tests {
         check(|_| (), Ok(Command::Txn(sample())));
         let compact = Bytes::from(encode_compact(Revision(9)));
         assert_eq!(decode(&compact), Ok(Command::Compact(Revision(9))));
+        let vote = Vote {
+            member: 1,
+            index: 2,
+            digest: 3,
+        };
+        assert_eq!(decode(&Bytes::from(encode_vote(vote))), Ok(Command::Vote(vote)));
         assert!(encode_txn(&sample()).len() <= encoded_len(&sample()));
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::image::{digest, sum};
 use crate::model::{Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome};
 use crate::tree::{Snapshot, Tree};
 
@@ -15,6 +16,7 @@ use crate::tree::{Snapshot, Tree};
 pub struct Mvcc {
     tree: Tree,
     revision: Revision,
+    digest: u64,
 }
 
 /// What applying one transaction did.
@@ -30,6 +32,7 @@ impl Default for Mvcc {
         Mvcc {
             tree: Tree::default(),
             revision: Revision::INITIAL,
+            digest: 0,
         }
     }
 }
@@ -38,6 +41,7 @@ impl Mvcc {
     /// Continues from a state read back from disk or received from a peer.
     pub fn restore(snapshot: Snapshot) -> Self {
         Mvcc {
+            digest: sum(&snapshot.tree),
             tree: snapshot.tree,
             revision: snapshot.revision,
         }
@@ -52,6 +56,11 @@ impl Mvcc {
 
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// What the whole state adds up to: the same on every member that has applied the same log.
+    pub fn digest(&self) -> u64 {
+        self.digest.wrapping_add(self.revision.0)
     }
 
     /// Checks the preconditions against the state before the transaction, then does all of its operations or none.
@@ -100,6 +109,7 @@ impl Mvcc {
             Op::Put { key, value } => self.put(key, value, revision),
             Op::Delete { key } => {
                 let prev = self.tree.remove(&key)?;
+                self.digest = self.digest.wrapping_sub(digest(&prev));
                 (prev.key.clone(), EventKind::Delete { prev })
             }
         };
@@ -125,6 +135,8 @@ impl Mvcc {
             mod_revision: revision,
             memo,
         });
+        let before = prev.as_deref().map_or(0, digest);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(digest(&entry));
         self.tree.insert(entry.clone());
         (key, EventKind::Put { entry, prev })
     }

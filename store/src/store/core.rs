@@ -13,6 +13,7 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry};
 use tokio::sync::watch as tokio_watch;
 
+use super::agreement::{Agreement, EVERY, Verdict, Vote};
 use super::queue::{Reply, Request};
 use super::status::{Counters, Membership, Standing};
 use crate::command::{self, Command, CommandError};
@@ -41,6 +42,11 @@ pub enum Fatal {
     Image(#[from] ImageError),
     #[error("committed entry {index} is damaged")]
     Entry { index: u64, source: CommandError },
+    /// A majority of the members holds another state than this one, which has put its own aside.
+    #[error(
+        "the state as of entry {index} differs from that of the majority: it is fetched from the others at the next start"
+    )]
+    Diverged { index: u64 },
     /// Raft accepts a snapshot only from the message that brought its state.
     #[error("a snapshot came without its state")]
     Snapshot,
@@ -59,6 +65,10 @@ pub enum Action {
     Cut(Base),
     /// Note durably whether there are other members; see [`crate::log::Log::note_peers`].
     NotePeers(bool),
+    /// Put log and image aside, durably, and stop with [`Fatal::Diverged`]; see [`super::recovery::forget`].
+    Halt {
+        index: u64,
+    },
     /// Note durably that the log holds everything again; see [`crate::log::Log::note_loss`].
     NoteRepaired,
     /// Read entries back from the log and give them to [`Core::fetched`].
@@ -104,6 +114,11 @@ pub struct Core {
     confirmed: Vec<(u64, Vec<u64>)>,
     /// The states of the snapshots that were offered to peers, until their transfer starts.
     offered: VecDeque<(u64, Snapshot)>,
+    agreement: Agreement,
+    /// Votes of this member on their way into the log.
+    speaks: Vec<Vote>,
+    /// The members hold different states, and none of them is a majority's.
+    disagree: bool,
     /// The state that came with the snapshot message in the replica's hands.
     arrived: Option<Snapshot>,
     ticks: u64,
@@ -173,6 +188,9 @@ impl Core {
             barriers: BTreeMap::new(),
             confirmed: Vec::new(),
             offered: VecDeque::new(),
+            agreement: Agreement::default(),
+            speaks: Vec::new(),
+            disagree: false,
             arrived: None,
             ticks: 0,
             now: Duration::ZERO,
@@ -253,6 +271,12 @@ impl Core {
                     let bytes = self.trail.too_far_behind().unwrap_or_default();
                     // A caller that has gone away needs no answer.
                     let _ = reply.send(Err(StoreError::LogFull { bytes }));
+                }
+                Request::Txn { reply, .. } if self.disagree => {
+                    // A caller that has gone away needs no answer.
+                    let _ = reply.send(Err(StoreError::Unavailable(
+                        "the members hold different states, and no majority holds the same: restore a backup",
+                    )));
                 }
                 Request::Txn { data, reply } => {
                     proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
@@ -385,10 +409,62 @@ impl Core {
                 Output::Repaired => self.actions.push_back(Action::NoteRepaired),
                 Output::Role(role) => self.note_role(role),
             }
+            if !self.speaks.is_empty() {
+                outputs.extend(self.speak());
+            }
         }
         self.answer_barriers();
         self.advance_image();
         Ok(())
+    }
+
+    fn speak(&mut self) -> Vec<Output> {
+        let votes = std::mem::take(&mut self.speaks);
+        let proposals = votes.into_iter().map(|vote| Proposal {
+            token: self.token(),
+            // Nobody waits for it.
+            context: Bytes::new(),
+            data: command::encode_vote(vote).into(),
+        });
+        let proposals = proposals.collect();
+        self.replica.step([Input::Propose(proposals)])
+    }
+
+    /// What the state adds up to is noted at certain entries; the leader then says it to the others.
+    fn note_digest(&mut self) {
+        let index = self.applied.index;
+        if !index.is_multiple_of(EVERY) {
+            return;
+        }
+        let digest = self.mvcc.digest();
+        self.agreement.note(index, digest);
+        let role = self.replica.role();
+        if role.leads && !role.alone {
+            self.speaks.push(Vote {
+                member: self.identity.member,
+                index,
+                digest,
+            });
+        }
+    }
+
+    fn hear(&mut self, vote: Vote) {
+        let me = self.identity.member;
+        match self.agreement.take(vote, me, &self.applied.conf_state.voters) {
+            Verdict::Fine => (),
+            Verdict::Speak(vote) => {
+                tracing::error!(index = vote.index, "the members' states differ: all are asked");
+                self.speaks.push(vote);
+            }
+            Verdict::Halt { index } => self.actions.push_back(Action::Halt { index }),
+            Verdict::NoMajority { index } => {
+                tracing::error!(
+                    index,
+                    "no majority of the members holds the same state: writes stop"
+                );
+                self.disagree = true;
+            }
+        }
     }
 
     /// The state now stands for a snapshot at the applied index; its bytes are made only when a transfer starts.
@@ -439,6 +515,7 @@ impl Core {
             meta: meta.clone(),
         }));
         self.trail.restart(meta);
+        self.agreement.forget();
         self.mvcc = Mvcc::restore(state.clone());
         self.applied = base;
         let counters = &self.shared.counters;
@@ -486,30 +563,9 @@ impl Core {
             let pending = self
                 .own_token(&entry)
                 .and_then(|token| self.proposals.remove(&token));
-            // A new leader's first entry, or a membership change.
-            if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
-                answers.extend(pending.map(|pending| (pending.reply, None)));
-                continue;
-            }
-            let outcome = match command::decode(&entry.data) {
-                Ok(Command::Txn(txn)) => {
-                    let applied = self.mvcc.apply(txn);
-                    events.extend(applied.events);
-                    Some(applied.outcome)
-                }
-                Ok(Command::Compact(revision)) => {
-                    self.publish(&mut events);
-                    self.shared.hub.compact(revision);
-                    None
-                }
-                Err(source) => {
-                    return Err(Fatal::Entry {
-                        index: entry.index,
-                        source,
-                    });
-                }
-            };
+            let outcome = self.apply_one(&entry, &mut events)?;
             answers.extend(pending.map(|pending| (pending.reply, outcome)));
+            self.note_digest();
         }
         self.publish(&mut events);
         self.trail.note(&[], count, bytes);
@@ -527,6 +583,31 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn apply_one(
+        &mut self,
+        entry: &Entry,
+        events: &mut Vec<Arc<Event>>,
+    ) -> Result<Option<TxnOutcome>, Fatal> {
+        // A new leader's first entry, or a membership change.
+        if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+            return Ok(None);
+        }
+        let index = entry.index;
+        match command::decode(&entry.data).map_err(|source| Fatal::Entry { index, source })? {
+            Command::Txn(txn) => {
+                let applied = self.mvcc.apply(txn);
+                events.extend(applied.events);
+                return Ok(Some(applied.outcome));
+            }
+            Command::Compact(revision) => {
+                self.publish(events);
+                self.shared.hub.compact(revision);
+            }
+            Command::Vote(vote) => self.hear(vote),
+        }
+        Ok(None)
     }
 
     fn publish(&mut self, events: &mut Vec<Arc<Event>>) {

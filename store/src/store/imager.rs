@@ -7,9 +7,14 @@ use std::thread::JoinHandle;
 use super::queue::Request;
 use crate::image::{Batch, Image, ImageError};
 
-/// A batch, and who waits for it; nobody when the answer comes through the queue.
+enum Task {
+    Write(Batch),
+    SetAside,
+}
+
+/// A task, and who waits for it; nobody when the answer comes through the queue.
 struct Work {
-    batch: Batch,
+    task: Task,
     waiter: Option<SyncSender<Result<u64, ImageError>>>,
 }
 
@@ -33,7 +38,8 @@ impl Imager {
 
     /// Starts to write; the answer comes as [`Request::ImageWritten`].
     pub fn write(&self, batch: Batch) {
-        self.send(Work { batch, waiter: None });
+        let task = Task::Write(batch);
+        self.send(Work { task, waiter: None });
     }
 
     /// Writes after whatever is under way, and waits for it.
@@ -41,9 +47,21 @@ impl Imager {
     /// # Errors
     /// Those of [`Image::write`].
     pub fn write_now(&self, batch: Batch) -> Result<u64, ImageError> {
+        self.wait_for(Task::Write(batch))
+    }
+
+    /// Puts the image out of the way, after whatever is under way.
+    ///
+    /// # Errors
+    /// Those of [`Image::set_aside`].
+    pub fn set_aside(&self) -> Result<u64, ImageError> {
+        self.wait_for(Task::SetAside)
+    }
+
+    fn wait_for(&self, task: Task) -> Result<u64, ImageError> {
         let (sender, receiver) = sync_channel(1);
         self.send(Work {
-            batch,
+            task,
             waiter: Some(sender),
         });
         receiver
@@ -67,8 +85,14 @@ impl Imager {
 }
 
 fn run(mut image: impl Image, batches: Receiver<Work>, done: SyncSender<Request>) {
-    while let Ok(Work { batch, waiter }) = batches.recv() {
-        let write = || image.write(&batch).map(|()| image.disk_bytes());
+    while let Ok(Work { task, waiter }) = batches.recv() {
+        let write = || {
+            match &task {
+                Task::Write(batch) => image.write(batch)?,
+                Task::SetAside => image.set_aside()?,
+            }
+            Ok(image.disk_bytes())
+        };
         let panicked = |_| Err(ImageError::Damaged("the engine panicked while it wrote".into()));
         let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(panicked);
         let told = match waiter {

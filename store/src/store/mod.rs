@@ -1,6 +1,9 @@
 //! The handle everybody holds. It encodes proposals, queues them for the one thread that owns the replica, and reads
 //! published state without asking anyone. Knows the shape of the queue, not what becomes of a proposal.
 
+pub(crate) mod agreement;
+#[cfg(test)]
+mod agreement_tests;
 mod core;
 pub mod driven;
 mod imager;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::core::{Action, Core, Fatal};
 use super::imager::Imager;
 use super::queue::{Depth, Request, batch_from};
+use super::recovery::forget;
 use super::status::Counters;
 use crate::log::{Append, Base, Durable, Log};
 use crate::replica::TICK;
@@ -110,6 +111,11 @@ impl<L: Log> Owner<L> {
                 Action::WriteImage(batch) => self.imager.write(batch),
                 Action::Cut(base) => self.cut(base)?,
                 Action::NotePeers(peers) => self.log.note_peers(peers)?,
+                Action::Halt { index } => {
+                    self.imager.set_aside()?;
+                    forget(&mut self.log)?;
+                    return Err(Fatal::Diverged { index });
+                }
                 Action::NoteRepaired => self.log.note_loss(None)?,
                 Action::Fetch(fetch) => {
                     let entries = self.log.entries(fetch.low, fetch.high, fetch.max_bytes);

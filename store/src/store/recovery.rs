@@ -65,7 +65,7 @@ pub(super) fn recover(
             return Err(log_error(error));
         }
         tracing::error!(%error, "the other members have to repair this one; until then it neither votes nor leads");
-        renounce(log, lost, None)?;
+        renounce(log, lost, None).map_err(log_error)?;
     }
     match read(log, image, path) {
         Err(error) if log.has_peers() => {
@@ -75,24 +75,31 @@ pub(super) fn recover(
                 log_base: state.base.index,
                 source: source.into(),
             })?;
-            let lost = Lost {
-                index: state.last_index,
-                term: state.hard_state.term,
-            };
-            let lost = state.lost.map_or(lost, |earlier| Lost {
-                index: lost.index.max(earlier.index),
-                term: lost.term.max(earlier.term),
-            });
-            log.note_loss(Some(lost)).map_err(log_error)?;
-            renounce(log, lost, Some(Base::default()))?;
+            forget(log).map_err(log_error)?;
             read(log, image, path)
         }
         read => read,
     }
 }
 
+/// Empties the log; everything it held counts as lost. The image has been put aside before: a crash in between must not
+/// leave one that looks whole.
+///
+/// # Errors
+/// Those of the log.
+pub(super) fn forget(log: &mut impl Log) -> Result<(), LogError> {
+    let state = log.state();
+    let earlier = state.lost.unwrap_or_default();
+    let lost = Lost {
+        index: state.last_index.max(earlier.index),
+        term: state.hard_state.term.max(earlier.term),
+    };
+    log.note_loss(Some(lost))?;
+    renounce(log, lost, Some(Base::default()))
+}
+
 /// The member takes its newest term for one in which it has voted already, for it may have.
-fn renounce(log: &mut impl Log, lost: Lost, base: Option<Base>) -> Result<(), OpenError> {
+fn renounce(log: &mut impl Log, lost: Lost, base: Option<Base>) -> Result<(), LogError> {
     let LogState {
         identity,
         hard_state,
@@ -112,7 +119,6 @@ fn renounce(log: &mut impl Log, lost: Lost, base: Option<Base>) -> Result<(), Op
         ..Append::default()
     })
     .map(drop)
-    .map_err(log_error)
 }
 
 fn log_error(source: LogError) -> OpenError {
