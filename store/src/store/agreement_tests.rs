@@ -141,7 +141,7 @@ fn check(values: &[&'static str], halted: &[u64], writes: bool) {
         answer
     };
     for _ in 0..EVERY {
-        let _ = write(&mut members);
+        drop(write(&mut members));
     }
     let found: Vec<u64> = members
         .iter()

@@ -8,7 +8,7 @@ use super::queue::Request;
 use crate::image::{Batch, Image, ImageError};
 
 enum Task {
-    Write(Batch),
+    Write(Box<Batch>),
     SetAside,
 }
 
@@ -38,7 +38,7 @@ impl Imager {
 
     /// Starts to write; the answer comes as [`Request::ImageWritten`].
     pub fn write(&self, batch: Batch) {
-        let task = Task::Write(batch);
+        let task = Task::Write(Box::new(batch));
         self.send(Work { task, waiter: None });
     }
 
@@ -47,7 +47,7 @@ impl Imager {
     /// # Errors
     /// Those of [`Image::write`].
     pub fn write_now(&self, batch: Batch) -> Result<u64, ImageError> {
-        self.wait_for(Task::Write(batch))
+        self.wait_for(Task::Write(Box::new(batch)))
     }
 
     /// Puts the image out of the way, after whatever is under way.
