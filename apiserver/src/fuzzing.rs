@@ -30,3 +30,40 @@ pub fn route(method: &str, target: &str) -> Option<Vec<String>> {
         _ => Vec::new(),
     })
 }
+
+/// Reads a JWT by a set of keys, both as they come from outside: the claims, if one of the keys signed them.
+#[must_use]
+pub fn jwt(keys: &str, token: &str) -> Option<serde_json::Value> {
+    let keys = serde_json::from_str(keys).unwrap_or_default();
+    let keys = crate::tokens::oidc::jwt::Keys::parse(&keys);
+    let claims = keys.verify(token).ok().flatten();
+    if let Some(claims) = crate::tokens::jws::unverified_claims(token) {
+        assert!(claims.is_object());
+    }
+    let _ = crate::tokens::bootstrap::Token::parse(token); // must not panic
+    claims
+}
+
+/// The user and the end of a certificate, DER.
+#[must_use]
+pub fn certificate(der: &[u8]) -> (Option<crate::User>, Option<i64>) {
+    (
+        crate::User::from_certificate(der),
+        crate::identity::end_of_certificate(der),
+    )
+}
+
+/// Signs a request, PEM, if it can be read and is signed by its own key.
+#[must_use]
+pub fn sign(ca: &crate::pki::Ca, request_pem: &str) -> Option<String> {
+    let asked = crate::pki::SignRequest {
+        request_pem: request_pem.to_owned(),
+        usages: vec!["client auth".into()],
+        life: std::time::Duration::from_secs(3600),
+    };
+    ca.sign(
+        &asked,
+        time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000),
+    )
+    .ok()
+}

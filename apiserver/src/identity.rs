@@ -116,3 +116,10 @@ impl User {
         self.groups.iter().any(|group| group == MASTERS)
     }
 }
+
+/// When a certificate ends, in seconds since 1970.
+#[must_use]
+pub fn end_of_certificate(der: &[u8]) -> Option<i64> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    Some(cert.validity().not_after.timestamp())
+}

@@ -24,6 +24,7 @@ impl InProcess {
             server,
             peer: Arc::new(Peer {
                 user,
+                until: None,
                 address: None,
                 fence: None,
             }),

@@ -87,6 +87,8 @@ pub struct Config {
     pub ca_pem: String,
     /// Makes and checks the tokens of ServiceAccounts; `None`: there are none.
     pub tokens: Option<Arc<tokens::Issuer>>,
+    /// Other issuers of tokens that are believed.
+    pub providers: Vec<Arc<tokens::oidc::Provider>>,
     /// Takes joining servers in; `None`: this server does not.
     pub cluster: Option<Arc<dyn join::Cluster>>,
     /// The way to the other members of the store; `None`: there will never be any.
@@ -104,6 +106,7 @@ impl Config {
             port: 6443,
             ca_pem: ca_pem.into(),
             tokens: None,
+            providers: Vec::new(),
             cluster: None,
             peers: None,
         }
@@ -121,6 +124,8 @@ impl Config {
 pub struct Peer {
     /// `None`: no usable client certificate.
     pub user: Option<User>,
+    /// When that certificate ends, in seconds since 1970: an open connection does not prolong it.
+    pub until: Option<i64>,
     /// `None`: in this process.
     pub address: Option<SocketAddr>,
     /// Of a component in this process that was elected.

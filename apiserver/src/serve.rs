@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::ReadToEnd;
-use crate::identity::User;
+use crate::identity::{User, end_of_certificate};
+use crate::pki::ServerTls;
 use crate::{ApiServer, Peer};
 
 /// Most connections at once; more wait in the kernel's accept queue.
@@ -58,10 +59,10 @@ impl ApiServer {
     pub async fn serve(
         &self,
         listener: TcpListener,
-        tls: Arc<rustls::ServerConfig>,
+        tls: impl Into<ServerTls>,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let acceptor = TlsAcceptor::from(tls);
+        let tls = tls.into();
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let connections = TaskTracker::new();
         loop {
@@ -81,7 +82,8 @@ impl ApiServer {
                     }
                 },
             };
-            let (server, acceptor, shutdown) = (self.clone(), acceptor.clone(), shutdown.clone());
+            let acceptor = TlsAcceptor::from(tls.current());
+            let (server, shutdown) = (self.clone(), shutdown.clone());
             connections.spawn(async move {
                 let _permit = permit;
                 connection(server, acceptor, tcp, address, shutdown).await;
@@ -111,8 +113,15 @@ async fn connection(
         Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
     };
     let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+    let certificate = tls
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
     let peer = Arc::new(Peer {
-        user: user_of(&tls),
+        // One without a usable name is as good as none.
+        user: certificate.and_then(|der| User::from_certificate(der)),
+        until: certificate.and_then(|der| end_of_certificate(der)),
         address: Some(address),
         fence: None,
     });
@@ -124,15 +133,6 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended");
     }
-}
-
-/// `None`: the client showed no certificate. One without a usable name is as good as none.
-fn user_of(tls: &TlsStream<TcpStream>) -> Option<User> {
-    tls.get_ref()
-        .1
-        .peer_certificates()?
-        .first()
-        .and_then(|der| User::from_certificate(der))
 }
 
 macro_rules! service {

@@ -193,12 +193,17 @@ impl ApiServer {
     /// `Unauthorized` for credentials that are not understood: they are never taken for none; `Forbidden` for who may
     /// not act as another user.
     async fn authenticate(&self, peer: &Peer, parts: &Parts) -> Result<User, Status> {
+        let now = Timestamp::now();
+        if peer.until.is_some_and(|until| until < now.as_second()) {
+            tracing::debug!("a client's certificate has ended while its connection was open");
+            return Err(Status::unauthorized());
+        }
         let user = match (&peer.user, bearer_token(parts)) {
             (Some(user), _) => user.clone(),
             (None, Some(token)) => {
                 let tokens = self.inner().config.tokens.as_deref();
                 let audiences = tokens.map(tokens::Issuer::audiences).unwrap_or_default();
-                let known = authenticate::bearer(self.inner(), token, &audiences, Timestamp::now()).await;
+                let known = authenticate::bearer(self.inner(), token, &audiences, now).await;
                 known.map(|(user, _)| user).map_err(|rejected| {
                     tracing::debug!(%rejected, "a bearer token was refused");
                     Status::unauthorized()

@@ -5,22 +5,36 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use corten_client::remote::Server;
 use corten_nodeagent::node::floors::Floors;
 use corten_nodeagent::shell::config::{AgentConfig, ContainerdMode};
+
+use crate::node_identity::{self, Source};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Keeps containers, images, volumes, logs and the node's own state
     #[arg(long, default_value = "/var/lib/corten/agent")]
     data_dir: PathBuf,
-    /// Credentials and address of the API server
+    /// A server to join, such as https://192.0.2.10:6443; the others are learned from it
+    #[arg(long, conflicts_with = "kubeconfig", required_unless_present = "kubeconfig")]
+    server: Option<String>,
+    /// The token to join with, as `corten token create` prints it; not needed any more once the node has joined. Also taken
+    /// from the variable CORTEN_TOKEN
+    #[arg(long, requires = "server")]
+    token: Option<String>,
+    /// Get the node's identity and stop: the node then starts without a token
+    #[arg(long, requires = "server")]
+    only_join: bool,
+    /// Credentials and address of the API server, instead of joining
     #[arg(long)]
-    kubeconfig: PathBuf,
-    /// The Node's name; unique in the cluster
+    kubeconfig: Option<PathBuf>,
+    /// The Node's name; unique in the cluster [default: the host's name]
     #[arg(long)]
-    node_name: String,
-    /// An address of this host that the other nodes reach; more than one for dual stack
-    #[arg(long, required = true)]
+    node_name: Option<String>,
+    /// An address of this host that the other nodes reach; more than one for dual stack [default: the one it reaches the
+    /// server from]
+    #[arg(long)]
     node_ip: Vec<IpAddr>,
     /// The cgroup below which all Pods of this node live
     #[arg(long, default_value = "/corten")]
@@ -41,13 +55,35 @@ pub async fn run(args: Args) -> Result<()> {
     let shutdown = crate::process::shutdown()?;
     std::fs::create_dir_all(&args.data_dir).with_context(|| format!("make {}", args.data_dir.display()))?;
     let data_dir = args.data_dir.canonicalize()?;
-    let client = corten_client::remote(&args.kubeconfig)
-        .await
-        .with_context(|| format!("use {}", args.kubeconfig.display()))?;
+    let node_name = match args.node_name {
+        Some(name) => name,
+        None => host_name()?,
+    };
+    let source = match (args.kubeconfig, args.server) {
+        (Some(path), _) => Source::Kubeconfig(path),
+        (None, Some(server)) => Source::Join {
+            server,
+            token: args.token.or_else(|| std::env::var("CORTEN_TOKEN").ok()),
+        },
+        (None, None) => anyhow::bail!("--server or --kubeconfig is needed"),
+    };
+    if let (true, Source::Join { server, token }) = (args.only_join, &source) {
+        return node_identity::only_join(&node_name, server, token.as_deref(), &data_dir, &shutdown).await;
+    }
+    let connected = tokio::select! {
+        connected = node_identity::connect(&node_name, &source, &data_dir, &shutdown) => connected?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let node_ips = match args.node_ip.is_empty() {
+        false => args.node_ip,
+        true => vec![own_address(&connected.seed)?],
+    };
+    let remote = connected.remote;
+    let client = remote.client();
     let network = tokio::spawn(corten_netd::run(
         corten_netd::Config {
             client: client.clone(),
-            node_name: args.node_name.clone(),
+            node_name: node_name.clone(),
             data_dir: data_dir.clone(),
             plugin: std::env::current_exe().context("find this program's file")?,
         },
@@ -55,10 +91,10 @@ pub async fn run(args: Args) -> Result<()> {
     ));
     let agent = corten_nodeagent::shell::agent::run(
         AgentConfig {
-            node_name: args.node_name,
-            node_ips: args.node_ip,
+            node_name,
+            node_ips,
             client,
-            kubeconfig: args.kubeconfig,
+            remote,
             data_dir,
             cgroup_root: args.cgroup_root,
             labels: BTreeMap::from_iter(args.node_labels),
@@ -79,6 +115,27 @@ pub async fn run(args: Args) -> Result<()> {
     }
     anyhow::ensure!(shutdown.is_cancelled(), "a part of the agent ended by itself");
     Ok(())
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("ask for the host's name")?;
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    anyhow::ensure!(!name.is_empty(), "this host has no name: pass --node-name");
+    Ok(name)
+}
+
+/// The address this host reaches a server from. Nothing is sent.
+fn own_address(server: &Server) -> Result<IpAddr> {
+    let find = || -> std::io::Result<IpAddr> {
+        let any: IpAddr = match server.host.contains(':') {
+            true => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            false => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.connect((server.host.as_str(), server.port))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    find().with_context(|| format!("find the address that this host reaches {server} from: pass --node-ip"))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -4,13 +4,16 @@
 
 mod agent;
 mod backup;
+mod certificates;
 mod cluster;
 mod duration;
 mod join;
 mod kubeconfig;
 mod member;
+mod node_identity;
 mod node_kubeconfig;
 mod process;
+mod reset;
 mod server;
 mod token;
 
@@ -43,6 +46,8 @@ enum Command {
     Member(member::Args),
     /// Make, list and delete the tokens that machines join with
     Token(token::Args),
+    /// Take everything off this host that an agent or a server has left
+    Reset(reset::Args),
     /// Issue the kubeconfig an agent needs, with the cluster's CA (on the server's machine)
     NodeKubeconfig(node_kubeconfig::Args),
 }
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => process::block_on(backup::run(args)),
         Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),
+        Command::Reset(args) => process::block_on(reset::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
     };
     match result {

@@ -32,13 +32,9 @@ pub fn run(args: &Args) -> Result<()> {
     write(&ca, &args.node_name, &args.server, &args.out)
 }
 
-/// A kubeconfig for `system:node:NAME`. Until roles exist a node is a member of `system:masters` too.
+/// A kubeconfig for `system:node:NAME`.
 pub fn write(ca: &Ca, node: &str, server: &str, out: &std::path::Path) -> Result<()> {
-    let issued = pki::issue_client(
-        ca,
-        &format!("system:node:{node}"),
-        &["system:nodes", "system:masters"],
-    )?;
+    let issued = pki::issue_client(ca, &format!("system:node:{node}"), &["system:nodes"])?;
     pki::write_kubeconfig(out, node, server, ca.cert_pem(), &issued)
         .with_context(|| format!("write {}", out.display()))
 }

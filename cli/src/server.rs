@@ -13,8 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use corten_apiserver::members::{self, AdmitError, Record};
 use corten_apiserver::pki::peers::PeerPki;
-use corten_apiserver::pki::{self, Pki, ServerNames};
-use corten_apiserver::tokens::{self, Issuer};
+use corten_apiserver::pki::{self, ServerNames};
+use corten_apiserver::tokens::{self, Issuer, oidc};
 use corten_apiserver::{ApiServer, sealing};
 use corten_client::join::JoinToken;
 use corten_store::Store;
@@ -28,6 +28,8 @@ use about::about;
 use birth::{Joining, born};
 use components::Components;
 use peers::Dialler;
+
+use crate::certificates::{Certificates, Settings};
 
 /// The file the admin's credentials are written to, in the data folder.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
@@ -68,6 +70,16 @@ pub struct Args {
     /// What to join with; see `corten token create --server`
     #[arg(long)]
     token: Option<JoinToken>,
+    /// How long certificates of this server and of nodes live, such as 24h; they renew themselves
+    #[arg(long, default_value = "365d", value_parser = crate::duration::parse)]
+    certificate_lifetime: std::time::Duration,
+    /// A file with an AuthenticationConfiguration: other issuers of tokens that are believed
+    #[arg(long)]
+    authentication_config: Option<PathBuf>,
+    /// A name that the server's certificate is valid for beside its own, such as a load balancer's; may be given several
+    /// times
+    #[arg(long)]
+    tls_san: Vec<String>,
     #[command(flatten)]
     backups: crate::backup::schedule::Args,
 }
@@ -99,16 +111,41 @@ pub async fn run(args: Args) -> Result<()> {
     config.port = args.port;
     let pki_dir = args.data_dir.join("pki");
     let now = time::OffsetDateTime::now_utc();
-    let names = ServerNames::new(
+    let service_ip = config.kubernetes_service_ip().into();
+    let (ips, names): (Vec<_>, Vec<_>) = args
+        .tls_san
+        .iter()
+        .partition(|name| name.parse::<IpAddr>().is_ok());
+    let ips = ips.into_iter().filter_map(|ip| ip.parse().ok());
+    let mut names_of_server = ServerNames::new(
         "cluster.local",
-        config.kubernetes_service_ip().into(),
-        [advertise, args.bind_address],
+        service_ip,
+        [advertise, args.bind_address].into_iter().chain(ips),
     );
-    let pki = Pki::open(&pki_dir, &names, now).context("open the certificates")?;
+    names_of_server.dns.extend(names.into_iter().cloned());
+    let server_url = format!("https://{}", SocketAddr::new(advertise, args.port));
+    let certificates = Certificates::open(Settings {
+        dir: pki_dir.clone(),
+        names: names_of_server,
+        life: args.certificate_lifetime,
+        kubeconfig: args.data_dir.join(ADMIN_KUBECONFIG),
+        server_url,
+    })?;
+    let pki = certificates.pki();
     config.ca_pem = pki.ca.cert_pem().to_string();
     let issuer =
         Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the key of ServiceAccounts")?;
     config.tokens = Some(Arc::new(issuer));
+    if let Some(path) = &args.authentication_config {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let read = oidc::Configuration::parse(&text, tokens::DEFAULT_ISSUER)
+            .map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+        config.providers = read
+            .jwt
+            .into_iter()
+            .map(|jwt| Arc::new(oidc::Provider::new(jwt)))
+            .collect();
+    }
     let sharing = Arc::new(crate::join::Sharing {
         pki: pki_dir.clone(),
         service_cidr,
@@ -153,7 +190,16 @@ pub async fn run(args: Args) -> Result<()> {
         witness: false,
         removed: false,
     };
-    let served = serve(&args, &pki, config, cluster_cidr, &store, &record, shutdown).await;
+    let served = serve(
+        &args,
+        &certificates,
+        config,
+        cluster_cidr,
+        &store,
+        &record,
+        shutdown,
+    )
+    .await;
     closed.cancel();
     store.close().await;
     let _ = listening.await;
@@ -163,14 +209,13 @@ pub async fn run(args: Args) -> Result<()> {
 /// Everything over an open store, until `shutdown`.
 async fn serve(
     args: &Args,
-    pki: &Pki,
+    certificates: &Certificates,
     config: corten_apiserver::Config,
     cluster_cidr: Ipv4Net,
     store: &Store,
     record: &Record,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let advertise = config.advertise_address;
     let api = ApiServer::new(store.clone(), config);
     tokio::select! {
         ready = ready(store, &api, record) => ready?,
@@ -199,18 +244,20 @@ async fn serve(
 
     let listener = listen_on(SocketAddr::new(args.bind_address, args.port)).await?;
     let address = listener.local_addr()?;
-    let kubeconfig = args.data_dir.join(ADMIN_KUBECONFIG);
-    let server_url = format!("https://{}", SocketAddr::new(advertise, args.port));
-    pki::write_kubeconfig(&kubeconfig, "corten", &server_url, pki.ca.cert_pem(), &pki.admin)
-        .with_context(|| format!("write {}", kubeconfig.display()))?;
+    certificates.write_kubeconfig()?;
+    let (tls, kubeconfig) = (certificates.tls(), args.data_dir.join(ADMIN_KUBECONFIG));
+    tokio::spawn(certificates.clone().keep(shutdown.clone()));
     tracing::info!(%address, kubeconfig = %kubeconfig.display(), "serving the Kubernetes API");
 
     // Components use the same API as everyone, through their own identity, without sockets.
+    let mut controllers =
+        corten_controllers::Config::new(cluster_cidr.into(), certificates.pki().ca.cert_pem().to_string());
+    controllers.signer = Some(certificates.signer());
     let components = Components {
         store: store.clone(),
         api: api.clone(),
         identity: components::identity(&record.name, record.id),
-        controllers: corten_controllers::Config::new(cluster_cidr.into(), pki.ca.cert_pem().to_string()),
+        controllers,
         scheduler: corten_scheduler::Config::default(),
     };
     let components = tokio::spawn(components.run(shutdown.clone()));
@@ -230,7 +277,7 @@ async fn serve(
             stop_serving.cancel();
         })
     };
-    let served = api.serve(listener, pki.server_tls()?, stop_serving);
+    let served = api.serve(listener, tls, stop_serving);
     let (served, ()) = tokio::join!(
         async {
             let served = served.await.context("serve");

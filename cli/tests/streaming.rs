@@ -181,13 +181,16 @@ fn kubectl_streams() {
             "error dialing backend: node \"n1\" has no tunnel",
         )
         .await;
-        let endpoint = corten_client::connect::endpoint(&node).await.unwrap();
+        let parts = corten_client::connect::of_node(&node).await.unwrap();
+        let remote = corten_client::remote::Remote::new("n1", parts.server, Vec::new(), parts.tls);
         let handlers = Arc::new(OnePod {
             container: app.clone(),
             sandbox: id.clone(),
         });
-        let tunnel = corten_nodeagent::tunnel::run("n1", endpoint, handlers, runtime.clone(), stop.clone());
-        let tunnel = tokio::spawn(tunnel);
+        let (runtime_of_tunnel, stopped) = (runtime.clone(), stop.clone());
+        let tunnel = tokio::spawn(async move {
+            corten_nodeagent::tunnel::run("n1", &remote, handlers, runtime_of_tunnel, stopped).await;
+        });
         // The tunnel is open within milliseconds.
         let deadline = tokio::time::Instant::now() + LIMIT;
         while !kubectl("1.27", &admin, &["logs", "web"])

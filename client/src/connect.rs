@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
@@ -33,6 +35,8 @@ pub enum ConnectError {
         path: String,
         source: kube::config::KubeconfigError,
     },
+    #[error("{url} is no https://HOST:PORT")]
+    Url { url: String },
     #[error("build the client for {server}")]
     Client { server: String, source: kube::Error },
 }
@@ -115,7 +119,53 @@ pub async fn endpoint(kubeconfig: &Path) -> Result<Endpoint, ConnectError> {
     })
 }
 
-fn connector() -> HttpConnector {
+/// What a kubeconfig says about a node.
+pub struct OfNode {
+    pub server: crate::remote::Server,
+    pub tls: rustls::ClientConfig,
+    /// The authorities that the server is believed by, PEM; empty if the kubeconfig names none.
+    pub ca_pem: String,
+    /// `None` without an inline certificate: then there is nothing that could be renewed.
+    pub identity: Option<crate::join::Identity>,
+}
+
+/// The parts of a kubeconfig's current context that make a [`crate::remote::Remote`].
+///
+/// # Errors
+/// As [`remote`].
+pub async fn of_node(kubeconfig: &Path) -> Result<OfNode, ConnectError> {
+    let config = read(kubeconfig).await?;
+    let url = config.cluster_url.to_string();
+    let failed = |source| ConnectError::Client {
+        server: url.clone(),
+        source,
+    };
+    let mut tls = config.rustls_client_config().map_err(failed)?;
+    tls.resumption = rustls::client::Resumption::disabled();
+    let file = Kubeconfig::read_from(kubeconfig).map_err(|source| ConnectError::Kubeconfig {
+        path: kubeconfig.display().to_string(),
+        source,
+    })?;
+    let file = serde_json::to_value(&file).unwrap_or_default();
+    let inline = |list: &str, entry: &str, field: &str| {
+        let text = file[list][0][entry][field].as_str()?;
+        let bytes = STANDARD.decode(text).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    let certificate = inline("users", "user", "client-certificate-data");
+    let key = inline("users", "user", "client-key-data");
+    let identity = certificate.zip(key);
+    Ok(OfNode {
+        server: crate::remote::Server::from_url(&url)
+            .ok_or_else(|| ConnectError::Url { url: url.clone() })?,
+        tls,
+        ca_pem: inline("clusters", "cluster", "certificate-authority-data").unwrap_or_default(),
+        identity: identity.and_then(|(certificate, key)| crate::join::Identity::new(certificate, key).ok()),
+    })
+}
+
+/// Sockets that notice a dead peer.
+pub(crate) fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);

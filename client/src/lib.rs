@@ -4,7 +4,8 @@
 //!
 //! The parts, from the wire up: [`request`] (one verb, one call), [`reflect`] (list and watch kept alive),
 //! [`cache`] (what the reflector saw, indexed), [`informers`] (one cache per kind, shared), [`queue`] and
-//! [`runner`] (keys in, `sync` calls out), [`events`] (what `kubectl describe` shows).
+//! [`runner`] (keys in, `sync` calls out), [`events`] (what `kubectl describe` shows). [`remote`] is a node's connection to
+//! all servers of its cluster, [`join`] how it gets an identity and keeps it.
 
 pub mod backoff;
 pub mod cache;
@@ -13,11 +14,13 @@ pub mod discovery;
 pub mod elect;
 pub mod error;
 pub mod events;
+pub mod file;
 pub mod informers;
 pub mod join;
 pub mod object;
 pub mod queue;
 pub mod reflect;
+pub mod remote;
 pub mod request;
 pub mod runner;
 

@@ -147,6 +147,7 @@ pub enum Subresource {
     Scale,
     Binding,
     Finalize,
+    Approval,
 }
 
 impl Subresource {
@@ -157,6 +158,7 @@ impl Subresource {
             Subresource::Scale => "/scale",
             Subresource::Binding => "/binding",
             Subresource::Finalize => "/finalize",
+            Subresource::Approval => "/approval",
         }
     }
 }
@@ -357,6 +359,19 @@ impl ApiClient {
     /// A GET of any path, decoded: discovery and the like.
     pub async fn get_path<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, ApiError> {
         let body = self.call(Method::GET, path.to_owned(), None).await?;
+        serde_json::from_slice(&body).map_err(ApiError::Decode)
+    }
+
+    /// A question that is posted, such as a SubjectAccessReview, and its answer.
+    pub async fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        question: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        let body = encode(question)?;
+        let body = self
+            .call(Method::POST, path.to_owned(), Some(("application/json", body)))
+            .await?;
         serde_json::from_slice(&body).map_err(ApiError::Decode)
     }
 

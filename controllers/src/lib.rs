@@ -4,6 +4,7 @@
 
 mod apply;
 mod batch;
+pub mod certificates;
 mod claim;
 mod context;
 mod deployment;
@@ -39,6 +40,8 @@ pub struct Config {
     pub root_ca: String,
     /// How long a node may be silent; default 40 s.
     pub node_monitor_grace_period: Duration,
+    /// Signs certificates for requests; `None`: this process does not hold the authority's key.
+    pub signer: Option<certificates::Signer>,
     /// Finished Pods kept in the cluster; default 12,500.
     pub terminated_pod_threshold: usize,
 }
@@ -51,6 +54,7 @@ impl Config {
             node_cidr_mask: 24,
             root_ca,
             node_monitor_grace_period: Duration::from_secs(40),
+            signer: None,
             terminated_pod_threshold: 12_500,
         }
     }
@@ -91,6 +95,7 @@ pub async fn run(
         pod_gc::run(context.clone(), config.terminated_pod_threshold),
         service_account::run(context.clone(), config.root_ca),
         service_cidr::run(context.clone()),
+        certificates::run(context.clone(), config.signer),
         all_kinds(context),
     );
     Ok(())

@@ -35,6 +35,12 @@ impl Cluster {
     /// One server and `nodes` nodes; `purpose` becomes part of the name.
     #[track_caller]
     pub fn create(purpose: &str, nodes: u32) -> Cluster {
+        Cluster::create_with(purpose, 1, nodes, &[])
+    }
+
+    /// As [`Cluster::create`], of `servers` servers, with more flags for `corten cluster create`.
+    #[track_caller]
+    pub fn create_with(purpose: &str, servers: u32, nodes: u32, flags: &[&str]) -> Cluster {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(
             xtask::prerequisites::is_root(),
@@ -49,17 +55,17 @@ impl Cluster {
             program: binary(),
         };
         let started = Instant::now();
-        let nodes = nodes.to_string();
+        let (servers, nodes) = (servers.to_string(), nodes.to_string());
         let words = [
             "cluster",
             "create",
             &cluster.name,
             "--servers",
-            "1",
+            &servers,
             "--nodes",
             &nodes,
         ];
-        cluster.corten(&words, CREATE_LIMIT).ok();
+        cluster.corten(&[&words[..], flags].concat(), CREATE_LIMIT).ok();
         println!(
             "cluster {} in {:.1} s",
             cluster.name,
@@ -82,11 +88,17 @@ impl Cluster {
     #[track_caller]
     pub fn with_images(purpose: &str, nodes: u32) -> Cluster {
         let cluster = Cluster::create(purpose, nodes);
-        for (reference, version) in [(WEB_1, "v1"), (WEB_2, "v2")] {
-            cluster.load(&xtask::image::web(reference, version).expect("make the web image"));
-        }
-        cluster.load(&xtask::image::busybox(BUSYBOX).expect("make the busybox image"));
+        cluster.load_images();
         cluster
+    }
+
+    /// Puts the test images on every node.
+    #[track_caller]
+    pub fn load_images(&self) {
+        for (reference, version) in [(WEB_1, "v1"), (WEB_2, "v2")] {
+            self.load(&xtask::image::web(reference, version).expect("make the web image"));
+        }
+        self.load(&xtask::image::busybox(BUSYBOX).expect("make the busybox image"));
     }
 
     #[track_caller]

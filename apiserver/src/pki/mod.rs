@@ -12,6 +12,8 @@ mod files;
 mod kubeconfig;
 pub mod peers;
 mod share;
+mod sign;
+mod tls;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -33,13 +35,15 @@ pub use account_key::AccountKey;
 pub use files::write_private;
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
 pub use share::{shared, store_shared};
+pub use sign::SignRequest;
+pub use tls::ServerTls;
 
 /// Life of the CA certificate.
 pub const CA_LIFE: Duration = Duration::days(3650);
-/// Life of server and client certificates.
+/// Life of server and client certificates, unless another is asked for.
 pub const LEAF_LIFE: Duration = Duration::days(365);
-/// A stored leaf certificate with less than this left is issued anew at start.
-pub const RENEW_WITHIN: Duration = Duration::days(120);
+/// A certificate with less than this part of its life left is issued anew: a third.
+const RENEW_WITHIN: i32 = 3;
 /// Certificates are valid from this long before they are issued, for hosts whose clocks are behind.
 const BACKDATE: Duration = Duration::minutes(10);
 
@@ -191,10 +195,15 @@ impl Ca {
         Issuer::from_ca_cert_pem(&self.cert_pem, KeyPair::from_pem(&self.key_pem)?)
     }
 
-    fn issue(&self, mut params: CertificateParams, now: OffsetDateTime) -> Result<Issued, PkiError> {
+    fn issue(
+        &self,
+        mut params: CertificateParams,
+        life: Duration,
+        now: OffsetDateTime,
+    ) -> Result<Issued, PkiError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.not_before = now - BACKDATE;
-        params.not_after = now + LEAF_LIFE;
+        params.not_after = now + life;
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer()?)?;
@@ -238,21 +247,30 @@ pub fn issue_client(ca: &Ca, common_name: &str, organizations: &[&str]) -> Resul
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = name(common_name, organizations)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    ca.issue(params, OffsetDateTime::now_utc())
+    ca.issue(params, LEAF_LIFE, OffsetDateTime::now_utc())
 }
 
-/// A server certificate that covers `names`.
+/// A server certificate that covers `names`, valid for [`LEAF_LIFE`] from `now`.
 ///
 /// # Errors
 /// A name that is not ASCII, or a CA whose key does not fit.
 pub fn issue_server(ca: &Ca, names: &ServerNames, now: OffsetDateTime) -> Result<Issued, PkiError> {
+    issue_server_for(ca, names, LEAF_LIFE, now)
+}
+
+fn issue_server_for(
+    ca: &Ca,
+    names: &ServerNames,
+    life: Duration,
+    now: OffsetDateTime,
+) -> Result<Issued, PkiError> {
     let mut params = CertificateParams::new(names.dns.clone())?;
     params.distinguished_name = name("corten-apiserver", &[])?;
     params
         .subject_alt_names
         .extend(names.ips.iter().copied().map(SanType::IpAddress));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    ca.issue(params, now)
+    ca.issue(params, life, now)
 }
 
 /// Everything a server needs, opened from its data directory.
@@ -273,18 +291,31 @@ impl Pki {
     /// # Errors
     /// See [`Ca::open`].
     pub fn open(dir: &Path, names: &ServerNames, now: OffsetDateTime) -> Result<Pki, PkiError> {
+        Pki::open_for(dir, names, LEAF_LIFE, now)
+    }
+
+    /// As [`Pki::open`], with a server certificate of another life. The administrator's is not shortened: people copy it.
+    ///
+    /// # Errors
+    /// See [`Ca::open`].
+    pub fn open_for(
+        dir: &Path,
+        names: &ServerNames,
+        life: Duration,
+        now: OffsetDateTime,
+    ) -> Result<Pki, PkiError> {
         files::make_dir(dir)?;
         let ca = Ca::open(dir, now)?;
         let server = match files::load(dir, "server")? {
-            Some(found) if covers(&found.cert_pem, names, now) => found,
+            Some(found) if covers(&found.cert_pem, names, life, now) => found,
             _ => {
-                let issued = issue_server(&ca, names, now)?;
+                let issued = issue_server_for(&ca, names, life, now)?;
                 files::store(dir, "server", &issued)?;
                 issued
             }
         };
         let admin = match files::load(dir, "admin")? {
-            Some(found) if lasts(&found.cert_pem, now) => found,
+            Some(found) if lasts(&found.cert_pem, LEAF_LIFE, now) => found,
             _ => {
                 let issued = issue_client(&ca, "kubernetes-admin", &["system:masters"])?;
                 files::store(dir, "admin", &issued)?;
@@ -329,6 +360,9 @@ pub fn server_tls(ca: &Ca, server: &Issued) -> Result<Arc<rustls::ServerConfig>,
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&server.cert_pem)?, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A resumed session would be its client's identity beyond the end of the certificate that showed it.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
@@ -345,8 +379,8 @@ fn unusable(what: &str, error: &dyn std::fmt::Display) -> PkiError {
     }
 }
 
-/// Whether the certificate still has [`RENEW_WITHIN`] to live.
-fn lasts(cert_pem: &str, now: OffsetDateTime) -> bool {
+/// Whether a third of `life` is still left of the certificate's; one that lives longer than it should does not count.
+fn lasts(cert_pem: &str, life: Duration, now: OffsetDateTime) -> bool {
     let Ok(certs) = certificates(cert_pem) else {
         return false;
     };
@@ -356,12 +390,13 @@ fn lasts(cert_pem: &str, now: OffsetDateTime) -> bool {
     else {
         return false;
     };
-    cert.validity().not_after.to_datetime() - now > RENEW_WITHIN
+    let left = cert.validity().not_after.to_datetime() - now;
+    left > life / RENEW_WITHIN && left <= life
 }
 
-fn covers(cert_pem: &str, names: &ServerNames, now: OffsetDateTime) -> bool {
+fn covers(cert_pem: &str, names: &ServerNames, life: Duration, now: OffsetDateTime) -> bool {
     use x509_parser::extensions::GeneralName;
-    if !lasts(cert_pem, now) {
+    if !lasts(cert_pem, life, now) {
         return false;
     }
     let Ok(certs) = certificates(cert_pem) else {

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 
-use super::{Ca, Issued, PkiError, ServerNames, certificates, covers, files, name, unusable};
+use super::{Ca, Issued, LEAF_LIFE, PkiError, ServerNames, certificates, covers, files, name, unusable};
 
 /// The files `peer-ca.crt` and `peer-ca.key`.
 const CA_FILES: &str = "peer-ca";
@@ -48,7 +48,7 @@ impl PeerPki {
             ips: Vec::new(),
         };
         let own = match files::load(dir, OWN_FILES)? {
-            Some(found) if covers(&found.cert_pem, &names, now) => found,
+            Some(found) if covers(&found.cert_pem, &names, LEAF_LIFE, now) => found,
             _ => {
                 let mut params = CertificateParams::new(names.dns)?;
                 params.distinguished_name = name(&format!("{member:016x}"), &[])?;
@@ -56,7 +56,7 @@ impl PeerPki {
                     ExtendedKeyUsagePurpose::ServerAuth,
                     ExtendedKeyUsagePurpose::ClientAuth,
                 ];
-                let issued = ca.issue(params, now)?;
+                let issued = ca.issue(params, LEAF_LIFE, now)?;
                 files::store(dir, OWN_FILES, &issued)?;
                 issued
             }

@@ -31,6 +31,19 @@ pub async fn bearer(
             }
         };
     }
+    if let Some(provider) = provider(inner, token) {
+        let own = inner
+            .config
+            .tokens
+            .as_deref()
+            .map(super::Issuer::audiences)
+            .unwrap_or_default();
+        let common: Vec<String> = audiences.iter().filter(|a| own.contains(a)).cloned().collect();
+        if common.is_empty() && !audiences.is_empty() {
+            return Err(Rejected::NotOurs);
+        }
+        return Ok((provider.user(inner, token, now).await?, common));
+    }
     let issuer = inner.config.tokens.as_deref().ok_or(Rejected::NotOurs)?;
     let said = issuer.verify(token)?;
     let common = claims::check(&said, audiences, now)?;
@@ -50,6 +63,17 @@ pub async fn bearer(
         })?;
     }
     Ok((claims::user(&said), common))
+}
+
+/// The issuer a token claims to be of, if it is one of the others that are believed.
+fn provider<'a>(inner: &'a Inner, token: &str) -> Option<&'a super::oidc::Provider> {
+    if inner.config.providers.is_empty() {
+        return None;
+    }
+    let claims = super::jws::unverified_claims(token)?;
+    let all = inner.config.providers.iter().map(std::sync::Arc::as_ref);
+    all.into_iter()
+        .find(|provider| claims["iss"] == provider.issuer())
 }
 
 /// Who bears a bootstrap token, by what this server has; before one is refused the newest state is asked.

@@ -100,16 +100,17 @@ pub fn unverified_claims(token: &str) -> Option<Value> {
     decode(Parts::of(token)?.claims)
 }
 
-struct Parts<'a> {
-    header: &'a str,
-    claims: &'a str,
-    signature: &'a str,
+pub struct Parts<'a> {
+    pub header: &'a str,
+    pub claims: &'a str,
+    pub signature: &'a str,
     /// What was signed: header and claims.
-    message: &'a str,
+    pub message: &'a str,
 }
 
 impl<'a> Parts<'a> {
-    fn of(token: &'a str) -> Option<Parts<'a>> {
+    /// `None` for what has not three parts, or is too long.
+    pub fn of(token: &'a str) -> Option<Parts<'a>> {
         if token.len() > MAX_TOKEN {
             return None;
         }

@@ -10,7 +10,8 @@ pub(crate) mod authenticate;
 pub mod bootstrap;
 pub(crate) mod claims;
 pub(crate) mod documents;
-mod jws;
+pub(crate) mod jws;
+pub mod oidc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -17,7 +17,6 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::body::{Body, RequestBody};
 use crate::identity::User;
@@ -44,8 +43,6 @@ struct Sessions {
 struct Session {
     generation: u64,
     sender: SendRequest<RequestBody>,
-    /// Ends the connection when a newer tunnel of the same node takes its place.
-    _running: DropGuard,
 }
 
 /// Whether this user may offer the tunnel of this node: only the node itself. Even administrators may not, for a
@@ -90,30 +87,22 @@ impl Registry {
             .max_header_list_size(HEADER_LIMIT)
             .handshake(io)
             .await?;
-        let replaced = CancellationToken::new();
-        let generation = self.enter(node, sender, replaced.clone().drop_guard());
+        let generation = self.enter(node, sender);
         tracing::info!(node, "a node's tunnel is open");
-        let ended = tokio::select! {
-            ended = connection => ended,
-            () = replaced.cancelled() => Ok(()),
-        };
+        // Once another has taken its place nothing new is sent here, and it ends with its last stream or its peer.
+        let ended = connection.await;
         self.leave(node, generation);
         ended
     }
 
-    fn enter(&self, node: &str, sender: SendRequest<RequestBody>, running: DropGuard) -> u64 {
+    fn enter(&self, node: &str, sender: SendRequest<RequestBody>) -> u64 {
         let mut sessions = self.sessions.lock();
         let generation = sessions.next_generation;
         sessions.next_generation += 1;
-        // The agent has given up the old connection, even if we have not heard of it yet.
-        sessions.by_node.insert(
-            node.to_string(),
-            Session {
-                generation,
-                sender,
-                _running: running,
-            },
-        );
+        // The agent has given up the old connection, or has a new identity.
+        sessions
+            .by_node
+            .insert(node.to_string(), Session { generation, sender });
         generation
     }
 

@@ -98,7 +98,7 @@ async fn reserve(args: &CreateArgs) -> Result<(Cluster, DirLock)> {
     taken.extend(state::list()?.iter().map(|cluster| cluster.subnet));
     taken.extend([args.service_cidr, args.cluster_cidr]);
     let subnet = subnet::pick(&args.name, &taken).context("no free subnet is left in 10.160.0.0/11")?;
-    let cluster = Cluster::new(
+    let mut cluster = Cluster::new(
         &args.name,
         args.servers,
         args.nodes,
@@ -106,6 +106,7 @@ async fn reserve(args: &CreateArgs) -> Result<(Cluster, DirLock)> {
         args.service_cidr,
         args.cluster_cidr,
     );
+    cluster.server_args.clone_from(&args.server_arg);
     let lock = DirLock::take(&dir, true)?.context("the cluster's folder vanished")?;
     cluster.save()?;
     drop(all);
@@ -127,10 +128,7 @@ async fn bring_up(cluster: &Cluster, progress: &mut Progress) -> Result<()> {
     let others: Vec<&Host> = cluster.with_role(Role::Server).skip(1).collect();
     if !others.is_empty() {
         let token = crate::token::for_servers(&client).await?;
-        pki::write_private(
-            &cluster.server_token_path(),
-            token.reveal().to_string().as_bytes(),
-        )?;
+        pki::write_private(&cluster.server_token_path(), token.reveal().as_bytes())?;
         for other in &others {
             process::start(cluster, other)?;
         }
@@ -145,19 +143,10 @@ async fn bring_up(cluster: &Cluster, progress: &mut Progress) -> Result<()> {
         progress.done(&format!("{} servers ready", others.len() + 1));
     }
 
-    let ca = pki::Ca::open(
-        &cluster.data_dir(server).join("pki"),
-        time::OffsetDateTime::now_utc(),
-    )
-    .context("open the cluster's certificate authority")?;
+    // As on real machines: nodes know an address and a token.
+    let token = crate::token::for_nodes(&client).await?;
+    pki::write_private(&cluster.node_token_path(), token.reveal().as_bytes())?;
     for host in cluster.with_role(Role::Node) {
-        std::fs::create_dir_all(cluster.data_dir(host))?;
-        crate::node_kubeconfig::write(
-            &ca,
-            &host.name,
-            &cluster.server_url()?,
-            &process::agent_kubeconfig(cluster, host),
-        )?;
         process::start(cluster, host)?;
     }
     tokio::select! {

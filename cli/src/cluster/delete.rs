@@ -61,7 +61,7 @@ fn hosts(name: &str) -> Vec<String> {
 }
 
 /// Unmounts the newest first, until nothing is mounted below `dir`.
-fn unmount_below(dir: &Path) -> Result<()> {
+pub(crate) fn unmount_below(dir: &Path) -> Result<()> {
     /// One mount can hide another; each round uncovers a layer.
     const ROUNDS: u32 = 16;
     for _ in 0..ROUNDS {
@@ -85,32 +85,37 @@ fn unmount_below(dir: &Path) -> Result<()> {
 /// Killed shims leave their socket, killed containers runc's state and killed sandboxes libcni's result in folders of the
 /// whole machine; the bundles below the hosts' folders say which ones are this cluster's.
 fn forget_containers(dir: &Path) -> Result<()> {
+    folders_in(dir)
+        .iter()
+        .try_for_each(|host| forget_containers_of(host))
+}
+
+/// As [`forget_containers`], for the data folder of one agent.
+pub(crate) fn forget_containers_of(host: &Path) -> Result<()> {
     let mut ids = BTreeSet::new();
-    for host in folders_in(dir) {
-        for namespace in folders_in(&host.join("containerd/state/io.containerd.runtime.v2.task")) {
-            for bundle in folders_in(&namespace) {
-                if let Ok(address) = std::fs::read_to_string(bundle.join("address")) {
-                    let socket = Path::new(address.trim().trim_start_matches("unix://"));
-                    if socket.starts_with(SHIM_SOCKETS) {
-                        remove_file(socket)?;
-                    }
+    for namespace in folders_in(&host.join("containerd/state/io.containerd.runtime.v2.task")) {
+        for bundle in folders_in(&namespace) {
+            if let Ok(address) = std::fs::read_to_string(bundle.join("address")) {
+                let socket = Path::new(address.trim().trim_start_matches("unix://"));
+                if socket.starts_with(SHIM_SOCKETS) {
+                    remove_file(socket)?;
                 }
-                ids.extend(
-                    bundle
-                        .file_name()
-                        .and_then(|name| name.to_str())
-                        .map(str::to_string),
-                );
             }
-        }
-        for sandbox in folders_in(&host.join("containerd/root/io.containerd.grpc.v1.cri/sandboxes")) {
             ids.extend(
-                sandbox
+                bundle
                     .file_name()
                     .and_then(|name| name.to_str())
                     .map(str::to_string),
             );
         }
+    }
+    for sandbox in folders_in(&host.join("containerd/root/io.containerd.grpc.v1.cri/sandboxes")) {
+        ids.extend(
+            sandbox
+                .file_name()
+                .and_then(|name| name.to_str())
+                .map(str::to_string),
+        );
     }
     for id in &ids {
         remove_folder(&Path::new(RUNC_STATE).join(id))?;
@@ -140,8 +145,16 @@ fn forget_shared_folders() -> Result<()> {
         clusters_dir(),
         clusters_dir().parent().map(Path::to_path_buf).unwrap_or_default(),
     ];
-    for folder in SHARED_FOLDERS.iter().map(PathBuf::from).chain(parents) {
-        match std::fs::remove_dir(&folder) {
+    forget_empty_folders(&[&parents[0], &parents[1]])?;
+    drop(all);
+    Ok(())
+}
+
+/// Removes folders that containerd, runc and libcni share, and then `parents`, as far as they are empty.
+pub(crate) fn forget_empty_folders(parents: &[&Path]) -> Result<()> {
+    let shared = SHARED_FOLDERS.iter().map(Path::new);
+    for folder in shared.chain(parents.iter().copied()) {
+        match std::fs::remove_dir(folder) {
             Ok(()) => {}
             // In use by someone else, or never made.
             Err(error)
@@ -152,7 +165,6 @@ fn forget_shared_folders() -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("remove {}", folder.display())),
         }
     }
-    drop(all);
     Ok(())
 }
 
@@ -181,7 +193,7 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-fn remove_folder(path: &Path) -> Result<()> {
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", path.display()))

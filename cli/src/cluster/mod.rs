@@ -8,13 +8,13 @@
 //! matter. One link with the cluster's first address joins the root namespace, so `kubectl` and NodePorts work from there.
 //! Everything a cluster is made of can be found again by its name, so [`delete`] works on half-made and crashed ones.
 
-mod cgroups;
+pub(crate) mod cgroups;
 mod create;
-mod delete;
+pub(crate) mod delete;
 mod fault;
 mod load;
 mod network;
-mod process;
+pub(crate) mod process;
 mod progress;
 mod state;
 mod subnet;
@@ -83,6 +83,9 @@ pub struct CreateArgs {
     /// Addresses of Pods
     #[arg(long, default_value = "10.244.0.0/16")]
     pub cluster_cidr: ipnet::Ipv4Net,
+    /// A flag for its servers, such as --server-arg=--certificate-lifetime=10m; may be given several times
+    #[arg(long, allow_hyphen_values = true)]
+    pub server_arg: Vec<String>,
     /// Seconds until a cluster that is not ready is given up and removed
     #[arg(long, default_value_t = 120)]
     pub timeout: u64,

@@ -51,7 +51,7 @@ pub fn is_running(cluster: &Cluster, host: &Host) -> bool {
 }
 
 /// `None` for a process that is gone or only waits to be reaped.
-pub(super) fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -79,7 +79,6 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
         }
         Role::Node => {
             pairs.extend([
-                ("--kubeconfig", path(agent_kubeconfig(cluster, host))),
                 ("--node-name", host.name.clone()),
                 ("--node-ip", host.ip.to_string()),
                 (
@@ -92,13 +91,21 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
                     "memory.available<0%,nodefs.available<0%,nodefs.inodesFree<0%".to_string(),
                 ),
             ]);
+            pairs.extend(node_arguments(cluster));
             "agent"
         }
     };
     let flags = pairs
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_string(), value]);
-    std::iter::once(verb.to_string()).chain(flags).collect()
+    let more = match host.role {
+        Role::Server => cluster.server_args.clone(),
+        Role::Node => Vec::new(),
+    };
+    std::iter::once(verb.to_string())
+        .chain(flags)
+        .chain(more)
+        .collect()
 }
 
 /// A server with an empty folder joins another one that has a store, best one that runs.
@@ -119,9 +126,16 @@ fn join_arguments(cluster: &Cluster, host: &Host) -> Vec<(&'static str, String)>
     }
 }
 
-/// Credentials of a node.
-pub fn agent_kubeconfig(cluster: &Cluster, host: &Host) -> PathBuf {
-    cluster.data_dir(host).join("kubeconfig")
+/// Where a node finds the cluster; the token counts at its first start only.
+fn node_arguments(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let server = cluster.with_role(Role::Server).next();
+    let token = std::fs::read_to_string(cluster.node_token_path()).ok();
+    let url = server.map(|server| format!("https://{}:{API_PORT}", server.ip));
+    let token = token.map(|token| ("--token", token.trim().to_string()));
+    url.map(|url| ("--server", url))
+        .into_iter()
+        .chain(token)
+        .collect()
 }
 
 /// Starts the server or agent of a host: in its network namespace, with its name as host name, in its cgroup, in a session

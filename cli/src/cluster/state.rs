@@ -55,6 +55,9 @@ pub struct Cluster {
     #[serde(with = "as_text")]
     pub cluster_cidr: Ipv4Net,
     pub hosts: Vec<Host>,
+    /// Flags of its servers beside those of the testbed.
+    #[serde(default)]
+    pub server_args: Vec<String>,
 }
 
 /// The folder of all clusters.
@@ -99,6 +102,7 @@ impl Cluster {
             service_cidr: service,
             cluster_cidr: pods,
             hosts,
+            server_args: Vec::new(),
         }
     }
 
@@ -157,6 +161,11 @@ impl Cluster {
     /// What servers join with, mode 0600.
     pub fn server_token_path(&self) -> PathBuf {
         self.dir().join("server-token")
+    }
+
+    /// What nodes join with, mode 0600.
+    pub fn node_token_path(&self) -> PathBuf {
+        self.dir().join("node-token")
     }
 
     /// Whether a server of this host has been part of the cluster.

@@ -132,10 +132,22 @@ async fn create(
 /// # Errors
 /// The server does not make it.
 pub async fn for_servers(client: &kube::Client) -> Result<JoinToken> {
+    of_testbed(client, true, "servers of this testbed").await
+}
+
+/// As [`for_servers`], for nodes.
+///
+/// # Errors
+/// The server does not make it.
+pub async fn for_nodes(client: &kube::Client) -> Result<JoinToken> {
+    of_testbed(client, false, "nodes of this testbed").await
+}
+
+async fn of_testbed(client: &kube::Client, server: bool, description: &str) -> Result<JoinToken> {
     let new = form::New {
-        server: true,
+        server,
         single_use: false,
-        description: "servers of this testbed".into(),
+        description: description.into(),
         groups: Vec::new(),
         expires: None,
     };

@@ -14,7 +14,9 @@ use super::{BadToken, CaHash, JoinToken};
 use crate::connect::{ConnectError, from_config};
 use crate::runner::chain;
 
-const CA_PATH: &str = "/corten/v1/ca";
+pub(super) const CA_PATH: &str = "/corten/v1/ca";
+/// The usage of tokens that nodes join with.
+const FOR_NODES: &str = "usage-bootstrap-authentication";
 const TOKEN_PATH: &str = "/corten/v1/token";
 const SERVERS_PATH: &str = "/corten/v1/servers";
 
@@ -42,6 +44,8 @@ pub enum JoinError {
     /// The server understood and said no.
     #[error("{url} refused: {reason}")]
     Refused { url: String, code: u16, reason: String },
+    #[error("the token {id} is for servers: make one for nodes with `corten token create`")]
+    NotForNodes { id: String },
     #[error("the answer of {url} is not understood: {reason}")]
     Misunderstood { url: String, reason: String },
     #[error("build a client")]
@@ -57,8 +61,15 @@ pub struct Pinned {
     url: String,
     /// The cluster's CA certificates, PEM.
     pub ca_pem: String,
+    id: String,
+    usages: Vec<String>,
     /// Acts with the token.
     client: kube::Client,
+}
+
+#[derive(serde::Deserialize)]
+struct Usages {
+    usages: Vec<String>,
 }
 
 /// Proves the server at `url` to be of the cluster that `token` pins, and the token to be good.
@@ -96,19 +107,30 @@ pub async fn pin(url: &str, token: &JoinToken) -> Result<Pinned, JoinError> {
         JoinError::Unreachable { url, reason } => JoinError::Impostor { url, reason },
         other => other,
     })?;
-    text(url, &client, TOKEN_PATH).await?;
+    let usages = text(url, &client, TOKEN_PATH).await?;
+    let usages: Usages = serde_json::from_str(&usages).map_err(|error| JoinError::Misunderstood {
+        url: url.to_owned(),
+        reason: error.to_string(),
+    })?;
     Ok(Pinned {
         url: url.to_owned(),
+        id: token.id().to_owned(),
         ca_pem,
+        usages: usages.usages,
         client,
     })
 }
 
 impl Pinned {
     /// Acts as the token's bearer.
-    #[must_use]
-    pub fn client(&self) -> &kube::Client {
-        &self.client
+    ///
+    /// # Errors
+    /// The token is for servers.
+    pub fn node(&self) -> Result<&kube::Client, JoinError> {
+        match self.usages.iter().any(|usage| usage == FOR_NODES) {
+            true => Ok(&self.client),
+            false => Err(JoinError::NotForNodes { id: self.id.clone() }),
+        }
     }
 
     /// Asks to be taken in as a server; the token must be one for servers. The answer holds the cluster's keys.

@@ -47,8 +47,6 @@ pub enum AgentError {
     Containerd(#[from] StartError),
     #[error("reach the container runtime")]
     Runtime(#[from] RuntimeError),
-    #[error("find the API server")]
-    Connect(#[from] corten_client::connect::ConnectError),
     #[error("prepare {path}")]
     Directory { path: String, source: io::Error },
     #[error("find the cgroups of this host")]
@@ -154,11 +152,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
             None,
         ),
     };
-    let endpoint = corten_client::connect::endpoint(&config.kubeconfig).await?;
-    let node_name = config.node_name.clone();
+    let (node_name, remote) = (config.node_name.clone(), config.remote.clone());
     let running = start(config, runtime.clone(), shutdown.clone()).await?;
     let handlers = running.handlers.clone();
-    tokio::spawn(async move { tunnel::run(&node_name, endpoint, handlers, runtime, shutdown).await });
+    tokio::spawn(async move { tunnel::run(&node_name, &remote, handlers, runtime, shutdown).await });
     running.wait().await;
     drop(containerd);
     Ok(())

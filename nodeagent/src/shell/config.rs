@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use corten_api::quantity::ResourceList;
+use corten_client::remote::Remote;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 
@@ -27,8 +28,8 @@ pub struct AgentConfig {
     /// The node's own addresses, primary first; at least one.
     pub node_ips: Vec<IpAddr>,
     pub client: Client,
-    /// Where the tunnel dials, with the node's own certificate.
-    pub kubeconfig: PathBuf,
+    /// Where the tunnels dial, with the node's own certificate.
+    pub remote: Remote,
     /// Absolute. Everything the agent keeps lives below it.
     pub data_dir: PathBuf,
     /// Cgroup below which all Pods live, from the hierarchy's root: `/corten/node-0`. Empty: the runtime makes no real

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use corten_client::connect::Endpoint;
+use corten_client::remote::{self, Route, Server as RemoteServer};
 use corten_proto::tunnel::{HEADER_LIMIT, PROTOCOL, path};
 use http::{Request, StatusCode, header};
 use http_body_util::Empty;
@@ -12,9 +12,7 @@ use hyper::client::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::Server;
@@ -36,22 +34,55 @@ enum DialError {
     TimedOut,
     #[error("connect: {0}")]
     Connect(#[from] std::io::Error),
-    #[error("server name {0:?} is not valid")]
-    ServerName(String),
     #[error("http: {0}")]
     Http(#[from] hyper::Error),
     #[error("the server answered {0}")]
     Refused(StatusCode),
 }
 
-/// Keeps one tunnel to one server until `shutdown`.
-pub async fn keep(node: &str, endpoint: &Endpoint, server: Arc<Server>, shutdown: CancellationToken) {
+/// Keeps one tunnel to one server until `shutdown`. When the node's identity changes, a new tunnel is opened and the old
+/// one ends with its last stream: the server closes it.
+pub async fn keep(
+    node: &str,
+    to: &RemoteServer,
+    mut route: watch::Receiver<Route>,
+    server: Arc<Server>,
+    shutdown: CancellationToken,
+) {
     let mut failures = 0;
+    // Ends what is still open on the old tunnels.
+    let _ends = shutdown.clone().drop_guard();
     loop {
+        let tls = route.borrow_and_update().tls.clone();
         let started = tokio::time::Instant::now();
-        let ended = tokio::select! {
-            () = shutdown.cancelled() => return,
-            ended = once(node, endpoint, server.clone()) => ended,
+        let mut tunnel = tokio::spawn({
+            let (node, to, tls) = (node.to_owned(), to.clone(), tls.clone());
+            let (server, shutdown) = (server.clone(), shutdown.clone());
+            async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => Ok(()),
+                    ended = once(&node, &to, &tls, server) => ended,
+                }
+            }
+        });
+        let ended = loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                ended = &mut tunnel => break Some(ended),
+                changed = route.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if !Arc::ptr_eq(&route.borrow_and_update().tls, &tls) {
+                        break None;
+                    }
+                }
+            }
+        };
+        let Some(ended) = ended else {
+            tracing::info!(server = %to, "a new tunnel for the new certificate");
+            failures = 0;
+            continue;
         };
         failures = if started.elapsed() >= GOOD_LIFE {
             0
@@ -60,12 +91,10 @@ pub async fn keep(node: &str, endpoint: &Endpoint, server: Arc<Server>, shutdown
         };
         let wait = delay(failures, rand::random());
         match ended {
-            Ok(()) => tracing::info!(
-                server = endpoint.host,
-                "the tunnel was closed; dialling again in {wait:?}"
-            ),
+            Ok(Ok(())) => tracing::info!(server = %to, "the tunnel was closed; dialling again in {wait:?}"),
+            Ok(Err(error)) => tracing::info!(server = %to, %error, "no tunnel; dialling again in {wait:?}"),
             Err(error) => {
-                tracing::info!(server = endpoint.host, %error, "no tunnel; dialling again in {wait:?}")
+                tracing::error!(server = %to, %error, "the tunnel failed; dialling again in {wait:?}")
             }
         }
         tokio::select! {
@@ -84,10 +113,15 @@ fn delay(failures: u32, random: f64) -> Duration {
 }
 
 /// From the first packet to the end of the tunnel.
-async fn once(node: &str, endpoint: &Endpoint, server: Arc<Server>) -> Result<(), DialError> {
-    let io = tokio::time::timeout(CONNECT_LIMIT, upgraded(node, endpoint));
+async fn once(
+    node: &str,
+    to: &RemoteServer,
+    tls: &Arc<rustls::ClientConfig>,
+    server: Arc<Server>,
+) -> Result<(), DialError> {
+    let io = tokio::time::timeout(CONNECT_LIMIT, upgraded(node, to, tls));
     let io = io.await.map_err(|_| DialError::TimedOut)??;
-    tracing::info!(server = endpoint.host, "the tunnel is open");
+    tracing::info!(server = %to, "the tunnel is open");
     let service = service_fn(move |request| {
         let server = server.clone();
         async move { Ok::<_, std::convert::Infallible>(server.serve(request).await) }
@@ -102,14 +136,12 @@ async fn once(node: &str, endpoint: &Endpoint, server: Arc<Server>) -> Result<()
     Ok(())
 }
 
-async fn upgraded(node: &str, endpoint: &Endpoint) -> Result<hyper::upgrade::Upgraded, DialError> {
-    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-    tcp.set_nodelay(true)?;
-    let name = ServerName::try_from(endpoint.server_name.clone());
-    let name = name.map_err(|_| DialError::ServerName(endpoint.server_name.clone()))?;
-    let mut tls = rustls::ClientConfig::clone(&endpoint.tls);
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()]; // there is no Upgrade in HTTP/2
-    let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
+async fn upgraded(
+    node: &str,
+    to: &RemoteServer,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<hyper::upgrade::Upgraded, DialError> {
+    let tls = remote::connect(to, tls).await?; // HTTP/1.1: there is no Upgrade in HTTP/2
     let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(tls)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -117,7 +149,7 @@ async fn upgraded(node: &str, endpoint: &Endpoint) -> Result<hyper::upgrade::Upg
         }
     });
     let request = Request::post(path(node))
-        .header(header::HOST, &endpoint.host)
+        .header(header::HOST, &to.host)
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, PROTOCOL)
         .body(Empty::new())

@@ -8,28 +8,47 @@ mod dial;
 mod serve;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use corten_client::connect::Endpoint;
+use corten_client::remote::Remote;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::runtime::Runtime;
 
-/// Keeps a tunnel to the API server until `shutdown`, and answers what comes through it. The endpoint's
-/// certificate must be the node's own: the server gives the tunnel of a node to nobody else.
+/// Keeps a tunnel to every API server until `shutdown`, and answers what comes through them: any server may be asked for
+/// this node's Pods. The identity must be the node's own: a server gives the tunnel of a node to nobody else.
 pub async fn run(
     node_name: &str,
-    endpoint: Endpoint,
+    remote: &Remote,
     handlers: Arc<dyn NodeHandlers>,
     runtime: Arc<dyn Runtime>,
     shutdown: CancellationToken,
 ) {
     let server = Arc::new(serve::Server { handlers, runtime });
-    dial::keep(node_name, &endpoint, server, shutdown).await;
+    let mut route = remote.route();
+    let mut kept: BTreeMap<corten_client::remote::Server, DropGuard> = BTreeMap::new();
+    loop {
+        let known = route.borrow_and_update().servers.clone();
+        kept.retain(|to, _| known.contains(to));
+        for to in known.iter() {
+            kept.entry(to.clone()).or_insert_with(|| {
+                let ended = shutdown.child_token();
+                let (node, to, route) = (node_name.to_owned(), to.clone(), remote.route());
+                let (server, stop) = (server.clone(), ended.clone());
+                tokio::spawn(async move { dial::keep(&node, &to, route, server, stop).await });
+                ended.drop_guard()
+            });
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = route.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 /// What the tunnel asks the Pod side of the agent. One object serves all requests.

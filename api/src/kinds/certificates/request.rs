@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::error::X509Error;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry as oid;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -64,6 +65,71 @@ fn wrong_signature(request: &X509CertificationRequest<'_>) -> &'static str {
     } else {
         "crypto/rsa: verification error"
     }
+}
+
+/// What a request asks to be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+    pub dns: usize,
+    pub emails: usize,
+    pub ips: usize,
+    pub uris: usize,
+    /// The public key as it stands in the request, DER.
+    pub public_key: Vec<u8>,
+}
+
+/// Reads a request from its PEM text. Its signature is [`check`]'s matter.
+///
+/// # Errors
+/// The text of the cause, as upstream's where the frame is wrong.
+pub fn names(pem_text: &str) -> Result<Names, String> {
+    let der = match pem::blocks(pem_text).next() {
+        Some(block) if block.kind == "CERTIFICATE REQUEST" => block.bytes,
+        _ => return Err("PEM block type must be CERTIFICATE REQUEST".into()),
+    };
+    let request = parse(&der)?;
+    let info = &request.certification_request_info;
+    let mut names = Names {
+        // Go keeps the last one of each.
+        common_name: info
+            .subject
+            .iter_common_name()
+            .filter_map(|name| name.as_str().ok())
+            .last()
+            .unwrap_or_default()
+            .into(),
+        organizations: info
+            .subject
+            .iter_organization()
+            .filter_map(|o| o.as_str().ok().map(String::from))
+            .collect(),
+        public_key: info.subject_pki.raw.to_vec(),
+        ..Names::default()
+    };
+    for extension in request.requested_extensions().into_iter().flatten() {
+        let ParsedExtension::SubjectAlternativeName(alternative) = extension else {
+            continue;
+        };
+        for name in &alternative.general_names {
+            match name {
+                GeneralName::DNSName(_) => names.dns += 1,
+                GeneralName::RFC822Name(_) => names.emails += 1,
+                GeneralName::IPAddress(_) => names.ips += 1,
+                GeneralName::URI(_) => names.uris += 1,
+                _ => {}
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// When the first certificate of a PEM text ends, in seconds since 1970; `None` without one.
+pub fn end_of_certificate(pem_text: &str) -> Option<i64> {
+    let block = pem::blocks(pem_text).find(|block| block.kind == "CERTIFICATE")?;
+    let (_, certificate) = X509Certificate::from_der(&block.bytes).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 /// The organizations in the subject of a request that [`check`] accepts; none of any other.
