@@ -32,6 +32,9 @@ pub struct EngineImage {
     space: Option<Arc<Space>>,
     /// Bytes of all keys and records, as of the last load or write.
     live: u64,
+    /// A disk that can lose power.
+    #[cfg(test)]
+    disk: Option<Arc<super::power_cut::Disk>>,
 }
 
 impl EngineImage {
@@ -41,6 +44,16 @@ impl EngineImage {
             path: path.to_owned(),
             space: None,
             live: 0,
+            #[cfg(test)]
+            disk: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn on(path: &Path, disk: Arc<super::power_cut::Disk>) -> Self {
+        EngineImage {
+            disk: Some(disk),
+            ..EngineImage::new(path)
         }
     }
 
@@ -51,10 +64,14 @@ impl EngineImage {
     }
 
     fn open(&self) -> Result<Database, ImageError> {
-        redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(&self.path)
-            .map_err(error)
+        let mut builder = redb::Builder::new();
+        builder.set_cache_size(CACHE_BYTES);
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            let backend = super::power_cut::Backend(disk.clone());
+            return builder.create_with_backend(backend).map_err(error);
+        }
+        builder.create(&self.path).map_err(error)
     }
 
     fn read(&self) -> Result<Option<(Meta, Tree)>, ImageError> {

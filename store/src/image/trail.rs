@@ -176,6 +176,68 @@ mod tests {
     use crate::mvcc::Mvcc;
 
     #[test]
+    fn a_hot_key_costs_one_write_of_the_image() {
+        let mut mvcc = Mvcc::default();
+        let identity = Identity {
+            cluster: 1,
+            member: 2,
+        };
+        let interval = Interval {
+            entries: 1000,
+            bytes: u64::MAX,
+        };
+        let image = Meta::of_installed(identity, Base::default(), &mvcc.snapshot());
+        let mut trail = Trail::new(image, interval);
+        let mut batches = Vec::new();
+        for _ in 0..3 {
+            for n in 0..1000u64 {
+                let (key, value) = (Bytes::from_static(b"hot"), Bytes::from(n.to_string()));
+                let applied = mvcc.apply(Txn::new(vec![], vec![Op::Put { key, value }]));
+                trail.note(&applied.events, 1, 1);
+            }
+            assert!(trail.due());
+            batches.extend(trail.advance(mvcc.snapshot(), Base::default()));
+            trail.written();
+        }
+        assert_eq!(batches.len(), 2);
+        for batch in batches {
+            assert_eq!((batch.puts.len(), batch.deletes.len()), (1, 0));
+            assert_eq!(batch.puts[0].value, "999");
+        }
+    }
+
+    #[test]
+    fn an_image_that_does_not_keep_up_is_noticed() {
+        let interval = Interval {
+            entries: 1,
+            bytes: 10,
+        };
+        let state = Snapshot {
+            revision: Revision::INITIAL,
+            tree: crate::tree::Tree::default(),
+        };
+        let identity = Identity {
+            cluster: 1,
+            member: 2,
+        };
+        let image = Meta::of_installed(identity, Base::default(), &state);
+        let mut trail = Trail::new(image, interval);
+        // One batch is on its way and does not come back.
+        for _ in 0..2 {
+            trail.note(&[], 1, 10);
+            trail.advance(state.clone(), Base::default());
+        }
+        for _ in 0..6 {
+            assert_eq!(trail.too_far_behind(), None);
+            trail.note(&[], 1, 10);
+        }
+        trail.note(&[], 1, 1);
+        assert_eq!(trail.too_far_behind(), Some(81));
+        trail.written();
+        assert_eq!(trail.too_far_behind(), None);
+    }
+
+    #[test]
     fn the_image_is_always_the_state_of_one_interval_ago() {
         let mut mvcc = Mvcc::default();
         let meta = Meta {

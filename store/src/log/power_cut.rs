@@ -16,6 +16,8 @@ use super::engine::EngineLog;
 use super::{Append, Base, Log, contract};
 
 const SECTOR: usize = 512;
+/// Power cuts of the short run; `POWER_CUTS=200` for the long one.
+const CUTS: usize = 15;
 
 /// Real files, and what of them would survive. Names of files are taken as durable.
 #[derive(Default)]
@@ -247,7 +249,10 @@ fn what_was_acknowledged_survives_a_power_cut() {
     let dir = tempfile::tempdir().expect("a folder");
     let disk = Arc::new(Disk::default());
     let (mut held, mut number) = (Vec::new(), 0);
-    for round in 0..40 {
+    let cuts = std::env::var("POWER_CUTS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    for round in 0..cuts.unwrap_or(CUTS) {
         *disk.left.lock() = u32::MAX;
         let file_system = Arc::new(LossyFileSystem(disk.clone()));
         let fresh = || (contract::IDENTITY, contract::base(0, 0));
@@ -267,5 +272,5 @@ fn what_was_acknowledged_survives_a_power_cut() {
         drop(log);
         cut_power(dir.path(), &disk, &mut random);
     }
-    assert!(number > 100, "the load was too low to mean anything");
+    assert!(number > 50, "the load was too low to mean anything");
 }
