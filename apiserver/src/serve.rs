@@ -89,7 +89,21 @@ impl ApiServer {
                 connection(server, acceptor, tcp, address, shutdown).await;
             });
         }
-        drop(listener);
+        // Whoever the kernel has let in already is served too: to them the server was there.
+        let waiting = listener.into_std()?;
+        while let Ok((tcp, address)) = waiting.accept() {
+            tcp.set_nonblocking(true)?;
+            let acceptor = TlsAcceptor::from(tls.current());
+            let (server, shutdown) = (self.clone(), shutdown.clone());
+            connections.spawn(connection(
+                server,
+                acceptor,
+                TcpStream::from_std(tcp)?,
+                address,
+                shutdown,
+            ));
+        }
+        drop(waiting);
         self.inner().closing.cancel();
         connections.close();
         if timeout(SHUTDOWN_GRACE, connections.wait()).await.is_err() {

@@ -168,7 +168,7 @@ impl Cluster {
         command::run(Command::new(&self.program).args(words), "", limit)
     }
 
-    /// A verb of `corten cluster` about one host: `cut`, `heal`, `kill`, `start`.
+    /// A verb of `corten cluster` about one host: `cut`, `heal`, `kill`, `stop`, `start`, `pause`, `resume`.
     #[track_caller]
     pub fn fault(&self, verb: &str, host: &str) {
         self.corten(&["cluster", verb, &self.name, host], Duration::from_secs(60))

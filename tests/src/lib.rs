@@ -17,6 +17,7 @@ pub mod leftovers;
 pub mod load;
 pub mod manifests;
 pub mod script;
+pub mod servers;
 pub mod wait;
 
 pub use cases::Cases;

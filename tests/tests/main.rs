@@ -12,3 +12,4 @@ mod rolling_update;
 mod scheduling;
 mod self_healing;
 mod server_killed;
+mod three_servers;

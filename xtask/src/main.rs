@@ -3,6 +3,7 @@
 mod bench;
 mod fuzz;
 mod sim;
+mod soak;
 mod test;
 mod up;
 
@@ -29,6 +30,8 @@ enum Chore {
     Test(test::Args),
     /// Print figures as ratios against a peer in the same run
     Bench(bench::Args),
+    /// Break three real servers under load, again and again: `cargo xtask soak kill --minutes 20`
+    Soak(soak::Args),
     /// Run the fuzz targets in `fuzz/`, each for a while
     Fuzz(fuzz::Args),
     /// Simulate the store under faults, seed after seed
@@ -41,6 +44,7 @@ fn main() {
         Chore::Down(args) => up::down(&args),
         Chore::Test(args) => test::test(&args),
         Chore::Bench(args) => bench::bench(&args),
+        Chore::Soak(args) => soak::soak(&args),
         Chore::Fuzz(args) => fuzz::fuzz(&args),
         Chore::Sim(args) => sim::sim(&args),
     };

@@ -14,6 +14,7 @@ use super::place::{Folder, Partial};
 const PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Between two backups of the cluster's objects; 0: none
     #[arg(long, default_value = "6h", value_parser = crate::duration::parse)]

@@ -1,0 +1,211 @@
+//! What is broken, how often, and what is measured.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rand::Rng;
+
+use crate::world::World;
+use crate::{Options, moved};
+
+pub const NAMES: [&str; 8] = [
+    "failover",
+    "kill",
+    "pause",
+    "partition",
+    "all",
+    "rolling",
+    "replace",
+    "watches",
+];
+/// After a kill, the time in which the gap is looked for.
+const WINDOW: Duration = Duration::from_secs(4);
+
+/// # Errors
+/// Something was seen that must not be, or the cluster did not heal.
+pub async fn run(name: &str, options: Options) -> Result<()> {
+    if name == "watches" {
+        return moved::run(options.watches.unwrap_or(10_000)).await;
+    }
+    let world = World::new(&format!("soak-{name}")).await?;
+    world.healthy().await?;
+    world.writing().await?;
+    match name {
+        "failover" => failover(&world, options.count(100)).await?,
+        "kill" => kill(&world, options.time(20.0)).await?,
+        "pause" => pause(&world, options.count(20)).await?,
+        "partition" => partition(&world, options.count(20)).await?,
+        "all" => all(&world, options.count(50)).await?,
+        "rolling" => rolling(&world, options.count(5)).await?,
+        "replace" => replace(&world, options.count(3)).await?,
+        _ => bail!("there is no experiment {name}"),
+    }
+    world.finish().await
+}
+
+async fn failover(world: &World, count: usize) -> Result<()> {
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let leader = world.healthy().await?;
+        world.writing().await?;
+        let killed = Instant::now();
+        world.fault("kill", &leader);
+        tokio::time::sleep(WINDOW).await;
+        let (write, read) = world.load.gaps(killed, killed + WINDOW);
+        writes.push(write);
+        reads.push(read);
+        world.fault("start", &leader);
+    }
+    print("time without writes at a leader's death", &mut writes);
+    print("time without reads at a leader's death", &mut reads);
+    Ok(())
+}
+
+fn print(what: &str, times: &mut [Duration]) {
+    times.sort_unstable();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_millis();
+    println!(
+        "{what}: {} times, p50 {} ms, p90 {} ms, p99 {} ms, worst {} ms",
+        times.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+async fn kill(world: &World, time: Duration) -> Result<()> {
+    let started = Instant::now();
+    let mut kills = 0;
+    while started.elapsed() < time {
+        let wait = rand::rng().random_range(1.0..5.0);
+        tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+        let victim = pick(&world.servers.names);
+        world.fault("kill", &victim);
+        world.fault("start", &victim);
+        kills += 1;
+    }
+    println!("{kills} kills");
+    world.writing().await
+}
+
+fn pick(names: &[String]) -> String {
+    names[rand::rng().random_range(0..names.len())].clone()
+}
+
+async fn pause(world: &World, count: usize) -> Result<()> {
+    for turn in 0..count {
+        let leader = world.healthy().await?;
+        // From 0.1 to 30 s, evenly by magnitude.
+        let part = turn as f64 / (count.max(2) - 1) as f64;
+        let seconds = 0.1 * 300f64.powf(part);
+        let started = Instant::now();
+        world.fault("pause", &leader);
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        world.fault("resume", &leader);
+        world.writing().await?;
+        let (write, read) = world.load.gaps(started, Instant::now());
+        println!(
+            "pause of {seconds:.1} s: {} ms without writes, {} ms without reads",
+            write.as_millis(),
+            read.as_millis()
+        );
+    }
+    Ok(())
+}
+
+async fn partition(world: &World, count: usize) -> Result<()> {
+    for _ in 0..count {
+        let leader = world.healthy().await?;
+        let victim = pick(&world.servers.names);
+        let seconds = rand::rng().random_range(1.0..10.0);
+        let started = Instant::now();
+        world.fault("cut", &victim);
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        let (write, read) = world.load.gaps(started, Instant::now());
+        world.fault("heal", &victim);
+        let healing = Instant::now();
+        world.healthy().await?;
+        world.writing().await?;
+        println!(
+            "{victim}{} cut off for {seconds:.1} s: {} ms without writes, {} ms without reads; well again after {} ms",
+            if victim == leader { " (leader)" } else { "" },
+            write.as_millis(),
+            read.as_millis(),
+            healing.elapsed().as_millis()
+        );
+    }
+    Ok(())
+}
+
+async fn all(world: &World, count: usize) -> Result<()> {
+    let mut back = Vec::new();
+    for _ in 0..count {
+        world.writing().await?;
+        for name in &world.servers.names {
+            world.fault("kill", name);
+        }
+        let dead = Instant::now();
+        for name in &world.servers.names {
+            world.fault("start", name);
+        }
+        world.writing().await?;
+        back.push(dead.elapsed());
+        world.healthy().await?;
+    }
+    print("all killed: time from their start to the tenth write", &mut back);
+    Ok(())
+}
+
+async fn rolling(world: &World, count: usize) -> Result<()> {
+    let mut gaps = Vec::new();
+    for _ in 0..count {
+        for name in &world.servers.names {
+            world.healthy().await?;
+            let started = Instant::now();
+            world.fault("stop", name);
+            world.fault("start", name);
+            world.healthy().await?;
+            gaps.push(world.load.gaps(started, Instant::now()).0);
+        }
+    }
+    print("time without writes while a server is restarted", &mut gaps);
+    Ok(())
+}
+
+async fn replace(world: &World, count: usize) -> Result<()> {
+    let kubeconfig = world.cluster.kubeconfig();
+    for _ in 0..count {
+        for name in world.servers.names.clone() {
+            world.healthy().await?;
+            world.fault("kill", &name);
+            std::fs::remove_dir_all(world.cluster.host_dir(&name)).context("lose the disk")?;
+            // The documented replacement of a server whose disk is lost: remove it, start it with nothing. The kubeconfig names
+            // the first server; another one is asked when that is the one that is lost.
+            let other = world
+                .servers
+                .names
+                .iter()
+                .find(|other| **other != name)
+                .context("another")?;
+            let own = world.cluster.host_dir(other).join("admin.kubeconfig");
+            let kubeconfig = if own.exists() { own } else { kubeconfig.clone() };
+            let words = [
+                "member",
+                "remove",
+                &name,
+                "--kubeconfig",
+                &kubeconfig.to_string_lossy(),
+            ];
+            world.cluster.corten(&words, Duration::from_secs(30)).ok();
+            world.fault("start", &name);
+            let started = Instant::now();
+            world.healthy().await?;
+            println!(
+                "{name} replaced: votes after {} ms",
+                started.elapsed().as_millis()
+            );
+        }
+    }
+    Ok(())
+}

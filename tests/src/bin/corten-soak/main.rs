@@ -1,0 +1,86 @@
+//! `corten-soak`: clusters of three real servers that are broken again and again under load, for as long as one likes.
+//!
+//! Every experiment prints what it did and what it measured, and ends with an error when anything was seen that must not
+//! be: an acknowledged write lost, a stale read, a watch that missed an event or had to list again.
+
+mod experiments;
+mod moved;
+mod world;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "corten-soak EXPERIMENT... [--minutes N] [--count N] [--watches N]
+  failover   kill -9 the leader, --count times (100): the time without writes and without reads
+  kill       kill -9 any server every 1 to 5 s, for --minutes (20)
+  pause      stop the leader in its tracks for 0.1 to 30 s, --count times (20)
+  partition  cut one server off for 1 to 10 s, --count times (20)
+  all        kill -9 all three at once, --count times (50)
+  rolling    stop and start one server after the other, --count rounds (5)
+  replace    lose one server's disk and replace it, one after the other, --count rounds (3)
+  watches    --watches (10000) open on one server that is killed
+Root is needed; CORTEN_BIN names the binary.";
+
+/// How long and how often.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    minutes: Option<f64>,
+    count: Option<usize>,
+    watches: Option<usize>,
+}
+
+impl Options {
+    fn time(self, default: f64) -> Duration {
+        Duration::from_secs_f64(self.minutes.unwrap_or(default) * 60.0)
+    }
+
+    fn count(self, default: usize) -> usize {
+        self.count.unwrap_or(default)
+    }
+}
+
+fn main() -> ExitCode {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match parse(std::env::args().skip(1)).and_then(|(names, options)| run(&names, options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<(Vec<String>, Options)> {
+    let (mut names, mut options) = (Vec::new(), Options::default());
+    while let Some(word) = words.next() {
+        let mut number = || {
+            words
+                .next()
+                .and_then(|text| text.parse::<f64>().ok())
+                .ok_or(anyhow::anyhow!(USAGE))
+        };
+        match word.as_str() {
+            "--minutes" => options.minutes = Some(number()?),
+            "--count" => options.count = Some(number()? as usize),
+            "--watches" => options.watches = Some(number()? as usize),
+            name if experiments::NAMES.contains(&name) => names.push(name.to_owned()),
+            _ => bail!(USAGE),
+        }
+    }
+    if names.is_empty() {
+        bail!(USAGE);
+    }
+    Ok((names, options))
+}
+
+fn run(names: &[String], options: Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for name in names {
+        println!("== {name}");
+        runtime.block_on(experiments::run(name, options))?;
+        println!("== {name}: nothing was lost, stale or missed");
+    }
+    Ok(())
+}
