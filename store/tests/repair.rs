@@ -118,9 +118,10 @@ async fn alone_what_is_damaged_is_refused() {
         drop(store);
         damage(dir.path());
         let opened = Store::open(config()).await;
-        if what == "the watermark" {
-            // The log is whole, and says so itself.
-            assert_eq!(keys(&opened.expect("open")).await.len(), 70);
+        let harmless = ["the watermark", "the newest record"].contains(&what);
+        if let Some(store) = opened.as_ref().ok().filter(|_| harmless) {
+            // The log is whole, and says so itself: the newest record may be one of no entry.
+            assert_eq!(keys(store).await.len(), 70, "{what}");
             continue;
         }
         let error = opened.err().unwrap_or_else(|| panic!("{what} is refused"));

@@ -236,10 +236,12 @@ impl<F: FileSystem> EngineLog<F> {
             }
         }
         if next <= last {
-            tracing::error!(index = next, last, "log record is damaged");
-            let lost = self.state.lost.get_or_insert_default();
-            lost.index = last;
-            self.state.last_index = next - 1;
+            // Whether it was ever acknowledged, the watermark knows: of a batch that was torn, the engine may have the index
+            // and not the entries.
+            tracing::warn!(index = next, last, "log record is damaged");
+            let state = &mut self.state;
+            state.last_index = next - 1;
+            state.hard_state.commit = state.hard_state.commit.min(state.last_index);
         }
         Ok(())
     }
@@ -574,7 +576,8 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         write
             .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
             .map_err(engine_error)?;
-        if let Err(error) = self.engine.write(&mut write, false) {
+        // Synced, or a power cut could bring back a base whose files are deleted below.
+        if let Err(error) = self.engine.write(&mut write, true) {
             // The old base is as good.
             return self.tolerate(error);
         }
