@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::error::SnapshotError;
 use crate::model::{Entry, Event, Revision};
+use crate::planted::{Bug, planted};
 use crate::tree::{Snapshot, Tree};
 
 /// A tree is kept at least this many events apart, so that an old state is never further than that from a known one.
@@ -148,10 +149,10 @@ impl History {
     /// # Errors
     /// The floor, when some of them are gone.
     pub fn after(&self, after: Revision) -> Result<impl Iterator<Item = &Arc<Event>>, Revision> {
-        if after < self.floor {
+        if after < self.floor && !planted(Bug::WatchFromBeforeHistory) {
             return Err(self.floor);
         }
-        let skip = usize::try_from(after.0 - self.floor.0)
+        let skip = usize::try_from(after.0.saturating_sub(self.floor.0))
             .unwrap_or(usize::MAX)
             .min(self.events.len());
         Ok(self.events.range(skip..))
@@ -248,6 +249,10 @@ impl Rebuild {
     pub fn run(self) -> Snapshot {
         let mut before: BTreeMap<&Bytes, Option<&Arc<Entry>>> = BTreeMap::new();
         for event in &self.undo {
+            if planted(Bug::RebuildTakesLastValue) {
+                before.insert(&event.key, event.prev());
+                continue;
+            }
             before.entry(&event.key).or_insert(event.prev());
         }
         let mut tree = self.known;

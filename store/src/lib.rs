@@ -28,6 +28,7 @@ pub mod log;
 pub mod model;
 pub mod mvcc;
 pub mod peers;
+pub mod planted;
 pub mod replica;
 pub mod space;
 mod store;

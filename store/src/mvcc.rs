@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::image::{digest, sum};
 use crate::model::{Encoded, Entry, Event, EventKind, Memo, Op, Precondition, Revision, Txn, TxnOutcome};
+use crate::planted::{Bug, planted};
 use crate::tree::{Snapshot, Tree};
 
 /// The newest state. Older ones are the business of [`crate::history`].
@@ -95,7 +96,7 @@ impl Mvcc {
     fn holds(&self, precondition: &Precondition) -> bool {
         match precondition {
             Precondition::Absent(key) => self.tree.get(key).is_none(),
-            Precondition::Exists(key) => self.tree.get(key).is_some(),
+            Precondition::Exists(key) => self.tree.get(key).is_some() || planted(Bug::ExistsNotChecked),
             Precondition::ModRevision(key, revision) => self
                 .tree
                 .get(key)
@@ -126,7 +127,10 @@ impl Mvcc {
         let prev = self.tree.get(&key).cloned();
         // An overwritten key keeps its first allocation, so that no entry keeps an old proposal alive for its key.
         let key = prev.as_ref().map_or(key, |prev| prev.key.clone());
-        let create_revision = prev.as_ref().map_or(revision, |prev| prev.create_revision);
+        let create_revision = prev
+            .as_ref()
+            .filter(|_| !planted(Bug::CreateRevisionMoves))
+            .map_or(revision, |prev| prev.create_revision);
         let memo = Memo::default();
         let entry = Arc::new(Entry {
             key: key.clone(),

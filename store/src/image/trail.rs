@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{Batch, Meta, digest};
 use crate::log::Base;
 use crate::model::{Entry, Event};
+use crate::planted::{Bug, planted};
 use crate::tree::Snapshot;
 
 /// The image moves after so many applied log entries, or so many bytes of them.
@@ -109,7 +110,14 @@ impl Trail {
         let passed = self.behind;
         self.behind += std::mem::take(&mut self.bytes);
         self.entries = 0;
-        let goal = self.next.replace(Cut { state, base, changed })?;
+        let mut goal = self.next.replace(Cut {
+            state,
+            base: base.clone(),
+            changed,
+        })?;
+        if planted(Bug::AppliedIndexAside) {
+            goal.base = base;
+        }
         self.moving = passed;
         let batch = batch(&self.image, goal);
         self.image = batch.meta.clone();

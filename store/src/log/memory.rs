@@ -112,6 +112,11 @@ impl Disk {
         content.unsynced.clear();
     }
 
+    /// The newest entry, durable or not.
+    pub fn last_index(&self) -> u64 {
+        self.0.lock().last_index()
+    }
+
     /// Where the log starts.
     pub fn base_index(&self) -> u64 {
         self.0.lock().base.index

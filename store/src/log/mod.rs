@@ -48,6 +48,12 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// No proof at all.
+    #[cfg(feature = "planted")]
+    pub(crate) fn unproven(number: u64) -> Self {
+        Durable { number }
+    }
+
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -26,6 +26,7 @@ use raft::eraftpb::{
 use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use crate::log::{Append, Base, Durable, LogState};
+use crate::planted::{Bug, planted};
 use crate::store::Progress;
 use cache::Cache;
 use proposals::Proposals;
@@ -226,7 +227,11 @@ fn raft_config(id: u64, applied: u64) -> Config {
         check_quorum: true,
         pre_vote: true,
         // Never `LeaseBased`: it is unsafe when a clock stops or jumps.
-        read_only_option: ReadOnlyOption::Safe,
+        read_only_option: if planted(Bug::LeaseRead) {
+            ReadOnlyOption::LeaseBased
+        } else {
+            ReadOnlyOption::Safe
+        },
         max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
         max_committed_size_per_ready: MAX_COMMITTED_BYTES,
         ..Config::default()
@@ -423,7 +428,7 @@ impl Replica {
                 return;
             }
         }
-        if self.repair.is_some() && repair::ignores(&message) {
+        if self.repair.is_some() && repair::ignores(&message) && !planted(Bug::VoteWithHole) {
             return;
         }
         send(Vec::from_iter(repair::contradict(&self.node, &mut message)), out);
@@ -527,7 +532,13 @@ impl Replica {
         let messages = ready.take_persisted_messages();
         let must_sync = ready.must_sync();
         if must_sync {
-            let hard_state = self.unsaved.take();
+            let mut hard_state = self.unsaved.take();
+            if let Some(hard_state) = &mut hard_state {
+                forget(hard_state);
+            }
+            if planted(Bug::AnswerBeforeFsync) {
+                send(messages.clone(), out);
+            }
             out.push(Output::Persist(Append {
                 number,
                 base,
@@ -634,7 +645,10 @@ impl Replica {
     /// are told what is committed, as far as one message can, for until they know they still count on its vote.
     fn leave_if_removed(&mut self) {
         let raft = &mut self.node.raft;
-        if raft.state == StateRole::Leader && raft.prs().get(raft.id).is_none() {
+        if raft.state == StateRole::Leader
+            && raft.prs().get(raft.id).is_none()
+            && !planted(Bug::RemovedLeaderLeads)
+        {
             raft.bcast_append();
             let term = raft.term;
             raft.become_follower(term, raft::INVALID_ID);
@@ -681,6 +695,16 @@ impl Replica {
             self.role = role;
             out.push(Output::Role(role));
         }
+    }
+}
+
+/// Loses what a planted bug does not write down.
+fn forget(hard_state: &mut HardState) {
+    if planted(Bug::VoteNotSaved) {
+        hard_state.vote = 0;
+    }
+    if planted(Bug::TermNotSaved) {
+        (hard_state.term, hard_state.vote) = (0, 0);
     }
 }
 

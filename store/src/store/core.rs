@@ -23,6 +23,7 @@ use crate::image::{Batch, ImageError, Meta};
 use crate::log::{Append, Base, Durable, Identity, LogError};
 use crate::model::{Event, Revision, TxnOutcome};
 use crate::mvcc::Mvcc;
+use crate::planted::{Bug, planted};
 use crate::replica::{Fetch, Input, Output, Proposal, Replica, Role};
 use crate::tree::Snapshot;
 use crate::watch::Hub;
@@ -368,10 +369,11 @@ impl Core {
         while let Some(oldest) = self.proposals.first_entry()
             && self.ticks.saturating_sub(oldest.get().since) >= PROPOSAL_TIMEOUT_TICKS
         {
-            oldest
-                .remove()
-                .reply
-                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
+            oldest.remove().reply.fail(if planted(Bug::UnknownToldDropped) {
+                StoreError::Unavailable("there is no leader")
+            } else {
+                StoreError::Ambiguous("no leader confirmed it in time")
+            });
         }
     }
 
@@ -379,7 +381,14 @@ impl Core {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Persist(batch) => self.actions.push_back(Action::Append(batch)),
+                Output::Persist(batch) => {
+                    #[cfg(feature = "planted")]
+                    if planted(Bug::AcknowledgeBeforeFsync) {
+                        let durable = Durable::unproven(batch.number);
+                        outputs.extend(self.replica.step([Input::Persisted(durable)]));
+                    }
+                    self.actions.push_back(Action::Append(batch));
+                }
                 Output::Apply(entries) => self.apply_in_pieces(entries)?,
                 Output::Send { to, message } => self.actions.push_back(Action::Send { to, message }),
                 Output::Conf { index, conf_state } => {
@@ -476,8 +485,12 @@ impl Core {
         let mut snapshot = raft::eraftpb::Snapshot::default();
         let metadata = snapshot.mut_metadata();
         (metadata.index, metadata.term) = (self.applied.index, self.applied.term);
+        if planted(Bug::SnapshotBehindState) {
+            metadata.index -= 1;
+        }
+        let offered = metadata.index;
         metadata.set_conf_state(self.applied.conf_state.clone());
-        self.offered.push_back((self.applied.index, self.mvcc.snapshot()));
+        self.offered.push_back((offered, self.mvcc.snapshot()));
         if self.offered.len() > MAX_OFFERED {
             self.offered.pop_front();
         }
@@ -545,6 +558,9 @@ impl Core {
             let rest = entries.split_off(self.trail.room().min(entries.len()));
             self.apply(entries)?;
             if rest.is_empty() {
+                if planted(Bug::MembershipBehindImage) {
+                    self.advance_image();
+                }
                 return Ok(());
             }
             self.advance_image();
@@ -602,6 +618,11 @@ impl Core {
                 return Ok(Some(applied.outcome));
             }
             Command::Compact(revision) => {
+                if planted(Bug::CompactionForgetsImage) {
+                    self.shared
+                        .hub
+                        .publish(&std::mem::take(events), self.mvcc.snapshot(), self.now);
+                }
                 self.publish(events);
                 self.shared.hub.compact(revision);
             }
@@ -625,7 +646,7 @@ impl Core {
         let barriers = &mut self.barriers;
         let revision = self.mvcc.revision();
         self.confirmed.retain(|(index, tokens)| {
-            if *index > applied {
+            if *index > applied && !planted(Bug::ReadBeforeApply) {
                 return true;
             }
             for reply in tokens.iter().filter_map(|token| barriers.remove(token)) {
@@ -704,7 +725,12 @@ impl Core {
 
     fn image_written(&mut self, bytes: u64, inputs: &mut Vec<Input>) {
         let base = self.trail.written();
-        self.actions.push_back(Action::Cut(base.clone()));
+        let cut = if planted(Bug::CutTooFar) {
+            self.applied.clone()
+        } else {
+            base.clone()
+        };
+        self.actions.push_back(Action::Cut(cut));
         let counters = &self.shared.counters;
         counters.image_bytes.store(bytes, Ordering::Relaxed);
         counters.image_applied.store(base.index, Ordering::Relaxed);
@@ -738,6 +764,8 @@ impl Core {
 pub(super) fn mark(member: u64, boot: u64) -> [u8; 16] {
     let mut mark = [0; 16];
     mark[..8].copy_from_slice(&member.to_le_bytes());
-    mark[8..].copy_from_slice(&boot.to_le_bytes());
+    if !planted(Bug::OneMarkForAllLives) {
+        mark[8..].copy_from_slice(&boot.to_le_bytes());
+    }
     mark
 }

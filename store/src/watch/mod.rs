@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::{SnapshotError, WatchError};
 use crate::history::{History, Limits};
 use crate::model::{Event, Revision, Tagger};
+use crate::planted::{Bug, planted};
 use crate::tree::Snapshot;
 pub use stream::{ProgressHandle, Watch, WatchItem};
 use topics::Topics;
@@ -86,6 +87,9 @@ impl Hub {
             let mut topics = self.topics.lock();
             self.published.store(revision.0, Ordering::Release);
             self.trimmed.store(revision.0, Ordering::Relaxed);
+            if planted(Bug::InstallKeepsWatchers) {
+                return;
+            }
             topics.restart(revision)
         };
         for topic in topics {
@@ -116,6 +120,9 @@ impl Hub {
     /// `Compacted` or `Future`.
     pub fn snapshot_at(&self, revision: Revision) -> Result<Snapshot, SnapshotError> {
         let found = self.view.read().at(revision)?;
+        if planted(Bug::PageOfNewestState) {
+            return Ok(self.snapshot());
+        }
         Ok(found.unwrap_or_else(|rebuild| {
             let snapshot = rebuild.run();
             self.view.write().remember(snapshot.clone());
@@ -145,7 +152,7 @@ impl Hub {
         let tag = tag.filter(|_| self.tagger.is_some());
         {
             let view = self.view.read();
-            if from < view.floor() {
+            if from < view.floor() && !planted(Bug::WatchFromBeforeHistory) {
                 return Err(WatchError::Compacted { oldest: view.floor() });
             }
             let newest = view.newest().revision();
@@ -157,6 +164,11 @@ impl Hub {
         let since = Revision(self.published.load(Ordering::Acquire));
         let topic = topics.join(&range, tag, since).ok_or(WatchError::Closed)?;
         drop(topics);
+        let from = match from {
+            from if planted(Bug::WatchSkipsOnResume) => from.next(),
+            from if planted(Bug::WatchRepeatsOnResume) => Revision(from.0 - 1),
+            from => from,
+        };
         Ok(Watch::new(self.clone(), topic, from))
     }
 

@@ -12,6 +12,7 @@ use super::Hub;
 use super::topics::Topic;
 use crate::error::WatchError;
 use crate::model::{Event, Revision};
+use crate::planted::{Bug, planted};
 
 /// Events a watcher takes from its topic at once.
 const TAKE: usize = 64;
@@ -119,6 +120,13 @@ impl Watch {
             }
             state.wait(self.slot, waker);
             return Refill::Wait;
+        }
+        if self.caught_up && pending > self.hub.max_lag && planted(Bug::LaggingWatcherSkips) {
+            self.cursor = state.recent.back().map_or(self.cursor, |event| event.revision);
+            return Refill::Again;
+        }
+        if planted(Bug::ProgressTooFar) && self.wants_progress.swap(false, Ordering::AcqRel) {
+            return Refill::Progress(Revision(self.hub.published.load(Ordering::Acquire)));
         }
         if self.caught_up && pending > self.hub.max_lag {
             let newest = state.recent.back().map_or(self.seen, |event| event.revision);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::model::{Entry, Event, Revision, Tagger, in_range};
+use crate::planted::{Bug, planted};
 
 /// All watchers of one range, or of the entries in it with one tag.
 pub(super) struct Topic {
@@ -60,7 +61,9 @@ impl TopicState {
         while let Some(event) = self.recent.front()
             && event.revision <= floor
         {
-            self.since = event.revision;
+            if !planted(Bug::EventLostAtCompaction) {
+                self.since = event.revision;
+            }
             self.recent.pop_front();
         }
     }
@@ -75,6 +78,9 @@ pub(super) fn tags_of(event: &Event, tagger: Option<Tagger>) -> Tags {
         return Tags::default();
     };
     let tag = |entry: Option<&Arc<Entry>>| entry.and_then(|entry| tagger(&entry.key, &entry.value));
+    if planted(Bug::TagLooksAtNewSideOnly) {
+        return [None, tag(event.entry())];
+    }
     [tag(event.prev()), tag(event.entry())]
 }
 

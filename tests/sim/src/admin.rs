@@ -73,6 +73,10 @@ impl Admin {
         })
     }
 
+    pub fn voters(&self) -> usize {
+        self.target.len()
+    }
+
     /// Looks, does one thing, and says when it will look again.
     pub fn step(world: &mut World) -> Time {
         let delay = world.admin.random.range(20, 150) * MILLISECOND;
@@ -219,7 +223,8 @@ impl Admin {
 
     /// A disk is gone, and its member with it: another one takes its place.
     pub fn lose_disk(world: &mut World) {
-        if world.admin.target.len() < 3 || !world.admin.settled(world) {
+        let damaged = world.members.iter().any(|member| member.damaged && !member.gone);
+        if world.admin.target.len() < 3 || damaged || !world.admin.settled(world) {
             return;
         }
         let next = world.members.len() as u64 + 1;

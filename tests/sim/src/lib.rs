@@ -3,6 +3,8 @@
 
 mod admin;
 pub mod blind;
+#[cfg(feature = "planted")]
+pub mod catalogue;
 mod client;
 mod front;
 mod member;

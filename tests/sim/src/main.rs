@@ -24,6 +24,9 @@ struct Args {
     /// Every n-th seed is run twice, and both runs must be the same
     #[arg(long, default_value_t = 100)]
     twice: u64,
+    /// Instead of that: find every planted bug within its budget of seeds
+    #[arg(long)]
+    planted: bool,
     /// Print what each seed did
     #[arg(long)]
     verbose: bool,
@@ -55,6 +58,9 @@ fn add(totals: &mut Report, report: &Report) {
 
 fn main() {
     let args = Args::parse();
+    if args.planted {
+        return planted(&args);
+    }
     let (from, count) = match std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => (seed, 1),
         None => (args.from, args.seeds),
@@ -140,4 +146,39 @@ fn print(totals: &Totals, started: Instant) {
         report.compactions,
         report.terms,
     );
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted(_: &Args) {
+    eprintln!("this build has no planted bugs: build it with --features planted");
+    std::process::exit(1);
+}
+
+#[cfg(feature = "planted")]
+fn planted(args: &Args) {
+    use corten_sim::catalogue::{CATALOGUE, find};
+
+    let next = AtomicU64::new(0);
+    let missed = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| {
+                while let Some((bug, budget)) = CATALOGUE.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    match find(*bug, args.from, *budget) {
+                        Some((seeds, failure)) => {
+                            let text: String = failure.message.lines().skip(1).take(1).collect();
+                            println!("{bug:?}: found after {seeds} seeds: {:.160}", text);
+                        }
+                        None => {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                            println!("{bug:?}: NOT FOUND within {budget} seeds");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if missed.into_inner() > 0 {
+        std::process::exit(1);
+    }
 }

@@ -7,7 +7,7 @@ use crate::random::Random;
 use crate::world::{What, World};
 
 /// Classes that strike at moments; the others are there all the time.
-const STRIKES: [Fault; 8] = [
+const STRIKES: [Fault; 9] = [
     Fault::Partition,
     Fault::Crash,
     Fault::PowerCut,
@@ -16,6 +16,7 @@ const STRIKES: [Fault; 8] = [
     Fault::DiskFull,
     Fault::Members,
     Fault::DiskLoss,
+    Fault::Damage,
 ];
 
 pub struct Nemesis {
@@ -77,8 +78,25 @@ impl Nemesis {
             Fault::DiskFull => world.members[one].full_until = world.now + short,
             Fault::Members => Admin::change(world),
             Fault::DiskLoss => Admin::lose_disk(world),
+            Fault::Damage => Nemesis::damage(world, one, short),
             _ => {}
         }
         world.after(next, What::Fault(fault));
+    }
+
+    /// A disk loses a part of the log. One at a time, as the loss of a whole disk: what a majority has must stay.
+    fn damage(world: &mut World, place: usize, restart: Time) {
+        let enough = world.admin.voters() >= 3 && world.admin.settled(world);
+        let member = &world.members[place];
+        let whole = !world.members.iter().any(|member| member.damaged && !member.gone);
+        if !enough || !whole || member.up.is_none() {
+            return;
+        }
+        world.crash(place, restart);
+        let log = world.members[place].log.clone();
+        let (first, last) = (log.base_index(), log.last_index());
+        let kept = world.nemesis.random(Fault::Damage).range(first, last);
+        log.lose_after(kept);
+        world.members[place].damaged = true;
     }
 }

@@ -1,7 +1,9 @@
 //! What one run is made of, drawn from its seed: each class of faults is on or off, each rate is drawn over orders of
-//! magnitude. Knows nothing of the store.
+//! magnitude. Knows nothing of what the store does.
 
 use std::fmt;
+
+use corten_store::planted::Bug;
 
 use crate::random::Random;
 
@@ -39,9 +41,11 @@ pub enum Fault {
     Drift,
     /// Little history and impatient watches.
     ShortHistory,
+    /// A disk loses what was durable, and says so.
+    Damage,
 }
 
-pub const FAULTS: [Fault; 18] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::Loss,
     Fault::Repeat,
     Fault::Delay,
@@ -60,6 +64,7 @@ pub const FAULTS: [Fault; 18] = [
     Fault::Transfer,
     Fault::Drift,
     Fault::ShortHistory,
+    Fault::Damage,
 ];
 
 /// A set of classes.
@@ -120,6 +125,8 @@ pub struct Limits {
     pub safety: Time,
     pub clients: usize,
     pub watchers: usize,
+    /// A bug of the store to run with; only where those are built in.
+    pub bug: Option<Bug>,
 }
 
 impl Default for Limits {
@@ -129,6 +136,7 @@ impl Default for Limits {
             safety: Time::MAX,
             clients: usize::MAX,
             watchers: usize::MAX,
+            bug: None,
         }
     }
 }

@@ -43,11 +43,15 @@ pub fn run(seed: u64, limits: Limits) -> Result<Report, Box<Failure>> {
     let options = Options::draw(seed, limits);
     let drawn = options.clone();
     QUIET.set(true);
+    #[cfg(feature = "planted")]
+    corten_store::planted::plant(limits.bug);
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(drawn);
         world.run();
         world.report
     }));
+    #[cfg(feature = "planted")]
+    corten_store::planted::plant(None);
     QUIET.set(false);
     ended.map_err(|_| {
         let message = MESSAGE.take().unwrap_or_default();

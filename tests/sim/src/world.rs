@@ -467,7 +467,10 @@ impl World {
             }
             Action::Cut(base) => up.log.cut(base).expect("memory"),
             Action::NotePeers(peers) => up.log.note_peers(peers).expect("memory"),
-            Action::NoteRepaired => up.log.note_loss(None).expect("memory"),
+            Action::NoteRepaired => {
+                up.log.note_loss(None).expect("memory");
+                member.damaged = false;
+            }
             Action::Fetch(fetch) => {
                 let entries = up.log.entries(fetch.low, fetch.high, fetch.max_bytes);
                 up.driven
@@ -620,10 +623,12 @@ impl World {
             let base = up.log.state().base.index;
             let low = up.audited.max(base) + 1;
             if low <= applied {
-                let entries = up
-                    .log
-                    .entries(low, applied + 1, u64::MAX)
-                    .expect("they were applied");
+                let entries = match up.log.entries(low, applied + 1, u64::MAX) {
+                    Ok(entries) => entries,
+                    // A peer's state is about to replace the log, behind what the disk is doing now.
+                    Err(_) if up.blocked.is_some() => return,
+                    Err(error) => panic!("member {id} applied what it does not hold: {error:?}"),
+                };
                 for entry in &entries {
                     self.model.commit(id, entry);
                 }
@@ -704,7 +709,7 @@ impl World {
     fn holds(&self, id: u64, index: u64, term: u64) -> bool {
         self.place_of(id).is_some_and(|place| {
             let member = &self.members[place];
-            member.lost_disk || member.holds(index, term)
+            member.lost_disk || member.damaged || member.holds(index, term)
         })
     }
 
