@@ -204,7 +204,8 @@ impl Admin {
             }
             return;
         }
-        if !world.admin.settled(world) {
+        // Of two voters none may be under repair, which does not vote.
+        if !world.admin.settled(world) || world.members.iter().any(|member| member.damaged && !member.gone) {
             return;
         }
         let next = world.members.len() as u64 + 1;
