@@ -62,8 +62,8 @@ pub enum Bug {
     RebuildTakesLastValue,
     /// A member that has lost entries votes.
     VoteWithHole,
-    /// A member that has lost votes does not give them up.
-    VotesNotRenounced,
+    /// A leader does not believe that a peer's log is shorter than it was.
+    ShorterLogNotBelieved,
 }
 
 #[cfg(feature = "planted")]

@@ -432,7 +432,9 @@ impl Replica {
             return;
         }
         send(Vec::from_iter(repair::contradict(&self.node, &mut message)), out);
-        repair::believe(&mut self.node, &mut message);
+        if !planted(Bug::ShorterLogNotBelieved) {
+            repair::believe(&mut self.node, &mut message);
+        }
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%error, "a peer's message was dropped");
         }

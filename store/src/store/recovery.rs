@@ -10,7 +10,6 @@ use crate::error::OpenError;
 use crate::image::{Image, Meta};
 use crate::log::{Append, Base, Identity, Log, LogError, LogState, Lost};
 use crate::model::Revision;
-use crate::planted::{Bug, planted};
 use crate::tree::{Snapshot, Tree};
 
 /// The entry that stands for the founding of a cluster. No log holds it, so a member that joins with nothing can only
@@ -110,11 +109,7 @@ fn renounce(log: &mut impl Log, lost: Lost, base: Option<Base>) -> Result<(), Lo
     let held = base.as_ref().map_or(last_index, |base| base.index);
     let hard_state = HardState {
         term: lost.term.max(hard_state.term),
-        vote: if planted(Bug::VotesNotRenounced) {
-            0
-        } else {
-            identity.member
-        },
+        vote: identity.member,
         commit: hard_state.commit.min(held),
         ..HardState::default()
     };

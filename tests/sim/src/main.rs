@@ -27,6 +27,9 @@ struct Args {
     /// Instead of that: find every planted bug within its budget of seeds
     #[arg(long)]
     planted: bool,
+    /// Of the planted bugs only those whose name has this in it
+    #[arg(long, default_value = "")]
+    only: String,
     /// Print what each seed did
     #[arg(long)]
     verbose: bool,
@@ -164,6 +167,9 @@ fn planted(args: &Args) {
         for _ in 0..args.jobs {
             scope.spawn(|| {
                 while let Some((bug, budget)) = CATALOGUE.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    if !format!("{bug:?}").contains(&args.only) {
+                        continue;
+                    }
                     match find(*bug, args.from, *budget) {
                         Some((seeds, failure)) => {
                             let text: String = failure.message.lines().skip(1).take(1).collect();

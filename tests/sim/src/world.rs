@@ -765,7 +765,13 @@ impl World {
         let place = self.clients[at].member;
         let Some(up) = &self.members[place].up else { return };
         let compact = self.options.faults.has(Fault::Compaction) && !self.healing;
-        let deadline = self.now + PATIENCE;
+        // Some wait until the store itself gives up.
+        let patience = if self.load.chance(0.3) {
+            4 * PATIENCE
+        } else {
+            PATIENCE
+        };
+        let deadline = self.now + patience;
         self.clients[at].ask(
             up.store.clone(),
             &mut self.shared,
