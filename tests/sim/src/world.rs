@@ -488,8 +488,7 @@ impl World {
                 };
                 self.after(0, told);
             }
-            #[allow(unreachable_patterns)]
-            other => panic!("the simulator does not know {other:?}"),
+            other @ Action::Halt { .. } => panic!("S3: a member finds its own state wrong: {other:?}"),
         }
     }
 
