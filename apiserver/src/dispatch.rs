@@ -24,9 +24,9 @@ use crate::respond::{self, Answer};
 use crate::route::{Target, Verb};
 use crate::service::{method_not_allowed, text};
 use crate::stored::Stored;
-use crate::write::admission::RequestOptions;
+use crate::write::admission::{RequestOptions, node_restriction};
 use crate::write::{Answered, Env, Payload, Subject, apply, binding, create, patch, scale, transact, update};
-use crate::{ApiServer, Inner, connect, custom, damaged, proxy, review};
+use crate::{ApiServer, Inner, connect, custom, damaged, node, proxy, review};
 
 mod deletes;
 
@@ -385,6 +385,9 @@ impl Call<'_> {
         let store = &self.inner().store;
         // Everything acknowledged before this request: the account may be new.
         let snapshot = point::snapshot(store, &point::Point::Newest, "").await?;
+        if let Some(node) = node::of_user(self.user) {
+            node_restriction::token(node, (namespace, name), &decoded.value, &snapshot)?;
+        }
         let answer = review::token(
             self.inner(),
             &snapshot,

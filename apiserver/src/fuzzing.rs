@@ -4,6 +4,7 @@ use http::Method;
 
 pub use crate::negotiate::yaml_to_json;
 use crate::query::Query;
+pub use crate::rbac::naive::compare as rbac;
 use crate::route::{self, Operation};
 
 /// The names a request's path consists of, if it leads somewhere. `target` is a path with its query.

@@ -46,7 +46,19 @@ impl User {
         }
     }
 
-    /// A part of this process that acts for the cluster, e.g. `system:kube-controller-manager`.
+    /// A ServiceAccount, such as a controller of this process.
+    #[must_use]
+    pub fn service_account(namespace: &str, name: &str) -> User {
+        User::new(
+            format!("system:serviceaccount:{namespace}:{name}"),
+            &[
+                "system:serviceaccounts",
+                &format!("system:serviceaccounts:{namespace}"),
+            ],
+        )
+    }
+
+    /// One who may do everything.
     #[must_use]
     pub fn component(name: impl Into<String>) -> User {
         User::new(name, &[MASTERS])

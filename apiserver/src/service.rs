@@ -108,6 +108,9 @@ impl ApiServer {
             }
         };
         let rules_change = changes_rules(&operation);
+        if rules_change {
+            self.catch_up().await; // nobody is refused by what was, nor grants by it
+        }
         let negotiated = matches!(
             operation,
             Operation::LegacyVersions | Operation::Groups | Operation::Group(_) | Operation::Resources { .. }

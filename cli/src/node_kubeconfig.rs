@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     write(&ca, &args.node_name, &args.server, &args.out)
 }
 
-/// A kubeconfig for `system:node:NAME`.
+/// A kubeconfig for `system:node:NAME` in `system:nodes`.
 pub fn write(ca: &Ca, node: &str, server: &str, out: &std::path::Path) -> Result<()> {
     let issued = pki::issue_client(ca, &format!("system:node:{node}"), &["system:nodes"])?;
     pki::write_kubeconfig(out, node, server, ca.cert_pem(), &issued)

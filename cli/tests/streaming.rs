@@ -85,7 +85,7 @@ async fn serve(dir: &Path, stop: CancellationToken) -> (PathBuf, PathBuf) {
     let url = format!("https://{address}");
     let (admin, node) = (dir.join("admin.kubeconfig"), dir.join("node.kubeconfig"));
     write_kubeconfig(&admin, "bed", &url, pki.ca.cert_pem(), &pki.admin).unwrap();
-    let issued = issue_client(&pki.ca, "system:node:n1", &["system:nodes", "system:masters"]).unwrap();
+    let issued = issue_client(&pki.ca, "system:node:n1", &["system:nodes"]).unwrap();
     write_kubeconfig(&node, "bed", &url, pki.ca.cert_pem(), &issued).unwrap();
     let store = Store::open(corten_store::Config::new(dir.join("store")))
         .await

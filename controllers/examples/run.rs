@@ -27,6 +27,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             ended.cancel();
         }
     });
-    corten_controllers::run(client, corten_controllers::Config::new(cidr, root_ca), shutdown).await?;
+    corten_controllers::run(
+        std::sync::Arc::new(move |_: &str| client.clone()),
+        corten_controllers::Config::new(cidr, root_ca),
+        shutdown,
+    )
+    .await?;
     Ok(())
 }

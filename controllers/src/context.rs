@@ -3,6 +3,7 @@
 //! Knows the client crate. Must not know any controller.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use corten_client::{ApiClient, ApiError, Cache, EventRecorder, Informers, KubeKind, Selection};
 use jiff::Timestamp;
@@ -10,22 +11,41 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
+/// Gives the client of the controller of this name, or for "" the one of the caches they share.
+pub type Clients = Arc<dyn Fn(&str) -> kube::Client + Send + Sync>;
+
 /// Cheap to clone; one per process.
 #[derive(Clone)]
 pub struct Context {
+    clients: Clients,
+    /// With the identity of the controller that holds it.
     pub api: ApiClient,
     pub informers: Informers,
     pub shutdown: CancellationToken,
 }
 
 impl Context {
-    pub fn new(client: kube::Client, shutdown: CancellationToken) -> Self {
-        let api = ApiClient::new(client.clone());
+    pub fn new(clients: Clients, shutdown: CancellationToken) -> Self {
+        let client = clients("");
         Context {
-            api,
+            clients,
+            api: ApiClient::new(client.clone()),
             informers: Informers::new(client, shutdown.clone()),
             shutdown,
         }
+    }
+
+    /// The same, acting as the controller of this name.
+    pub fn of(&self, controller: &str) -> Self {
+        Context {
+            api: ApiClient::new((self.clients)(controller)),
+            ..self.clone()
+        }
+    }
+
+    /// The same with caches of its own, which end with `shutdown`.
+    pub fn anew(&self, shutdown: CancellationToken) -> Self {
+        Context::new(self.clients.clone(), shutdown)
     }
 
     /// The cache of all objects of a kind, shared by all controllers. A Pod in it lacks what no controller reads.

@@ -6,6 +6,7 @@ mod apply;
 mod batch;
 pub mod certificates;
 mod claim;
+mod clusterrole_aggregation;
 mod context;
 mod deployment;
 mod disruption;
@@ -24,6 +25,7 @@ mod service_cidr;
 
 use std::time::Duration;
 
+pub use context::Clients;
 use context::Context;
 use ipnet::IpNet;
 use monitors::Monitors;
@@ -67,35 +69,40 @@ pub enum ConfigError {
     NodeCidrMask { cluster_cidr: IpNet, mask: u8 },
 }
 
-/// Runs all controllers until `shutdown`.
+/// Runs all controllers until `shutdown`. Each acts with the client that `clients` gives for its name, such as
+/// `deployment-controller`; what they read is cached by the client of the empty name.
 ///
 /// # Errors
 /// The configuration cannot work. Errors of the API never end a controller.
-pub async fn run(
-    client: kube::Client,
-    config: Config,
-    shutdown: CancellationToken,
-) -> Result<(), ConfigError> {
+pub async fn run(clients: Clients, config: Config, shutdown: CancellationToken) -> Result<(), ConfigError> {
     if config.node_cidr_mask < config.cluster_cidr.prefix_len()
         || config.node_cidr_mask > config.cluster_cidr.max_prefix_len()
     {
         let (cluster_cidr, mask) = (config.cluster_cidr, config.node_cidr_mask);
         return Err(ConfigError::NodeCidrMask { cluster_cidr, mask });
     }
-    let context = Context::new(client, shutdown);
+    let context = Context::new(clients, shutdown);
     tokio::join!(
-        replica_set::run(context.clone()),
-        deployment::run(context.clone()),
-        disruption::run(context.clone()),
-        endpoint_slice::run(context.clone()),
-        endpoints::run(context.clone()),
-        node::lifecycle::run(context.clone(), config.node_monitor_grace_period),
-        node::eviction::run(context.clone()),
-        node::pod_cidr::run(context.clone(), config.cluster_cidr, config.node_cidr_mask),
-        pod_gc::run(context.clone(), config.terminated_pod_threshold),
-        service_account::run(context.clone(), config.root_ca),
-        service_cidr::run(context.clone()),
-        certificates::run(context.clone(), config.signer),
+        replica_set::run(context.of("replicaset-controller")),
+        deployment::run(context.of("deployment-controller")),
+        disruption::run(context.of("disruption-controller")),
+        endpoint_slice::run(context.of("endpointslice-controller")),
+        endpoints::run(context.of("endpoint-controller")),
+        node::lifecycle::run(context.of("node-controller"), config.node_monitor_grace_period),
+        node::eviction::run(context.of("node-controller")),
+        node::pod_cidr::run(
+            context.of("node-controller"),
+            config.cluster_cidr,
+            config.node_cidr_mask
+        ),
+        pod_gc::run(
+            context.of("pod-garbage-collector"),
+            config.terminated_pod_threshold
+        ),
+        service_account::run(context.of("service-account-controller"), config.root_ca),
+        service_cidr::run(context.of("service-cidrs-controller")),
+        clusterrole_aggregation::run(context.of("clusterrole-aggregation-controller")),
+        certificates::run(context.of("certificate-controller"), config.signer),
         all_kinds(context),
     );
     Ok(())
@@ -105,15 +112,15 @@ pub async fn run(
 /// own: custom resources come rarely, and a start costs a list of every kind's metadata.
 async fn all_kinds(context: Context) {
     while !context.shutdown.is_cancelled() {
-        let generation = Context::new(context.api.kube().clone(), context.shutdown.child_token());
+        let generation = context.anew(context.shutdown.child_token());
         let Some(monitors) = Monitors::start(&generation).await else {
             return;
         };
         let running = async {
             tokio::join!(
-                garbage::run(generation.clone(), monitors.clone()),
-                namespace::run(generation.clone(), monitors.clone()),
-                resource_quota::run(generation.clone(), monitors.clone())
+                garbage::run(generation.of("generic-garbage-collector"), monitors.clone()),
+                namespace::run(generation.of("namespace-controller"), monitors.clone()),
+                resource_quota::run(generation.of("resourcequota-controller"), monitors.clone())
             )
         };
         let followed = async {

@@ -19,6 +19,8 @@ const CA_KEY: &str = "ca.crt";
 
 struct Ctx {
     api: ApiClient,
+    /// Publishes the certificate, with an identity of its own.
+    publisher: ApiClient,
     namespaces: Cache<Namespace>,
     accounts: Cache<ServiceAccount>,
     maps: Cache<ConfigMap>,
@@ -28,6 +30,7 @@ struct Ctx {
 pub async fn run(context: Context, root_ca: String) {
     let ctx = Arc::new(Ctx {
         api: context.api.clone(),
+        publisher: context.of("root-ca-cert-publisher").api,
         namespaces: context.cache(),
         accounts: context
             .informers
@@ -94,11 +97,11 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
     };
     let doing = || format!("restore {ROOT_CA} of {key}");
     let written = match &current {
-        None => match ctx.api.create(&wanted).await {
+        None => match ctx.publisher.create(&wanted).await {
             Err(error) if error.is_already_exists() || error.is_namespace_terminating() => return Ok(None),
             result => result.doing(doing)?,
         },
-        Some(_) => ctx.api.replace(&wanted).await.doing(doing)?,
+        Some(_) => ctx.publisher.replace(&wanted).await.doing(doing)?,
     };
     writes.wrote(&ctx.maps, written.revision);
     Ok(None)

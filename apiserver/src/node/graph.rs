@@ -26,6 +26,19 @@ pub enum Kind {
     ServiceAccount,
 }
 
+impl Kind {
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Secret => "secrets",
+            Kind::ConfigMap => "configmaps",
+            Kind::Claim => "persistentvolumeclaims",
+            Kind::ResourceClaim => "resourceclaims",
+            Kind::ServiceAccount => "a service account",
+        }
+    }
+}
+
 /// Names with numbers; a number is given again when nothing uses it any more.
 #[derive(Default)]
 struct Names {

@@ -4,8 +4,10 @@
 //! `escalation` says who may write which rules; `follow` keeps the compiled set as new as the store. All but `follow`
 //! are plain functions.
 
+pub mod escalation;
 pub mod follow;
 pub mod matches;
+pub mod naive;
 pub mod policy;
 pub mod reconcile;
 pub mod rules;

@@ -36,6 +36,7 @@ use serde_json::Value;
 use crate::convert::{self, STORED_VERSION, Targets};
 use crate::identity::User;
 use crate::key::Keys;
+use crate::rbac::rules::Rules;
 use crate::read::filter::keys;
 use crate::stored::{self, Stored, TypeMeta};
 use crate::webhooks::Scene;
@@ -93,6 +94,8 @@ pub struct Env {
     pub manager: String,
     /// The subresource that writes, where the part of the object does not tell: `scale`.
     pub subresource: Option<&'static str>,
+    /// The Roles and bindings in force.
+    pub rules: Arc<Rules>,
     /// Answers to the questions of earlier runs.
     pub memo: Memo,
     /// For the request's audit record; those of the last run count.
@@ -119,6 +122,7 @@ impl Env {
             asker: Arc::new(Asker::default()),
             manager: "kube-apiserver".into(),
             subresource: None,
+            rules: Arc::default(),
             memo: Memo::default(),
             annotations: Vec::new(),
             warnings: Vec::new(),
@@ -370,6 +374,7 @@ pub async fn transact(
     while attempts < MAX_ATTEMPTS {
         let snapshot = store.snapshot();
         env.restart();
+        env.rules = inner.rules.get();
         env.scene = inner.scene(&snapshot, env);
         let decided = decide(&snapshot, env);
         if let Some(calls) = env.pending.take() {

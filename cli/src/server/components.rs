@@ -1,9 +1,11 @@
 //! The components of the control plane: each runs on one server at a time, the one that holds its Lease, behind a fence.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_apiserver::{ApiServer, User};
+use corten_controllers::Clients;
 use corten_client::elect::{Candidate, Gone, Term};
 use corten_store::{Standing, Store};
 use futures::FutureExt;
@@ -44,10 +46,10 @@ impl Components {
     pub async fn run(self, shutdown: CancellationToken) {
         let controllers = self.candidate("kube-controller-manager").run(
             |term| {
-                self.lead("kube-controller-manager", term, |client, stop| {
+                self.lead("kube-controller-manager", term, |clients, stop| {
                     let config = self.controllers.clone();
                     async move {
-                        if let Err(error) = corten_controllers::run(client, config, stop).await {
+                        if let Err(error) = corten_controllers::run(clients, config, stop).await {
                             tracing::error!(%error, "the controllers cannot run");
                         }
                     }
@@ -57,8 +59,8 @@ impl Components {
         );
         let scheduler = self.candidate("kube-scheduler").run(
             |term| {
-                self.lead("kube-scheduler", term, |client, stop| {
-                    corten_scheduler::run(client, self.scheduler.clone(), stop)
+                self.lead("kube-scheduler", term, |clients, stop| {
+                    corten_scheduler::run(clients(""), self.scheduler.clone(), stop)
                 })
             },
             shutdown.clone(),
@@ -77,7 +79,7 @@ impl Components {
     }
 
     fn user(name: &str) -> User {
-        User::component(format!("system:{name}"))
+        User::new(format!("system:{name}"), &[])
     }
 
     fn client(&self, name: &str) -> kube::Client {
@@ -88,7 +90,7 @@ impl Components {
         &self,
         name: &str,
         term: Term,
-        run: impl FnOnce(kube::Client, CancellationToken) -> Fut,
+        run: impl FnOnce(Clients, CancellationToken) -> Fut,
     ) {
         let fence = self
             .api
@@ -96,8 +98,15 @@ impl Components {
             .await;
         match fence {
             Ok(fence) => {
-                let elected = self.api.in_process(Self::user(name)).fenced(fence);
-                run(kube::Client::new(elected, "default"), term.stop).await;
+                let (api, own) = (self.api.clone(), Self::user(name));
+                let clients = move |controller: &str| {
+                    let user = match controller {
+                        "" => own.clone(),
+                        name => User::service_account(NAMESPACE, name),
+                    };
+                    kube::Client::new(api.in_process(user).fenced(fence.clone()), "default")
+                };
+                run(Arc::new(clients), term.stop).await;
             }
             Err(status) => {
                 tracing::warn!(

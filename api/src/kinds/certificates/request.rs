@@ -132,6 +132,15 @@ pub fn end_of_certificate(pem_text: &str) -> Option<i64> {
     Some(certificate.validity().not_after.timestamp())
 }
 
+/// The common name in the subject of a request that [`check`] accepts.
+pub fn common_name(request: &str) -> Option<String> {
+    let der = der(request).ok()?;
+    let request = parse(&der).ok()?;
+    let names = request.certification_request_info.subject.iter_common_name();
+    let mut names = names.filter_map(|name| name.as_str().ok());
+    names.next().map(String::from)
+}
+
 /// The organizations in the subject of a request that [`check`] accepts; none of any other.
 pub fn organizations(request: &str) -> Vec<String> {
     let Ok(der) = der(request) else { return Vec::new() };

@@ -342,3 +342,17 @@ pub const ROLES: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// What our controllers do beyond upstream's of the same name: they patch where those update, and one transaction of
+/// this server does what there a part of the server does. Roles and bindings `corten:controller:NAME`.
+pub const OWN_ROLES: &[(&str, &[&str])] = &[
+    ("deployment-controller", &["patch apps: deployments"]),
+    ("namespace-controller", &["patch core: namespaces/status"]),
+    (
+        "service-cidrs-controller",
+        &[
+            "create,delete networking.k8s.io: ipaddresses",
+            "read core: services",
+        ],
+    ),
+];

@@ -18,7 +18,11 @@ pub type Wanted = (&'static str, &'static str, Value);
 pub const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const BOOTSTRAPPING: &str = "kubernetes.io/bootstrapping";
 const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
-const CONTROLLER: &str = "system:controller:";
+/// How roles of controllers begin, and these roles: Kubernetes' and our additions.
+const CONTROLLERS: [(&str, &[(&str, &[&str])]); 2] = [
+    ("system:controller:", controllers::ROLES),
+    ("corten:controller:", controllers::OWN_ROLES),
+];
 
 /// One role of a table.
 struct Role {
@@ -46,9 +50,10 @@ pub fn objects() -> Vec<Wanted> {
     for role in cluster::ROLES {
         objects.push(("clusterroles", "", cluster_role(role)));
     }
-    for (name, rules) in controllers::ROLES {
-        let role = role_object(&format!("{CONTROLLER}{name}"), rules);
-        objects.push(("clusterroles", "", role));
+    for (start, roles) in CONTROLLERS {
+        for (name, rules) in roles {
+            objects.push(("clusterroles", "", role_object(&format!("{start}{name}"), rules)));
+        }
     }
     for (namespace, name, rules) in cluster::NAMESPACED {
         objects.push(("roles", namespace, role_object(name, rules)));
@@ -61,10 +66,12 @@ pub fn objects() -> Vec<Wanted> {
         let binding = binding(name, "ClusterRole", role, "", subjects);
         objects.push(("clusterrolebindings", "", binding));
     }
-    for (name, _) in controllers::ROLES {
-        let (role, subject) = (format!("{CONTROLLER}{name}"), format!("sa:kube-system/{name}"));
-        let binding = binding(&role, "ClusterRole", &role, "", &[&subject]);
-        objects.push(("clusterrolebindings", "", binding));
+    for (start, roles) in CONTROLLERS {
+        for (name, _) in roles {
+            let (role, subject) = (format!("{start}{name}"), format!("sa:kube-system/{name}"));
+            let binding = binding(&role, "ClusterRole", &role, "", &[&subject]);
+            objects.push(("clusterrolebindings", "", binding));
+        }
     }
     for (namespace, name, role, subjects) in cluster::NAMESPACED_BINDINGS {
         let binding = binding(name, "Role", role, namespace, subjects);

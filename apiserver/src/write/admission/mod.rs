@@ -12,8 +12,10 @@ mod default_toleration_seconds;
 mod limit_ranger;
 pub mod namespace;
 mod namespace_lifecycle;
+pub mod node_restriction;
 mod pod_security;
 mod resource_quota;
+mod role_escalation;
 mod service_account;
 mod taint_nodes_by_condition;
 
@@ -102,8 +104,10 @@ pub fn validate(
     namespace_lifecycle::hold(attributes, snapshot, effects)?;
     limit_ranger::validate(attributes, snapshot, object)?;
     service_account::validate(attributes, snapshot, object)?;
+    node_restriction::validate(attributes, snapshot, object)?;
     certificate_subject::validate(attributes, object)?;
     pod_security::validate(attributes, snapshot, object, effects)?;
+    role_escalation::validate(attributes, snapshot, object, &env.rules)?;
     if let Some(scene) = env.scene.clone() {
         let asked = webhooks::validate(&scene, attributes, snapshot, object, effects, env)?;
         if asked.is_some() {

@@ -17,7 +17,9 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// # Errors
 /// None; the signature is that of a plug-in.
 pub fn mutate(attributes: &Attributes<'_>, _: &Snapshot, object: &mut Value) -> Result<(), Status> {
-    if attributes.operation == Operation::Create && attributes.is("", "pods") {
+    let creates_pod = attributes.operation == Operation::Create && attributes.is("", "pods");
+    // A mirror Pod stands for what runs already: it has no account.
+    if creates_pod && meta::annotation(object, MIRROR).is_none() {
         name_account(object);
     }
     Ok(())
