@@ -348,6 +348,7 @@ pub const ROLES: &[(&str, &[&str])] = &[
 pub const OWN_ROLES: &[(&str, &[&str])] = &[
     ("deployment-controller", &["patch apps: deployments"]),
     ("namespace-controller", &["patch core: namespaces/status"]),
+    ("resourcequota-controller", &["get core: resourcequotas"]),
     (
         "service-cidrs-controller",
         &[
