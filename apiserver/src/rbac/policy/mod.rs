@@ -18,8 +18,11 @@ pub type Wanted = (&'static str, &'static str, Value);
 pub const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const BOOTSTRAPPING: &str = "kubernetes.io/bootstrapping";
 const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
+/// Names and rules of controllers' roles.
+type Controllers = &'static [(&'static str, &'static [&'static str])];
+
 /// How roles of controllers begin, and these roles: Kubernetes' and our additions.
-const CONTROLLERS: [(&str, &[(&str, &[&str])]); 2] = [
+const CONTROLLERS: [(&str, Controllers); 2] = [
     ("system:controller:", controllers::ROLES),
     ("corten:controller:", controllers::OWN_ROLES),
 ];

@@ -244,7 +244,7 @@ impl Request<'_> {
         // As if it were no mirror Pod: every reference there is.
         let mut plain = pod.clone();
         plain["metadata"]["annotations"] = Value::Null;
-        for (kind, _) in references::of_pod(&plain).map(|(_, all)| all).unwrap_or_default() {
+        if let Some((kind, _)) = references::of_pod(&plain).and_then(|(_, all)| all.into_iter().next()) {
             return Ok(refers(kind.plural()));
         }
         let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
