@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_apiserver::{ApiServer, User};
-use corten_controllers::Clients;
 use corten_client::elect::{Candidate, Gone, Term};
+use corten_controllers::Clients;
 use corten_store::{Standing, Store};
 use futures::FutureExt;
 use futures::future::BoxFuture;
