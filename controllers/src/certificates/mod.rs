@@ -54,7 +54,7 @@ pub async fn run(context: Context, signer: Option<Signer>) {
             }
         },
         cleaner::run(context.clone()),
-        tokens::run(context.clone()),
+        tokens::run(context.of("token-cleaner")),
     );
 }
 

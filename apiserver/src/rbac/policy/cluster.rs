@@ -359,6 +359,17 @@ pub const NAMESPACED: &[(&str, &str, &[&str])] = &[
             EVENTS,
         ],
     ),
+    // Ours: who has a node's name still renews its Lease, and a bootstrap token for one use says who used it.
+    (
+        "kube-node-lease",
+        "corten:controller:certificate-controller",
+        &["get coordination.k8s.io: leases"],
+    ),
+    (
+        "kube-system",
+        "corten:controller:certificate-controller",
+        &["get,patch core: secrets"],
+    ),
 ];
 
 /// Namespace, name, role and subjects.
@@ -410,5 +421,17 @@ pub const NAMESPACED_BINDINGS: &[(&str, &str, &str, &[&str])] = &[
         "system:controller:bootstrap-signer",
         "system:controller:bootstrap-signer",
         &["sa:kube-system/bootstrap-signer"],
+    ),
+    (
+        "kube-node-lease",
+        "corten:controller:certificate-controller",
+        "corten:controller:certificate-controller",
+        &["sa:kube-system/certificate-controller"],
+    ),
+    (
+        "kube-system",
+        "corten:controller:certificate-controller",
+        "corten:controller:certificate-controller",
+        &["sa:kube-system/certificate-controller"],
     ),
 ];

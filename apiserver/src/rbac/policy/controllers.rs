@@ -346,6 +346,10 @@ pub const ROLES: &[(&str, &[&str])] = &[
 /// What our controllers do beyond upstream's of the same name: they patch where those update, and one transaction of
 /// this server does what there a part of the server does. Roles and bindings `corten:controller:NAME`.
 pub const OWN_ROLES: &[(&str, &[&str])] = &[
+    (
+        "certificate-controller",
+        &["patch certificates.k8s.io: certificatesigningrequests/approval certificatesigningrequests/status"],
+    ),
     ("deployment-controller", &["patch apps: deployments"]),
     ("namespace-controller", &["patch core: namespaces/status"]),
     ("resourcequota-controller", &["get core: resourcequotas"]),
