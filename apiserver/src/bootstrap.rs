@@ -17,6 +17,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::pki::FRONT_PROXY_CLIENT;
 use crate::rbac::{self, policy, reconcile};
 use crate::write::allocate::repair;
 use crate::write::{Answered, Decision, Env, Payload, Subject, create, delete, transact, update};
@@ -42,6 +43,7 @@ impl ApiServer {
     /// The first object that could not be made.
     pub async fn bootstrap(&self) -> Result<(), BootstrapError> {
         self.follow_definitions().await;
+        self.follow_aggregated();
         self.follow_rules();
         for name in NAMESPACES {
             self.ensure(
@@ -67,6 +69,8 @@ impl ApiServer {
         self.ensure(group, "servicecidrs", "", self.service_cidr(), false)
             .await?;
         self.ensure("", "services", "default", self.service(), false)
+            .await?;
+        self.ensure("", "configmaps", "kube-system", self.front_proxy(), true)
             .await?;
         // All at once: they share the store's next write to disk.
         let served = served::objects().into_iter();
@@ -150,6 +154,27 @@ impl ApiServer {
                 "lastTransitionTime": time::format_time(Timestamp::now()),
             }] },
         })
+    }
+
+    /// What aggregated API servers have to know to take users from this server. Source: Kubernetes
+    /// `controlplane/controller/clusterauthenticationtrust`.
+    fn front_proxy(&self) -> Value {
+        let config = &self.inner().config;
+        let mut data = json!({ "client-ca-file": config.ca_pem });
+        if let Some(own) = &config.front_proxy {
+            let list = |names: &[&str]| Value::from(json!(names).to_string());
+            for (key, value) in [
+                ("requestheader-allowed-names", list(&[FRONT_PROXY_CLIENT])),
+                ("requestheader-client-ca-file", own.ca_pem.as_str().into()),
+                ("requestheader-extra-headers-prefix", list(&["X-Remote-Extra-"])),
+                ("requestheader-group-headers", list(&["X-Remote-Group"])),
+                ("requestheader-uid-headers", list(&["X-Remote-Uid"])),
+                ("requestheader-username-headers", list(&["X-Remote-User"])),
+            ] {
+                data[key] = value;
+            }
+        }
+        json!({ "metadata": { "name": "extension-apiserver-authentication" }, "data": data })
     }
 
     fn service(&self) -> Value {

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::key::Keys;
 use crate::read::filter::keys;
-use crate::types::Types;
 use crate::write::{Answered, Decision, Env, Payload, Subject, delete, transact};
 use crate::{ApiServer, Inner};
 
@@ -184,7 +183,7 @@ impl Follower {
         }
         inner.conversions.retain(|name| ends.contains_key(name));
         drop(ends);
-        inner.types.set(Types::new(all));
+        inner.types.set_custom(all);
     }
 
     fn server(&self) -> Option<ApiServer> {

@@ -2,6 +2,8 @@
 //!
 //! All documents are made from the registry. Knows their shapes only.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use corten_api::resource::TypeRef;
@@ -11,6 +13,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregate::Remote;
 use crate::body::Body;
 use crate::negotiate::{self, Discovery, Media};
 use crate::respond::{self, Answer};
@@ -259,6 +262,11 @@ fn make_aggregated(types: &Types, v2: bool, legacy: bool) -> Document {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
+                    let own = |remote: &&Arc<Remote>| remote.group == group && remote.version == *version;
+                    if let Some(remote) = types.remote.iter().find(own) {
+                        let freshness = if remote.available { "Current" } else { "Stale" };
+                        return json!({ "version": version, "freshness": freshness, "resources": *remote.resources });
+                    }
                     let mut resources: Vec<Value> =
                         types.members(group, version).map(|ty| discovered(ty)).collect();
                     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));

@@ -7,6 +7,7 @@
 //! resource) → `read` or `write` → `respond`. Decisions are plain functions; `dispatch`, `serve` and
 //! `write::transact` are the only places that wait.
 
+mod aggregate;
 pub mod authorize;
 pub mod backup;
 pub mod body;
@@ -35,6 +36,7 @@ mod openapi;
 pub use openapi::names as openapi_names;
 mod outbound;
 pub mod pki;
+mod policies;
 mod pretty;
 mod proxy;
 mod query;
@@ -89,6 +91,8 @@ pub struct Config {
     pub tokens: Option<Arc<tokens::Issuer>>,
     /// Other issuers of tokens that are believed.
     pub providers: Vec<Arc<tokens::oidc::Provider>>,
+    /// How aggregated API servers know this one; `None`: they are shown no certificate.
+    pub front_proxy: Option<Arc<pki::FrontProxy>>,
     /// Takes joining servers in; `None`: this server does not.
     pub cluster: Option<Arc<dyn join::Cluster>>,
     /// The way to the other members of the store; `None`: there will never be any.
@@ -107,6 +111,7 @@ impl Config {
             ca_pem: ca_pem.into(),
             tokens: None,
             providers: Vec::new(),
+            front_proxy: None,
             cluster: None,
             peers: None,
         }
@@ -137,6 +142,8 @@ pub struct Peer {
 pub struct ApiServer(Arc<Inner>);
 
 pub(crate) struct Inner {
+    /// For what outlives a request.
+    pub me: std::sync::Weak<Inner>,
     pub store: Store,
     pub config: Config,
     pub metrics: metrics::Metrics,
@@ -150,6 +157,8 @@ pub(crate) struct Inner {
     pub definitions: custom::Definitions,
     /// The webhooks that convert custom resources.
     pub conversions: Arc<convert::Targets>,
+    /// Groups that aggregated API servers serve.
+    pub remotes: aggregate::Current,
     /// What is configured about admission.
     pub hooks: webhooks::compiled::Cache,
     /// Calls of webhooks under way.
@@ -169,7 +178,8 @@ pub(crate) struct Inner {
 impl ApiServer {
     #[must_use]
     pub fn new(store: Store, config: Config) -> ApiServer {
-        ApiServer(Arc::new(Inner {
+        ApiServer(Arc::new_cyclic(|me| Inner {
+            me: me.clone(),
             store,
             config,
             metrics: metrics::Metrics::default(),
@@ -179,6 +189,7 @@ impl ApiServer {
             types: types::Current::default(),
             definitions: custom::Definitions::default(),
             conversions: Arc::default(),
+            remotes: aggregate::Current::default(),
             hooks: webhooks::compiled::Cache::default(),
             calls: outbound::Calls::default(),
             rules: rbac::follow::Current::default(),

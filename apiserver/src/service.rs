@@ -20,8 +20,8 @@ use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
-    ApiServer, Peer, User, backup, connect, discovery, dispatch, health, impersonate, join, members, openapi,
-    pretty, rbac,
+    ApiServer, Peer, User, aggregate, backup, connect, discovery, dispatch, health, impersonate, join, members,
+    openapi, pretty, rbac,
 };
 
 impl ApiServer {
@@ -95,6 +95,10 @@ impl ApiServer {
         };
         if let Err(status) = self.permit(&asked).await {
             return respond::status_for(&status, accept);
+        }
+        if let Some(remote) = self.inner().remotes.of_path(&path) {
+            let done = aggregate::exchange(self.inner(), &remote, &user, parts, body).await;
+            return done.unwrap_or_else(|status| respond::status_for(&status, accept));
         }
         let operation = match routed {
             Ok(operation) => operation,

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use corten_api::registry;
 use corten_api::resource::TypeRef;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::aggregate::Remote;
 use crate::{ApiServer, discovery, openapi};
 
 /// One immutable set of served types.
@@ -18,6 +19,8 @@ pub struct Types {
     all: Vec<TypeRef>,
     /// Custom types by group and plural; one entry for each version.
     by_plural: HashMap<String, HashMap<String, Vec<TypeRef>>>,
+    /// Groups and versions of aggregated API servers, in the order of discovery.
+    pub remote: Vec<Arc<Remote>>,
     /// Documents of this set, made when first asked for.
     pub discovery: OnceLock<discovery::Documents>,
     pub openapi: openapi::Documents,
@@ -28,6 +31,12 @@ impl Types {
     /// other, the preferred one first.
     #[must_use]
     pub fn new(custom: Vec<TypeRef>) -> Types {
+        Types::with(custom, Vec::new())
+    }
+
+    /// The same, and what others serve.
+    #[must_use]
+    pub fn with(custom: Vec<TypeRef>, remote: Vec<Arc<Remote>>) -> Types {
         let mut by_plural: HashMap<String, HashMap<String, Vec<TypeRef>>> = HashMap::new();
         for ty in &custom {
             by_plural
@@ -41,6 +50,7 @@ impl Types {
         Types {
             all: built_in.chain(custom).collect(),
             by_plural,
+            remote,
             discovery: OnceLock::new(),
             openapi: openapi::Documents::default(),
         }
@@ -81,27 +91,52 @@ impl Types {
                 None => groups.push((&ty.group, vec![&ty.version])),
             }
         }
+        for remote in &self.remote {
+            match groups.iter_mut().find(|(group, _)| *group == remote.group) {
+                Some((_, versions)) if versions.contains(&&*remote.version) => {}
+                Some((_, versions)) => versions.push(&remote.version),
+                None => groups.push((&remote.group, vec![&remote.version])),
+            }
+        }
         groups
     }
 }
 
 /// The set in force.
-pub struct Current(RwLock<Arc<Types>>);
+pub struct Current {
+    types: RwLock<Arc<Types>>,
+    /// What the set is made of: custom types, and groups of others.
+    parts: Mutex<(Vec<TypeRef>, Vec<Arc<Remote>>)>,
+}
 
 impl Default for Current {
     fn default() -> Current {
-        Current(RwLock::new(Arc::new(Types::new(Vec::new()))))
+        Current {
+            types: RwLock::new(Arc::new(Types::new(Vec::new()))),
+            parts: Mutex::default(),
+        }
     }
 }
 
 impl Current {
     pub fn get(&self) -> Arc<Types> {
-        self.0.read().clone()
+        self.types.read().clone()
     }
 
-    /// Puts another set in force.
-    pub fn set(&self, types: Types) {
-        *self.0.write() = Arc::new(types);
+    /// Puts another set of custom types in force.
+    pub fn set_custom(&self, custom: Vec<TypeRef>) {
+        self.change(|parts| parts.0 = custom);
+    }
+
+    /// Puts another set of aggregated groups in force.
+    pub fn set_remote(&self, remote: Vec<Arc<Remote>>) {
+        self.change(|parts| parts.1 = remote);
+    }
+
+    fn change(&self, how: impl FnOnce(&mut (Vec<TypeRef>, Vec<Arc<Remote>>))) {
+        let mut parts = self.parts.lock();
+        how(&mut parts);
+        *self.types.write() = Arc::new(Types::with(parts.0.clone(), parts.1.clone()));
     }
 }
 

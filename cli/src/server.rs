@@ -146,6 +146,9 @@ pub async fn run(args: Args) -> Result<()> {
             .map(|jwt| Arc::new(oidc::Provider::new(jwt)))
             .collect();
     }
+    let front_proxy =
+        corten_apiserver::pki::FrontProxy::open(&pki_dir, now).context("open the front-proxy authority")?;
+    config.front_proxy = Some(Arc::new(front_proxy));
     let sharing = Arc::new(crate::join::Sharing {
         pki: pki_dir.clone(),
         service_cidr,

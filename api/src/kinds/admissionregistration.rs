@@ -1,6 +1,7 @@
 //! Kinds of the admissionregistration.k8s.io group.
 
 pub mod binding;
+pub mod expressions;
 mod matching;
 pub mod policy;
 pub mod webhook;

@@ -73,6 +73,9 @@ fn groups(types: &Types) -> &[Arc<Group>] {
         for (group, versions) in types.groups() {
             for version in versions {
                 let members: Vec<TypeRef> = types.members(group, version).cloned().collect();
+                if members.is_empty() {
+                    continue; // another server's
+                }
                 let built_in = members.iter().all(|ty| ty.type_facts().is_some());
                 let same = |own: &&Arc<Group>| built_in && own.group == group && own.version == version;
                 out.push(match known.iter().find(same) {

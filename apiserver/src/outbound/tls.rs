@@ -31,7 +31,6 @@ pub enum Trust<'a> {
     /// What the host trusts.
     Host,
     /// Any. For `insecureSkipTLSVerify`.
-    #[allow(dead_code, reason = "aggregated API servers follow")]
     Anyone,
 }
 

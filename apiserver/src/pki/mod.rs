@@ -9,6 +9,7 @@
 
 mod account_key;
 mod files;
+mod front_proxy;
 mod kubeconfig;
 pub mod peers;
 mod share;
@@ -33,6 +34,7 @@ pub const ENCRYPTION: &str = "encryption.yaml";
 
 pub use account_key::AccountKey;
 pub use files::write_private;
+pub use front_proxy::{CLIENT as FRONT_PROXY_CLIENT, FrontProxy};
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
 pub use share::{shared, store_shared};
 pub use sign::SignRequest;

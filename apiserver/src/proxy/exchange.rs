@@ -29,7 +29,7 @@ use crate::tunnel::Registry;
 /// Longest HTML document whose links are rewritten, in bytes; a longer one leaves as it came.
 const MAX_HTML_BYTES: usize = 8 << 20;
 /// Headers that are about one connection.
-const OF_A_CONNECTION: [HeaderName; 8] = [
+pub const OF_A_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,

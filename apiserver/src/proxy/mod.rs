@@ -5,6 +5,7 @@
 //! apimachinery's `util/proxy`.
 
 mod exchange;
+pub use exchange::OF_A_CONNECTION;
 mod html;
 mod rewrite;
 

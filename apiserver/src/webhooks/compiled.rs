@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use corten_api::kinds::admissionregistration::expressions;
 use corten_api::{meta, registry};
 use corten_store::{Entry, Revision, Snapshot};
 use parking_lot::RwLock;
@@ -16,6 +17,9 @@ use serde_json::Value;
 use super::rules::Constraints;
 use crate::key::prefix_range;
 use crate::outbound::Target;
+use crate::policies::Bound;
+use crate::policies::compiled::{Binding, Policy};
+use crate::policies::evaluate::Conditions;
 use crate::write::Subject;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -30,7 +34,7 @@ pub struct Webhook {
     /// Names the webhook among all, and its configuration's state.
     pub id: String,
     pub constraints: Constraints,
-    pub conditions: Vec<Value>,
+    pub conditions: Conditions,
     /// `Err`: why it can never be called.
     pub target: Result<Arc<Target>, String>,
     pub timeout: Duration,
@@ -62,7 +66,7 @@ impl Webhook {
             id: format!("{own}/{name}/{index}@{}", meta::resource_version(configuration)),
             configuration: own.to_owned(),
             constraints: Constraints::of_webhook(hook),
-            conditions: hook["matchConditions"].as_array().cloned().unwrap_or_default(),
+            conditions: Conditions::new(&expressions::environment(false, true), &hook["matchConditions"]),
             target,
             timeout: Duration::from_secs(seconds),
             version: version.unwrap_or("v1"),
@@ -80,6 +84,8 @@ enum Item {
         mutating: bool,
         hooks: Vec<Arc<Webhook>>,
     },
+    Policy(bool, Arc<Policy>),
+    Binding(bool, Arc<Binding>),
     /// Damaged or unreadable: nothing is decided by it, and the log says so.
     Nothing,
 }
@@ -89,6 +95,8 @@ enum Item {
 pub struct Hooks {
     pub mutating: Vec<Arc<Webhook>>,
     pub validating: Vec<Arc<Webhook>>,
+    pub mutating_policies: Vec<Bound>,
+    pub validating_policies: Vec<Bound>,
     items: HashMap<Bytes, (Revision, Arc<Item>)>,
 }
 
@@ -126,21 +134,44 @@ impl Hooks {
     /// What has not changed is taken over from `before`.
     fn of(before: Option<&Hooks>, entries: impl Iterator<Item = Arc<Entry>>) -> Hooks {
         let mut hooks = Hooks::default();
+        let (mut policies, mut bindings) = (Vec::new(), Vec::new());
         for entry in entries {
             let known = before.and_then(|before| before.items.get(&entry.key));
             let item = match known {
                 Some((revision, item)) if *revision == entry.mod_revision => item.clone(),
                 _ => Arc::new(compile(&entry)),
             };
-            if let Item::Webhooks { mutating, hooks: own } = &*item {
-                let list = if *mutating {
-                    &mut hooks.mutating
-                } else {
-                    &mut hooks.validating
-                };
-                list.extend(own.iter().cloned());
+            match &*item {
+                Item::Webhooks { mutating, hooks: own } => {
+                    let list = if *mutating {
+                        &mut hooks.mutating
+                    } else {
+                        &mut hooks.validating
+                    };
+                    list.extend(own.iter().cloned());
+                }
+                Item::Policy(mutating, policy) => policies.push((*mutating, policy.clone())),
+                Item::Binding(mutating, binding) => bindings.push((*mutating, binding.clone())),
+                Item::Nothing => {}
             }
             hooks.items.insert(entry.key.clone(), (entry.mod_revision, item));
+        }
+        for (mutating, policy) in policies {
+            let own =
+                |(of, binding): &&(bool, Arc<Binding>)| *of == mutating && binding.policy == policy.name;
+            let bindings: Vec<Arc<Binding>> = bindings
+                .iter()
+                .filter(own)
+                .map(|(_, binding)| binding.clone())
+                .collect();
+            if bindings.is_empty() {
+                continue; // nothing puts it into force
+            }
+            let list = match mutating {
+                true => &mut hooks.mutating_policies,
+                false => &mut hooks.validating_policies,
+            };
+            list.push(Bound { policy, bindings });
         }
         hooks
     }
@@ -164,6 +195,10 @@ fn compile(entry: &Entry) -> Item {
     match &*ty.plural {
         "mutatingwebhookconfigurations" => webhooks(&object, true),
         "validatingwebhookconfigurations" => webhooks(&object, false),
+        "mutatingadmissionpolicies" => Item::Policy(true, Arc::new(Policy::of(&object, true))),
+        "validatingadmissionpolicies" => Item::Policy(false, Arc::new(Policy::of(&object, false))),
+        "mutatingadmissionpolicybindings" => Item::Binding(true, Arc::new(Binding::of(&object))),
+        "validatingadmissionpolicybindings" => Item::Binding(false, Arc::new(Binding::of(&object))),
         _ => Item::Nothing,
     }
 }

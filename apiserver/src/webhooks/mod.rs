@@ -18,6 +18,8 @@ use corten_api::{ResourceType, Status};
 use corten_store::Snapshot;
 use serde_json::{Value, json};
 
+use crate::ApiServer;
+use crate::policies::evaluate::{self, Authority, Input};
 use crate::types::Types;
 use crate::write::Env;
 use crate::write::admission::{Attributes, Effects};
@@ -35,6 +37,8 @@ const VALIDATION_FAILED_OPEN: &str = "failed-open.validating.webhook.admission.k
 pub struct Scene {
     pub hooks: Arc<Hooks>,
     pub types: Arc<Types>,
+    /// Whom expressions ask who may do what.
+    pub server: Option<ApiServer>,
 }
 
 /// How far the mutating webhooks of one request have come.
@@ -57,6 +61,11 @@ impl Rounds {
         let again = self.round == 0 && self.changed;
         self.round += 1;
         again
+    }
+
+    /// A policy changed the object: plug-ins have to see it again.
+    pub fn note_change(&mut self) {
+        self.changed = true;
     }
 
     fn changed(&mut self) {
@@ -95,7 +104,7 @@ pub fn mutate(
     }
     let hooks = &scene.hooks.mutating;
     for (index, hook) in hooks.iter().enumerate() {
-        let Some(form) = wanted(hook, scene, attributes, snapshot, object, env)? else {
+        let Some(form) = wanted(hook, scene, attributes, snapshot, object)? else {
             continue;
         };
         if rounds.round > 0 && !rounds.due.contains(&index) {
@@ -147,7 +156,7 @@ pub fn validate(
     let mut question = Question::new();
     let mut refused = None;
     for (index, hook) in scene.hooks.validating.iter().enumerate() {
-        let Some(form) = wanted(hook, scene, attributes, snapshot, object, env)? else {
+        let Some(form) = wanted(hook, scene, attributes, snapshot, object)? else {
             continue;
         };
         match call(hook, scene, attributes, &form, object, 0, false, env) {
@@ -180,17 +189,31 @@ fn wanted(
     attributes: &Attributes<'_>,
     snapshot: &Snapshot,
     object: &Value,
-    _env: &Env,
 ) -> Result<Option<Form>, Status> {
     let form = hook
         .constraints
         .matches(attributes, snapshot, object, &scene.types)?;
     let Some(form) = form else { return Ok(None) };
     if !hook.conditions.is_empty() {
-        return Err(Status::internal(format!(
-            "webhook {:?} has matchConditions, which this server cannot evaluate",
-            hook.name
-        )));
+        let ty: &ResourceType = form.other.as_deref().unwrap_or(attributes.subject.ty);
+        let old = attributes.old.unwrap_or(&Value::Null);
+        let (object, old) = (
+            forms::convert(attributes, ty, object, &scene.types)?,
+            forms::convert(attributes, ty, old, &scene.types)?,
+        );
+        let request = evaluate::request(attributes, ty);
+        let authority = Authority::new(scene.server.clone(), attributes, ty);
+        let nothing = Value::Null;
+        let input = Input::new([&object, &old, &request, &nothing, &nothing], &authority);
+        return match hook.conditions.hold(&input, None) {
+            Ok(true) => Ok(Some(form)),
+            Ok(false) => Ok(None),
+            Err(why) if hook.fails_open => {
+                tracing::warn!(webhook = hook.name, why, "match conditions failed, failing open");
+                Ok(None)
+            }
+            Err(why) => Err(attributes.forbidden(why)),
+        };
     }
     Ok(Some(form))
 }

@@ -2,8 +2,6 @@
 //!
 //! Source: Kubernetes `apiserver/pkg/admission/plugin/webhook/predicates` and `plugin/policy/matching`.
 
-#![allow(dead_code, reason = "policies, which use the rest of it, follow")]
-
 use corten_api::resource::TypeRef;
 use corten_api::selector::LabelSelector;
 use corten_api::{ResourceType, Status, meta, registry};

@@ -427,7 +427,8 @@ impl Inner {
         }
         let hooks = self.hooks.at(snapshot)?;
         let types = self.types.get();
-        Some(Scene { hooks, types })
+        let server = self.me.upgrade().map(crate::ApiServer);
+        Some(Scene { hooks, types, server })
     }
 
     /// Makes the calls a decision waits for, all at once, until `deadline`.

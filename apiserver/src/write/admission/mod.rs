@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use super::question::Question;
 use super::{Env, classes};
-use crate::webhooks;
+use crate::{policies, webhooks};
 
 pub use attributes::{Attributes, Effects, Operation, RequestOptions};
 
@@ -47,7 +47,13 @@ pub fn mutate(
     };
     let managers = object["metadata"].get("managedFields").cloned();
     let mut rounds = webhooks::Rounds::default();
+    let mut again = false;
     loop {
+        let changed = policies::mutate(&scene, attributes, snapshot, object, again)?;
+        if changed {
+            rounds.note_change();
+        }
+        again = true;
         let asked = webhooks::mutate(&scene, attributes, snapshot, object, &mut rounds, env)?;
         if asked.is_some() {
             return Ok(asked);
@@ -109,6 +115,7 @@ pub fn validate(
     pod_security::validate(attributes, snapshot, object, effects)?;
     role_escalation::validate(attributes, snapshot, object, &env.rules)?;
     if let Some(scene) = env.scene.clone() {
+        policies::validate(&scene, attributes, snapshot, object, effects)?;
         let asked = webhooks::validate(&scene, attributes, snapshot, object, effects, env)?;
         if asked.is_some() {
             return Ok(asked);

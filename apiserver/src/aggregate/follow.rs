@@ -1,0 +1,443 @@
+//! Follows the stored APIServices: which groups others serve, whether they answer, and what they serve.
+//!
+//! A server is asked when its APIService, its Service or its endpoints change, and every [`RECHECK`] beside. Every front end
+//! asks on its own; what they write is the same. Source: kube-aggregator's `status/remote/remote_available_controller.go`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_api::resource::Subresource;
+use corten_api::{ResourceType, meta, registry, time};
+use corten_store::{EventKind, Revision, WatchItem};
+use futures::StreamExt;
+use http::header;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Remote;
+use crate::outbound::{Place, connect};
+use crate::read::filter::keys;
+use crate::write::{Answered, Decision, Env, Payload, Subject, transact, update};
+use crate::{ApiServer, Inner, proxy};
+
+/// A server that answers well is asked again after so long. Source: upstream's resync of 30 s.
+const RECHECK: Duration = Duration::from_secs(30);
+/// Wait after a failed check, doubled each time up to [`RECHECK`].
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// Time for one check. Source: upstream's discovery timeout of 5 s.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
+/// Longest discovery document that is read, in bytes.
+const MAX_DOCUMENT: usize = 4 << 20;
+const AVAILABLE: &str = "Available";
+
+fn services() -> &'static ResourceType {
+    registry()
+        .lookup("apiregistration.k8s.io", "v1", "apiservices")
+        .expect("APIServices are built in")
+}
+
+fn subject() -> Subject<'static> {
+    Subject {
+        ty: services(),
+        namespace: "",
+    }
+}
+
+/// Whether an APIService's stored condition says that it is available.
+#[must_use]
+pub fn is_available(service: &Value) -> bool {
+    let conditions = service["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .filter(|condition| condition["type"] == AVAILABLE)
+        .any(|condition| condition["status"] == "True")
+}
+
+impl ApiServer {
+    /// Begins to follow the APIServices.
+    pub(crate) fn follow_aggregated(&self) {
+        let closing = self.inner().closing.clone();
+        tokio::spawn(run(Arc::downgrade(&self.0), closing));
+    }
+}
+
+/// One APIService of another server.
+struct Known {
+    remote: Arc<Remote>,
+    spec: Value,
+    _checking: DropGuard,
+}
+
+async fn run(server: Weak<Inner>, closing: CancellationToken) {
+    let mut known: HashMap<Bytes, Known> = HashMap::new();
+    // What checks find out: the key of the APIService and the resources it serves.
+    let (found, mut discovered) = mpsc::channel::<(Bytes, Arc<Vec<Value>>)>(64);
+    loop {
+        let Some(inner) = server.upgrade() else { return };
+        let snapshot = inner.store.snapshot();
+        known.clear();
+        for entry in snapshot.range(keys(services()).range(None)) {
+            take(
+                &inner,
+                &mut known,
+                &entry.key,
+                subject().parse(&entry).ok(),
+                &found,
+            );
+        }
+        publish(&inner, &known);
+        let watch = inner
+            .store
+            .watch(keys(services()).range(None), snapshot.revision());
+        drop(inner);
+        let Ok(mut watch) = watch else {
+            tokio::time::sleep(FIRST_RETRY).await;
+            continue;
+        };
+        loop {
+            tokio::select! {
+                item = watch.next() => match item {
+                    Some(Ok(WatchItem::Event(event))) => {
+                        let Some(inner) = server.upgrade() else { return };
+                        let object = match &event.kind {
+                            EventKind::Put { entry, .. } => subject().parse(entry).ok(),
+                            EventKind::Delete { .. } => None,
+                        };
+                        take(&inner, &mut known, &event.key, object, &found);
+                        publish(&inner, &known);
+                    }
+                    Some(Ok(WatchItem::Progress(_))) => {}
+                    Some(Err(_)) | None => break,
+                },
+                Some((key, resources)) = discovered.recv() => {
+                    let Some(inner) = server.upgrade() else { return };
+                    if let Some(own) = known.get_mut(&key)
+                        && own.remote.resources != resources
+                    {
+                        own.remote = Arc::new(Remote { resources, ..(*own.remote).clone() });
+                        publish(&inner, &known);
+                    }
+                }
+                () = closing.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Takes an APIService over; `None`: it is gone.
+fn take(
+    inner: &Inner,
+    known: &mut HashMap<Bytes, Known>,
+    key: &Bytes,
+    object: Option<Value>,
+    found: &mpsc::Sender<(Bytes, Arc<Vec<Value>>)>,
+) {
+    let remote = object
+        .as_ref()
+        .and_then(|object| Remote::of(object, &inner.config));
+    let (Some(object), Some(remote)) = (object, remote) else {
+        known.remove(key);
+        return;
+    };
+    if let Some(own) = known.get_mut(key)
+        && own.spec == object["spec"]
+    {
+        let available = is_available(&object);
+        own.remote = Arc::new(Remote {
+            available,
+            ..(*own.remote).clone()
+        });
+        return;
+    }
+    let end = CancellationToken::new();
+    let spec = object["spec"].clone();
+    let remote = Arc::new(remote);
+    let check = Check {
+        server: inner.me.clone(),
+        remote: remote.clone(),
+        key: key.clone(),
+        found: found.clone(),
+    };
+    tokio::spawn(check.run(end.clone(), inner.closing.clone()));
+    known.insert(
+        key.clone(),
+        Known {
+            remote,
+            spec,
+            _checking: end.drop_guard(),
+        },
+    );
+}
+
+fn publish(inner: &Inner, known: &HashMap<Bytes, Known>) {
+    let mut all: Vec<Arc<Remote>> = known.values().map(|known| known.remote.clone()).collect();
+    all.sort_by(|a, b| {
+        let rank = |remote: &Remote| {
+            (
+                -remote.group_priority,
+                remote.group.clone(),
+                -remote.version_priority,
+            )
+        };
+        rank(a).cmp(&rank(b)).then_with(|| a.version.cmp(&b.version))
+    });
+    inner.remotes.set(all.clone());
+    inner.types.set_remote(all);
+}
+
+/// Asks one server whether it is there, for as long as its APIService stays as it is.
+struct Check {
+    server: Weak<Inner>,
+    remote: Arc<Remote>,
+    key: Bytes,
+    found: mpsc::Sender<(Bytes, Arc<Vec<Value>>)>,
+}
+
+impl Check {
+    async fn run(self, ended: CancellationToken, closing: CancellationToken) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let Some(inner) = self.server.upgrade() else {
+                return;
+            };
+            let from = inner.store.snapshot().revision();
+            let verdict = match tokio::time::timeout(CHECK_LIMIT, self.once(&inner)).await {
+                Ok(verdict) => verdict,
+                Err(_) => Err(failing(&self.remote, "context deadline exceeded")),
+            };
+            let good = verdict.is_ok();
+            let condition = match verdict {
+                Ok(resources) => {
+                    // The receiver is gone only when nobody needs the answer.
+                    let _ = self.found.send((self.key.clone(), Arc::new(resources))).await;
+                    ("True", "Passed", "all checks passed".to_owned())
+                }
+                Err((reason, message)) => ("False", reason, message),
+            };
+            if let Err(error) = write(&inner, &self.remote, condition).await
+                && !error.is_not_found()
+            {
+                tracing::warn!(apiservice = self.remote.name, %error, "a condition could not be written");
+            }
+            let wait = if good { RECHECK } else { retry };
+            retry = if good {
+                FIRST_RETRY
+            } else {
+                (retry * 2).min(RECHECK)
+            };
+            let changed = endpoints_changed(&inner, &self.remote.place, from);
+            drop(inner);
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(wait) => {}
+                () = ended.cancelled() => return,
+                () = closing.cancelled() => return,
+            }
+        }
+    }
+
+    /// What the server serves, as aggregated discovery shows resources.
+    async fn once(&self, inner: &Inner) -> Result<Vec<Value>, (&'static str, String)> {
+        let Place::Service {
+            namespace,
+            name,
+            port,
+        } = &self.remote.place
+        else {
+            return Err(("ServiceNotFound", "the APIService names no service".into()));
+        };
+        let snapshot = inner.store.snapshot();
+        let ty = registry()
+            .lookup("", "v1", "services")
+            .expect("Services are built in");
+        if (Subject { ty, namespace }).read(&snapshot, name).is_err() {
+            return Err((
+                "ServiceNotFound",
+                format!("service/{name} in {namespace:?} is not present"),
+            ));
+        }
+        if let Err(why) = proxy::locate(inner, namespace, name, *port).await {
+            let why = format!("endpoints for service/{name} in {namespace:?} have no addresses: {why}");
+            return Err(("MissingEndpoints", why));
+        }
+        let document = self
+            .fetch(inner)
+            .await
+            .map_err(|why| failing(&self.remote, &why))?;
+        Ok(resources(&self.remote, &document))
+    }
+
+    async fn fetch(&self, inner: &Inner) -> Result<Value, String> {
+        let tls = self.remote.tls.clone()?;
+        let (wire, refused) = connect(inner, &self.remote.place, tls).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(wire))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a check's connection ended");
+            }
+        });
+        let request = http::Request::get(path(&self.remote))
+            .header(header::HOST, self.remote.place.server_name())
+            .header(header::ACCEPT, "application/json")
+            .header("x-remote-user", "system:kube-aggregator")
+            .header("x-remote-group", "system:masters")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| error.to_string())?;
+        let answer = sender.send_request(request).await;
+        let answer = answer.map_err(|error| refused.get().unwrap_or_else(|| error.to_string()))?;
+        if !answer.status().is_success() {
+            return Err(format!(
+                "bad status from {}: {}",
+                url(&self.remote),
+                answer.status().as_u16()
+            ));
+        }
+        let body = Limited::new(answer.into_body(), MAX_DOCUMENT).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        serde_json::from_slice(&body).map_err(|error| error.to_string())
+    }
+}
+
+fn path(remote: &Remote) -> String {
+    format!("/apis/{}", remote.group_version())
+}
+
+fn url(remote: &Remote) -> String {
+    format!("https://{}{}", remote.place.authority(), path(remote))
+}
+
+fn failing(remote: &Remote, why: &str) -> (&'static str, String) {
+    let url = url(remote);
+    (
+        "FailedDiscoveryCheck",
+        format!("failing or missing response from {url}: {why}"),
+    )
+}
+
+/// Ends when the Service or its endpoints change; never, where nothing can be watched.
+fn endpoints_changed(
+    inner: &Inner,
+    place: &Place,
+    from: Revision,
+) -> impl Future<Output = ()> + Send + use<> {
+    let mut watches = Vec::new();
+    if let Place::Service { namespace, name, .. } = place {
+        for plural in ["services", "endpoints"] {
+            let ty = registry().lookup("", "v1", plural).expect("built in");
+            let key = keys(ty).object(Some(namespace), name);
+            watches.extend(inner.store.watch(corten_store::key_range(&key), from));
+        }
+    }
+    async move {
+        let mut all = futures::stream::select_all(watches);
+        loop {
+            match all.next().await {
+                Some(Ok(WatchItem::Progress(_))) => {}
+                Some(_) => return,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// An `APIResourceList` as aggregated discovery has it.
+fn resources(remote: &Remote, document: &Value) -> Vec<Value> {
+    let list = document["resources"].as_array().map_or(&[][..], Vec::as_slice);
+    let word = |value: &Value, instead: &str| match value.as_str() {
+        Some(text) if !text.is_empty() => text.to_owned(),
+        _ => instead.to_owned(),
+    };
+    let kind = |own: &Value| {
+        json!({
+            "group": word(&own["group"], &remote.group),
+            "version": word(&own["version"], &remote.version),
+            "kind": own["kind"],
+        })
+    };
+    let mut out: Vec<Value> = Vec::new();
+    for own in list {
+        let name = own["name"].as_str().unwrap_or_default();
+        if name.contains('/') {
+            continue;
+        }
+        let mut made = json!({
+            "resource": name,
+            "responseKind": kind(own),
+            "scope": if own["namespaced"] == true { "Namespaced" } else { "Cluster" },
+            "singularResource": own["singularName"],
+            "verbs": own["verbs"],
+        });
+        for field in ["shortNames", "categories"] {
+            if own[field].is_array() {
+                made[field] = own[field].clone();
+            }
+        }
+        let below = format!("{name}/");
+        let subs: Vec<Value> = list
+            .iter()
+            .filter_map(|sub| {
+                let sub_name = sub["name"].as_str()?.strip_prefix(&below)?;
+                Some(json!({ "subresource": sub_name, "responseKind": kind(sub), "verbs": sub["verbs"] }))
+            })
+            .collect();
+        if !subs.is_empty() {
+            made["subresources"] = subs.into();
+        }
+        out.push(made);
+    }
+    out.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
+    out
+}
+
+/// Writes the condition `Available`, if it is another.
+async fn write(
+    inner: &Inner,
+    remote: &Remote,
+    (status, reason, message): (&str, &str, String),
+) -> Result<(), corten_api::Status> {
+    let mut env = Env::new(Timestamp::now());
+    let written = transact(inner, &mut env, |snapshot, env| {
+        let current = subject().read(snapshot, &remote.name)?;
+        let conditions = current.value["status"]["conditions"].as_array();
+        let known = conditions
+            .into_iter()
+            .flatten()
+            .find(|own| own["type"] == AVAILABLE);
+        let same =
+            |own: &Value| own["status"] == status && own["reason"] == reason && own["message"] == *message;
+        if known.is_some_and(same) {
+            return Ok(Decision::Nothing(Answered {
+                code: http::StatusCode::OK,
+                payload: Payload::Value(Value::Null),
+                warnings: Vec::new(),
+            }));
+        }
+        let since = match known.filter(|own| own["status"] == status) {
+            Some(own) => own["lastTransitionTime"].clone(),
+            None => time::format_time(env.now).into(),
+        };
+        let mut new = current.value.clone();
+        new["status"]["conditions"] = json!([{
+            "type": AVAILABLE, "status": status, "lastTransitionTime": since, "reason": reason, "message": message,
+        }]);
+        let name = meta::name(&new).to_owned();
+        update::decide(
+            &inner.config,
+            subject(),
+            snapshot,
+            &name,
+            new,
+            Subresource::Status,
+            env,
+        )
+    });
+    written.await.map(|_| ())
+}
