@@ -6,7 +6,8 @@ use corten_api::status::Qualified;
 use corten_api::{ResourceType, Status, meta};
 use http::StatusCode;
 use http::request::Parts;
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::query::Query;
 use crate::read::point::{self, Point};
@@ -14,7 +15,8 @@ use crate::respond::{self, Answer};
 use crate::route::{Target, Verb};
 use crate::service::method_not_allowed;
 use crate::streaming::{self, Operation, StreamTarget};
-use crate::write::Subject;
+use crate::write::admission::{self, Attributes, Effects, RequestOptions};
+use crate::write::{Answered, Decision, Env, Payload, Subject, transact};
 use crate::{ApiServer, User, tunnel};
 
 fn operation(sub: &str) -> Option<Operation> {
@@ -31,6 +33,75 @@ fn operation(sub: &str) -> Option<Operation> {
 #[must_use]
 pub fn is_stream(ty: &ResourceType, sub: &str) -> bool {
     ty.group.is_empty() && ty.plural == "pods" && operation(sub).is_some()
+}
+
+/// Lets admission judge a connection: an object of its options, made of the query. Reading logs is none.
+///
+/// # Errors
+/// What a plug-in, policy or webhook refuses.
+pub async fn admit(
+    server: &ApiServer,
+    user: &User,
+    ty: &ResourceType,
+    target: &Target,
+    query: &Query,
+) -> Result<(), Status> {
+    let sub = target.subresource.as_deref().unwrap_or_default();
+    let Some(known) = ty.subresource(sub).filter(|_| sub != "log") else {
+        return Ok(());
+    };
+    let (group, version, kind) = ty.body_of(known);
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let mut object = json!({ "apiVersion": api_version, "kind": kind });
+    for flag in ["stdin", "stdout", "stderr", "tty"] {
+        if query.is_true(flag) {
+            object[flag] = true.into();
+        }
+    }
+    for text in ["container", "path"] {
+        if let Some(value) = query.get(text).filter(|value| !value.is_empty()) {
+            object[text] = value.into();
+        }
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if !command.is_empty() {
+        object["command"] = json!(command);
+    }
+    let ports: Vec<i64> = query.all("ports").filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        object["ports"] = json!(ports);
+    }
+    let subject = Subject {
+        ty,
+        namespace: target.namespace.as_deref().unwrap_or_default(),
+    };
+    let name = target.name.as_deref().unwrap_or_default();
+    let mut env = Env::new(Timestamp::now()).by(user, RequestOptions::None, false);
+    let admitted = transact(server.inner(), &mut env, |snapshot, env| {
+        let (asker, mut effects) = (env.asker.clone(), Effects::default());
+        let attributes = Attributes {
+            subresource: sub,
+            ..asker.attributes(subject, admission::Operation::Connect, name)
+        };
+        let mut object = object.clone();
+        if let Some(question) = admission::mutate(&attributes, snapshot, &mut object, env)? {
+            return Ok(Decision::Ask(question));
+        }
+        if let Some(question) = admission::validate(&attributes, snapshot, &object, &mut effects, env)? {
+            return Ok(Decision::Ask(question));
+        }
+        let answer = Answered {
+            code: StatusCode::OK,
+            payload: Payload::Value(Value::Null),
+            warnings: Vec::new(),
+        };
+        Ok(Decision::Nothing(answer).with(effects, env))
+    });
+    admitted.await.map(|_| ())
 }
 
 /// # Errors
@@ -140,7 +211,6 @@ pub fn tunnel(server: &ApiServer, user: &User, node: &str, parts: Parts) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     /// `want`: the container, `empty`, or part of the error.
     #[track_caller]

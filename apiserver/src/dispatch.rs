@@ -68,9 +68,11 @@ pub async fn resource(
     if let Some(sub) = target.subresource.as_deref()
         && connect::is_stream(&ty, sub)
     {
+        connect::admit(server, user, &ty, &target, &query).await?;
         return connect::stream(server, &ty, &target, parts, &query).await;
     }
     if target.subresource.as_deref() == Some("proxy") && ty.subresource("proxy").is_some() {
+        connect::admit(server, user, &ty, &target, &query).await?;
         return proxy::serve(server, &ty, &target, parts, body).await;
     }
     let call = Call {

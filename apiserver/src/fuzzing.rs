@@ -68,3 +68,33 @@ pub fn sign(ca: &crate::pki::Ca, request_pem: &str) -> Option<String> {
     )
     .ok()
 }
+
+/// Reads a webhook's answer as one of each kind, as a call named `u` would.
+pub fn webhook_answer(answer: &[u8]) {
+    for version in ["v1", "v1beta1"] {
+        for mutating in [true, false] {
+            if let Ok(verdict) = crate::webhooks::review::verdict(version, "u", mutating, answer)
+                && !verdict.allowed
+            {
+                let status = crate::webhooks::review::refusal("w", &verdict.result);
+                assert!(status.code >= 400 && !status.success, "a refusal is an error");
+            }
+        }
+    }
+    let old = [serde_json::json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "a", "uid": "1"}})];
+    let conversion = corten_api::custom::Conversion {
+        definition: String::new(),
+        storage: "v1".into(),
+        client_config: serde_json::Value::Null,
+        review_version: "v1",
+    };
+    if let Ok(new) = conversion.answer("u", "g/v2", &old, answer) {
+        assert_eq!(new.len(), 1);
+        for field in ["name", "uid"] {
+            assert_eq!(
+                new[0]["metadata"][field], old[0]["metadata"][field],
+                "identity stays"
+            );
+        }
+    }
+}

@@ -91,6 +91,9 @@ pub struct Config {
     pub tokens: Option<Arc<tokens::Issuer>>,
     /// Other issuers of tokens that are believed.
     pub providers: Vec<Arc<tokens::oidc::Provider>>,
+    /// Services that this server reaches at an address instead of through the tunnel of a Pod's node, by
+    /// `NAMESPACE/NAME`. Empty but in tests; nothing in an object gets here.
+    pub service_addresses: std::collections::BTreeMap<String, SocketAddr>,
     /// How aggregated API servers know this one; `None`: they are shown no certificate.
     pub front_proxy: Option<Arc<pki::FrontProxy>>,
     /// Takes joining servers in; `None`: this server does not.
@@ -111,6 +114,7 @@ impl Config {
             ca_pem: ca_pem.into(),
             tokens: None,
             providers: Vec::new(),
+            service_addresses: std::collections::BTreeMap::new(),
             front_proxy: None,
             cluster: None,
             peers: None,

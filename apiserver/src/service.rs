@@ -20,8 +20,8 @@ use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
-    ApiServer, Peer, User, aggregate, backup, connect, discovery, dispatch, health, impersonate, join, members,
-    openapi, pretty, rbac,
+    ApiServer, Peer, User, aggregate, backup, connect, discovery, dispatch, health, impersonate, join,
+    members, openapi, pretty, rbac,
 };
 
 impl ApiServer {

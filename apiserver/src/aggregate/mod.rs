@@ -105,7 +105,9 @@ fn client_tls(spec: &Value, config: &Config) -> Result<Arc<ClientConfig>, String
 
 /// The groups and versions of others, by group and version.
 #[derive(Default)]
-pub struct Current(RwLock<Arc<HashMap<(String, String), Arc<Remote>>>>);
+pub struct Current(RwLock<Arc<ByGroup>>);
+
+type ByGroup = HashMap<(String, String), Arc<Remote>>;
 
 impl Current {
     /// Who serves this path, if it is one of another server's.

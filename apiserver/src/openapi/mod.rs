@@ -148,6 +148,12 @@ pub fn v3_index(types: &Types) -> Answer {
         let url = format!("/openapi/v3/{path}?hash={}", own.json.hash);
         all.insert(path, json!({ "serverRelativeURL": url }));
     }
+    // Asked for, these documents come from who serves the group.
+    for remote in types.remote.iter().filter(|remote| remote.available) {
+        let path = paths::path_of(&remote.group, &remote.version);
+        let url = format!("/openapi/v3/{path}");
+        all.insert(path, json!({ "serverRelativeURL": url }));
+    }
     respond::json(StatusCode::OK, json!({ "paths": all }).to_string())
 }
 

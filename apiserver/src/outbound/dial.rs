@@ -71,6 +71,11 @@ pub async fn dial(inner: &Inner, place: &Place) -> Result<Dialled, String> {
             name,
             port,
         } => {
+            if let Some(address) = inner.config.service_addresses.get(&format!("{namespace}/{name}")) {
+                let stream = TcpStream::connect(address).await;
+                let refused = |error| format!("dial tcp {address}: connect: {}", in_go_words(&error));
+                return Ok((Box::new(stream.map_err(refused)?), forward::Refused::default()));
+            }
             let location = proxy::locate(inner, namespace, name, *port).await?;
             let io = forward::open(&inner.tunnels, &location.port)
                 .await

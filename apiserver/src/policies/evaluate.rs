@@ -34,7 +34,7 @@ pub struct Expression {
 impl Expression {
     #[must_use]
     pub fn new(env: &Env, source: &str) -> Expression {
-        let compiled = expressions::compile(env, source);
+        let compiled = env.compile(source);
         Expression {
             source: source.to_owned(),
             program: compiled.map_err(|error| format!("compilation error: compilation failed: {error}")),

@@ -2,11 +2,10 @@
 //!
 //! Source: Kubernetes `apiserver/pkg/admission/plugin/cel/compile.go`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use corten_cel::{CompileError, Decl, Env, Field, Object, Program, Shape, Type, UNBOUNDED};
+use corten_cel::{Decl, Env, Field, Object, Shape, Type, UNBOUNDED};
 
 /// Variables in the order of their values: see [`environment`].
 pub const VARIABLES: [&str; 7] = [
@@ -18,9 +17,7 @@ pub const VARIABLES: [&str; 7] = [
     "authorizer",
     REQUEST_RESOURCE,
 ];
-/// How `authorizer.requestResource`, a name with a dot, is declared.
-const REQUEST_RESOURCE: &str = "authorizer_requestResource";
-const DOTTED: &str = "authorizer.requestResource";
+const REQUEST_RESOURCE: &str = "authorizer.requestResource";
 /// Variables that one policy may define.
 pub const MAX_VARIABLES: usize = 128;
 
@@ -129,14 +126,4 @@ pub fn with_variables(env: &Env, known: &[(String, Type)]) -> Env {
         .collect();
     env.clone()
         .with("variables", object("kubernetes.variables", fields))
-}
-
-/// # Errors
-/// What is wrong with it, in upstream's words.
-pub fn compile(env: &Env, source: &str) -> Result<Program, CompileError> {
-    let source = match source.contains(DOTTED) {
-        true => Cow::Owned(source.replace(DOTTED, REQUEST_RESOURCE)),
-        false => Cow::Borrowed(source),
-    };
-    env.compile(&source)
 }
