@@ -341,3 +341,63 @@ async fn a_version_only_a_webhook_could_serve_says_so() {
     assert_eq!(got.code, 500);
     assert!(got.text.contains("conversion webhook"), "{}", got.text);
 }
+
+#[tokio::test]
+async fn rules_are_kept_on_every_way_in() {
+    let w = World::new().await;
+    let mut own = definition();
+    let rules = |expression: &str| json!([{"rule": expression, "message": "the rule says no"}]);
+    let version = &mut own["spec"]["versions"][0];
+    let schema = &mut version["schema"]["openAPIV3Schema"]["properties"];
+    schema["spec"]["properties"]["image"]["x-kubernetes-validations"] = rules("self.startsWith(");
+    let refused = w.post(CRDS, &own).await;
+    assert_eq!(refused.code, 422);
+    assert!(
+        refused.text.contains("compilation failed: ERROR: <input>:1:17"),
+        "{}",
+        refused.text
+    );
+    let schema = &mut own["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    schema["spec"]["properties"]["image"]["x-kubernetes-validations"] = rules("self == oldSelf");
+    schema["spec"]["x-kubernetes-validations"] = rules("self.replicas < 5");
+    schema["status"]["x-kubernetes-validations"] = rules("!has(self.phase) || self.phase in ['Up', 'Down']");
+    let made = w.post(CRDS, &own).await;
+    assert_eq!(made.code, 201, "{}", made.text);
+    until(&w, "crontabs.stable.example.com", |d| is(d, "Established")).await;
+    assert_eq!(w.post(TABS, &tab("a")).await.code, 201);
+    let mut big = tab("b");
+    big["spec"]["replicas"] = 7.into();
+    let merge = "application/merge-patch+json";
+    let one = format!("{TABS}/a");
+    let image = json!({"spec": {"image": "other"}});
+    let phase = |phase: &str| json!({"status": {"phase": phase}});
+    let refused = [
+        w.post(TABS, &big).await,
+        w.patch(&one, merge, &image).await,
+        w.patch(&format!("{one}/scale"), merge, &json!({"spec": {"replicas": 6}}))
+            .await,
+        w.patch(&format!("{one}/status"), merge, &phase("Odd")).await,
+        w.patch(
+            &format!("{TABS}/c?fieldManager=m"),
+            "application/apply-patch+yaml",
+            &{
+                let mut body = big.clone();
+                body["metadata"]["name"] = "c".into();
+                body
+            },
+        )
+        .await,
+    ];
+    for answer in refused {
+        assert_eq!(answer.code, 422, "{}", answer.text);
+        assert!(answer.text.contains("the rule says no"), "{}", answer.text);
+    }
+    assert_eq!(
+        w.patch(&format!("{one}/status"), merge, &phase("Up")).await.code,
+        200
+    );
+    let scaled = w
+        .patch(&format!("{one}/scale"), merge, &json!({"spec": {"replicas": 4}}))
+        .await;
+    assert_eq!(scaled.code, 200, "{}", scaled.text);
+}
