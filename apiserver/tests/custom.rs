@@ -330,7 +330,7 @@ async fn a_version_only_a_webhook_could_serve_says_so() {
         .map(|v| v.to_str().expect("text"))
         .collect();
     assert!(
-        warnings.iter().any(|text| text.contains("not evaluated")),
+        warnings.iter().any(|text| text.contains("not called")),
         "{warnings:?}"
     );
     until(&w, "crontabs.stable.example.com", |d| is(d, "Established")).await;
