@@ -13,6 +13,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 
+pub mod declare;
 pub mod decode;
 pub(crate) mod error;
 pub mod proto;

@@ -141,7 +141,7 @@ fn of_operator(overload: &str, args: &[Value<'_>]) -> u64 {
         "matches" | "matches_string" => pattern_cost(size(first), size(second)),
         "contains_string" => times(size(first), TRAVERSAL).saturating_mul(times(size(second), TRAVERSAL)),
         // Upstream prices a concatenation at one as it only links the lists; here it copies them.
-        "add_list" => 1 + size(first).saturating_add(size(second)) / 100,
+        "add_list" => 1 + size(first).saturating_add(size(second)) / 20,
         _ => 1,
     }
 }

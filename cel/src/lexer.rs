@@ -272,7 +272,7 @@ impl Lexer {
     /// One escape, at its backslash. False when it is none.
     fn escape(&mut self, bytes: bool, out: &mut Text) -> bool {
         let kind = self.peek(1);
-        self.at += 2;
+        self.at = (self.at + 2).min(self.chars.len());
         let simple = match kind {
             'a' => '\u{7}',
             'b' => '\u{8}',

@@ -11,7 +11,7 @@ use crate::library::Call;
 use crate::parser::Parsed;
 use crate::program::{Bind, CallNode, Construct, Fold, Node, Program, Select, literal};
 use crate::types::{Decl, Type};
-use crate::value::{Key, Map, Value};
+use crate::value::{Key, List, Map, Value};
 
 /// A program for a checked expression.
 pub fn plan(env: &Env, parsed: &Parsed, checked: &Checked) -> Program {
@@ -194,7 +194,7 @@ impl Planner<'_> {
         if overload == "in_list" && matches!(nodes.get(1), Some(Node::Constant(_))) {
             let mut nodes = nodes.into_iter();
             return match (nodes.next(), nodes.next()) {
-                (Some(own), Some(list)) => Node::InConstant(Box::new((own, list))),
+                (Some(own), Some(list)) => Node::InConstant(Box::new((own, keyed(list)))),
                 _ => Node::Literal(Literal::Null),
             };
         }
@@ -268,6 +268,24 @@ fn constant(node: &Node) -> Option<Value<'static>> {
         Node::Literal(own) => Some(literal(own)),
         Node::Constant(own) => Some((**own).clone()),
         _ => None,
+    }
+}
+
+/// A list of literals as the keys of a map, unless some can be no keys.
+fn keyed(list: Node) -> Node {
+    let keys: Option<BTreeMap<Key<'static>, Value<'static>>> = match &list {
+        Node::Constant(own) => match &**own {
+            Value::List(List::Own(items)) => items
+                .iter()
+                .map(|item| Some((Key::of(item).ok()?, Value::Null)))
+                .collect(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match keys {
+        Some(keys) => Node::Constant(Box::new(Value::Map(Map::Own(Arc::new(keys))))),
+        None => list,
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) enum Node {
     Conditional(Box<(Node, Node, Node)>),
     NotStrictlyFalse(Box<Node>),
     OptionalOr(Box<(Node, Node)>, bool),
-    /// Membership in a list of literals; costs nothing.
+    /// Membership in a list of literals, kept as the keys of a map where all can be keys; costs nothing.
     InConstant(Box<(Node, Node)>),
     Call(Box<CallNode>),
     List(Box<[(Node, bool)]>),
@@ -328,10 +328,11 @@ impl<'a> Machine<'a, '_> {
         let Node::Constant(list) = &own.1 else {
             return Err(EvalError::no_overload());
         };
-        let Value::List(List::Own(items)) = &**list else {
-            return Err(EvalError::no_overload());
-        };
-        Ok(Value::Bool(items.iter().any(|item| value.equals(item))))
+        Ok(Value::Bool(match &**list {
+            Value::Map(Map::Own(known)) => Key::of(&value).is_ok_and(|key| known.contains_key(&key)),
+            Value::List(List::Own(items)) => items.iter().any(|item| value.equals(item)),
+            _ => return Err(EvalError::no_overload()),
+        }))
     }
 
     fn call(&mut self, own: &'a CallNode) -> Eval<Value<'a>> {

@@ -26,6 +26,11 @@ fn values() {
         ("{'a': 1}['a']", "1"),
         ("{'a': 1}.a", "1"),
         ("2 in [1, 2]", "true"),
+        (
+            "dyn(2.0) in [1, 2] && !(dyn('2') in [1, 2]) && !(dyn(1.5) in [1, 2])",
+            "true",
+        ),
+        ("1.5 in [1.5, 2.0] && 's' in ['s', 't']", "true"),
         ("'x' in {'x': 1}", "true"),
         ("'y' in m", "false"),
         ("dyn(1) == 1.0", "true"),
@@ -230,6 +235,10 @@ fn what_does_not_compile() {
         (
             "i +",
             "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | i +\n | ...^",
+        ),
+        (
+            "'\\",
+            "ERROR: <input>:1:1: Syntax error: token recognition error at: ''\\'\n | '\\\n | ^",
         ),
         (
             "has(s)",
