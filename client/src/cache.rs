@@ -3,12 +3,13 @@
 //! Knows objects and revisions. Must not know how they arrive ([`reflect`](crate::reflect) feeds it).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::value::RawValue;
 use tokio::sync::{broadcast, watch};
 
+use crate::decode;
 use crate::object::{Object, ObjectExt, ObjectKey};
 use crate::reflect::Sink;
 
@@ -136,7 +137,8 @@ struct Shared<K> {
     store: RwLock<Store<K>>,
     /// Held while a change is stored and announced, so a new handler sees each object exactly once.
     handlers: Mutex<Vec<Handler<K>>>,
-    changes: broadcast::Sender<Change<K>>,
+    /// Made for the first subscription: its places take memory, and most caches have handlers only.
+    changes: OnceLock<broadcast::Sender<Change<K>>>,
     progress: watch::Sender<Progress>,
 }
 
@@ -167,7 +169,7 @@ impl<K: Object> Cache<K> {
                     indexes: Vec::new(),
                 }),
                 handlers: Mutex::new(Vec::new()),
-                changes: broadcast::Sender::new(SUBSCRIPTION_CAPACITY),
+                changes: OnceLock::new(),
                 progress: watch::Sender::new(Progress::default()),
             }),
         }
@@ -255,8 +257,11 @@ impl<K: Object> Cache<K> {
 
     /// A stream of changes; the first is always [`Change::Resync`].
     pub fn subscribe(&self) -> Subscription<K> {
+        // Between two changes: one that is announced to nobody is in the cache already.
+        let _between = self.shared.handlers.lock();
+        let make = || broadcast::Sender::new(SUBSCRIPTION_CAPACITY);
         Subscription {
-            changes: self.shared.changes.subscribe(),
+            changes: self.shared.changes.get_or_init(make).subscribe(),
             resync: true,
         }
     }
@@ -291,8 +296,10 @@ impl<K: Object> Cache<K> {
         for handler in handlers {
             handler(&change);
         }
-        // No receiver is no error.
-        let _ = self.shared.changes.send(change);
+        if let Some(changes) = self.shared.changes.get() {
+            // No receiver is no error.
+            let _ = changes.send(change);
+        }
     }
 
     fn store_applied(&self, object: K) {
@@ -409,7 +416,7 @@ impl<K: Object> Sink for Feed<K> {
     }
 
     fn list_item(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
-        self.apply_object(serde_json::from_str(object.get())?);
+        self.apply_object(decode::object(object.get())?);
         Ok(())
     }
 
@@ -424,14 +431,18 @@ impl<K: Object> Sink for Feed<K> {
         });
     }
 
-    fn apply(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
-        self.apply_object(serde_json::from_str(object.get())?);
-        Ok(())
+    fn apply(&mut self, object: &RawValue) -> Result<u64, serde_json::Error> {
+        let object: K = decode::object(object.get())?;
+        let revision = object.revision();
+        self.apply_object(object);
+        Ok(revision)
     }
 
-    fn delete(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
-        self.delete_object(serde_json::from_str(object.get())?);
-        Ok(())
+    fn delete(&mut self, object: &RawValue) -> Result<u64, serde_json::Error> {
+        let object: K = decode::object(object.get())?;
+        let revision = object.revision();
+        self.delete_object(object);
+        Ok(revision)
     }
 
     fn bookmark(&mut self, revision: u64) {
@@ -506,8 +517,12 @@ mod tests {
                     words.for_each(|word| feed.list_item(&raw(word)).expect("decodes"));
                     feed.list_end(10);
                 }
-                Some("apply") => words.for_each(|word| feed.apply(&raw(word)).expect("decodes")),
-                Some("delete") => words.for_each(|word| feed.delete(&raw(word)).expect("decodes")),
+                Some("apply") => words.for_each(|word| {
+                    feed.apply(&raw(word)).expect("decodes");
+                }),
+                Some("delete") => words.for_each(|word| {
+                    feed.delete(&raw(word)).expect("decodes");
+                }),
                 other => panic!("unknown step {other:?}"),
             }
         }

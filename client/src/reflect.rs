@@ -3,8 +3,10 @@
 //! Knows the list and watch protocol (bookmarks, 410, resuming). Must not know types: objects pass as raw JSON,
 //! so that only the sink pays for decoding, once per kind.
 
+use std::io::BufRead;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -42,9 +44,10 @@ pub trait Sink: Send {
     fn list_begin(&mut self);
     fn list_item(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
     fn list_end(&mut self, revision: u64);
-    /// Added or modified.
-    fn apply(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
-    fn delete(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
+    /// Added or modified. The object's revision.
+    fn apply(&mut self, object: &RawValue) -> Result<u64, serde_json::Error>;
+    /// The revision of the deletion, which the last state of the object carries.
+    fn delete(&mut self, object: &RawValue) -> Result<u64, serde_json::Error>;
     /// Everything up to `revision` has been delivered.
     fn bookmark(&mut self, revision: u64);
 }
@@ -193,11 +196,7 @@ impl Reflector {
             .await
             .unwrap_or(Err(ApiError::Timeout))?;
         let deadline = Instant::now() + Duration::from_secs(seconds) + WATCH_MARGIN;
-        let mut lines = Lines {
-            body: response.into_body(),
-            buffer: Vec::new(),
-            scanned: 0,
-        };
+        let mut lines = Lines::new(response.into_body());
         loop {
             let line = match tokio::time::timeout_at(deadline, lines.next()).await {
                 Ok(line) => line?,
@@ -219,21 +218,26 @@ impl Reflector {
             let status = serde_json::from_str(event.object.get()).map_err(ApiError::Decode)?;
             return Err(ApiError::Status(Box::new(status)));
         }
-        let head: EventHead = serde_json::from_str(event.object.get()).map_err(ApiError::Decode)?;
-        let revision = head.metadata.resource_version.parse().unwrap_or(0);
         let result = match event.kind {
             "ADDED" | "MODIFIED" => sink.apply(event.object),
             "DELETED" => sink.delete(event.object),
             "BOOKMARK" => {
+                let revision = revision_of(event.object)?;
                 sink.bookmark(revision);
-                Ok(())
+                Ok(revision)
             }
             other => {
                 warn!(target = %self.target, event = other, "unknown watch event");
-                Ok(())
+                revision_of(event.object).map(Ok)?
             }
         };
-        result.unwrap_or_else(|error| self.undecodable(event.object, &error));
+        let revision = match result {
+            Ok(revision) => revision,
+            Err(error) => {
+                self.undecodable(event.object, &error);
+                revision_of(event.object)?
+            }
+        };
         self.revision = Some(revision.max(self.revision.unwrap_or(0)));
         Ok(())
     }
@@ -270,25 +274,45 @@ struct EventMeta {
     resource_version: String,
 }
 
-/// Splits a body into lines, bounded.
+/// The revision of an object that no sink decodes.
+fn revision_of(object: &RawValue) -> Result<u64, ApiError> {
+    let head: EventHead = serde_json::from_str(object.get()).map_err(ApiError::Decode)?;
+    Ok(head.metadata.resource_version.parse().unwrap_or(0))
+}
+
+/// Splits a body into lines, bounded. A line that lies within one frame is not copied.
 struct Lines {
     body: Body,
-    buffer: Vec<u8>,
-    /// How much of `buffer` is known to hold no line end.
-    scanned: usize,
+    /// What is left of the newest frame.
+    frame: Bytes,
+    /// The beginning of a line whose end has not come.
+    begun: Vec<u8>,
 }
 
 impl Lines {
+    fn new(body: Body) -> Lines {
+        Lines {
+            body,
+            frame: Bytes::new(),
+            begun: Vec::new(),
+        }
+    }
+
     /// `None` once the body has ended; a part of a line at the end is dropped, the resumed watch brings it again.
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
-            if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(self.scanned + at + 1);
-                self.scanned = 0;
-                return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
+            // Reading from memory does not fail.
+            let length = (&self.frame[..]).skip_until(b'\n').unwrap_or_default();
+            let part = self.frame.split_to(length);
+            let whole = part.last() == Some(&b'\n');
+            if whole && self.begun.is_empty() {
+                return Ok(Some(part));
             }
-            self.scanned = self.buffer.len();
-            if self.buffer.len() > MAX_LINE_BYTES {
+            self.begun.extend_from_slice(&part);
+            if whole {
+                return Ok(Some(std::mem::take(&mut self.begun).into()));
+            }
+            if self.begun.len() > MAX_LINE_BYTES {
                 return Err(ApiError::TooLarge {
                     limit: MAX_LINE_BYTES,
                 });
@@ -298,11 +322,7 @@ impl Lines {
                 Some(Err(error)) => {
                     return Err(ApiError::Transport(kube::Error::Service(error.into())));
                 }
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
-                    }
-                }
+                Some(Ok(frame)) => self.frame = frame.into_data().unwrap_or_default(),
             }
         }
     }
@@ -313,7 +333,6 @@ mod tests {
     use super::*;
     use crate::cache::Cache;
     use crate::object::{KubeKind, ObjectExt};
-    use bytes::Bytes;
     use http::{Request, Response};
     use http_body_util::StreamBody;
     use hyper::body::Frame;

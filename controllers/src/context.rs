@@ -78,8 +78,11 @@ fn strip_pod(pod: &mut Pod) {
         restart_policy: container.restart_policy,
         ..Container::default()
     };
+    // The list is made in the old one's memory, and a container is 2 KB.
+    let mut containers: Vec<Container> = old.containers.into_iter().filter(ports).map(slim).collect();
+    containers.shrink_to_fit();
     *spec = PodSpec {
-        containers: old.containers.into_iter().filter(ports).map(slim).collect(),
+        containers,
         init_containers: old
             .init_containers
             .map(|containers| containers.into_iter().map(slim).collect()),

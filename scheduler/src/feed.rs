@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use corten_client::ObjectKey;
 use corten_client::reflect::Sink;
+use corten_client::{ObjectExt, ObjectKey, decode};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -72,7 +72,7 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
     }
 
     fn list_item(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
-        self.apply(object)
+        self.apply(object).map(|_| ())
     }
 
     fn list_end(&mut self, _: u64) {
@@ -85,15 +85,17 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
         }
     }
 
-    fn apply(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
-        self.see(serde_json::from_str(object.get())?);
-        Ok(())
+    fn apply(&mut self, object: &RawValue) -> Result<u64, serde_json::Error> {
+        let pod: Pod = decode::object(object.get())?;
+        let revision = pod.revision();
+        self.see(pod);
+        Ok(revision)
     }
 
-    fn delete(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
-        let pod: Pod = serde_json::from_str(object.get())?;
+    fn delete(&mut self, object: &RawValue) -> Result<u64, serde_json::Error> {
+        let pod: Pod = decode::object(object.get())?;
         self.forget(&ObjectKey::of(&pod.metadata));
-        Ok(())
+        Ok(pod.revision())
     }
 
     fn bookmark(&mut self, _: u64) {}

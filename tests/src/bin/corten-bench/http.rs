@@ -15,7 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-/// One HTTP/2 connection; requests on it run one after the other.
+/// One HTTP/2 connection. Requests of one handle run one after the other, those of its clones at once.
+#[derive(Clone)]
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 /// What a client needs of a kubeconfig.

@@ -1,0 +1,269 @@
+//! Objects from JSON, without `metadata.managedFields`: no component reads them from what it watches, and they are a
+//! third of many objects and most of the work of decoding them.
+//!
+//! Knows serde. Must not know kinds.
+
+use std::fmt;
+
+use serde::de::value::{BorrowedStrDeserializer, StringDeserializer, UnitDeserializer};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
+
+/// What is left out, from the top of an object.
+const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
+
+/// # Errors
+/// JSON that is no such object.
+pub fn object<K: DeserializeOwned>(text: &str) -> Result<K, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let object = K::deserialize(Without {
+        inner: &mut json,
+        path: MANAGED_FIELDS,
+    })?;
+    json.end()?;
+    Ok(object)
+}
+
+/// A part of serde's machinery that passes everything on but what `path` leads to.
+struct Without<T> {
+    inner: T,
+    path: &'static [&'static str],
+}
+
+impl<T> Without<T> {
+    fn with<U>(&self, inner: U) -> Without<U> {
+        Without {
+            inner,
+            path: self.path,
+        }
+    }
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Without<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let visitor = self.with(visitor);
+        self.inner.deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let visitor = self.with(visitor);
+        self.inner.deserialize_option(visitor)
+    }
+
+    // JSON says itself what it holds.
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Without<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        let map = Fields {
+            map,
+            path: self.path,
+            found: false,
+        };
+        self.inner.visit_map(map)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        let deserializer = self.with(deserializer);
+        self.inner.visit_some(deserializer)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_seq(seq)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_enum(data)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<V::Value, E> {
+        self.inner.visit_bool(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
+        self.inner.visit_i64(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<V::Value, E> {
+        self.inner.visit_u64(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        self.inner.visit_f64(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<V::Value, E> {
+        self.inner.visit_str(value)
+    }
+}
+
+/// The fields of an object on the way to what is left out.
+struct Fields<A> {
+    map: A,
+    path: &'static [&'static str],
+    /// The last key is the next step of the path.
+    found: bool,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let Some(key) = self.map.next_key_seed(KeyText)? else {
+            return Ok(None);
+        };
+        let is_next = |text: &str| self.path.first().is_some_and(|step| *step == text);
+        let key = match key {
+            Key::Borrowed(text) => {
+                self.found = is_next(text);
+                seed.deserialize(BorrowedStrDeserializer::new(text))
+            }
+            Key::Owned(text) => {
+                self.found = is_next(&text);
+                seed.deserialize(StringDeserializer::new(text))
+            }
+        };
+        key.map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        match self.path {
+            [_, rest @ ..] if self.found && !rest.is_empty() => self.map.next_value_seed(Without {
+                inner: seed,
+                path: rest,
+            }),
+            _ if self.found => {
+                self.map.next_value::<IgnoredAny>()?;
+                seed.deserialize(UnitDeserializer::new())
+            }
+            _ => self.map.next_value_seed(seed),
+        }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.map.size_hint()
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Without<S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        let deserializer = self.with(deserializer);
+        self.inner.deserialize(deserializer)
+    }
+}
+
+/// A key of an object; only one with escapes is copied.
+enum Key<'de> {
+    Borrowed(&'de str),
+    Owned(String),
+}
+
+struct KeyText;
+
+impl<'de> DeserializeSeed<'de> for KeyText {
+    type Value = Key<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key<'de>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeyText {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Key<'de>, E> {
+        Ok(Key::Owned(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::PartialObject;
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+    use serde_json::{Value, json};
+
+    /// The object decodes to the same as without managed fields.
+    #[track_caller]
+    fn check<K: DeserializeOwned + PartialEq + fmt::Debug>(value: &Value) {
+        let mut without = value.clone();
+        if let Some(metadata) = without.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let plain: K = serde_json::from_value(without).expect("an object");
+        assert_eq!(
+            object::<K>(&value.to_string()).expect("an object"),
+            plain,
+            "{value}"
+        );
+    }
+
+    #[test]
+    fn all_but_the_managed_fields() {
+        let managed = json!([{ "manager": "m", "operation": "Update", "fieldsV1": { "f:spec": {} } }]);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "a", "managedFields": managed, "labels": { "a\"b": "\u{1}", "n": "1" } },
+            "spec": { "containers": [{ "name": "c", "resources": { "limits": { "cpu": "1" } }, "tty": true }],
+                "priority": -1, "nodeName": null },
+            "status": { "phase": "Running" },
+        });
+        check::<Pod>(&pod);
+        check::<PartialObject>(&pod);
+        // Only there: elsewhere it is a name like others.
+        check::<ConfigMap>(
+            &json!({ "metadata": { "name": "a" }, "data": { "managedFields": "x", "metadata": "y" } }),
+        );
+        check::<ConfigMap>(&json!({ "metadata": null }));
+        check::<ConfigMap>(&json!({}));
+        let escaped = r#"{"metadata":{"managed\u0046ields":[{"manager":"m"}],"name":"a"}}"#;
+        let map: ConfigMap = object(escaped).expect("an object");
+        assert_eq!(map.metadata.managed_fields, None);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in [
+            "",
+            "[]",
+            "{",
+            "{} {}",
+            r#"{"metadata":{"managedFields":}}"#,
+            r#"{"metadata":5}"#,
+        ] {
+            assert!(object::<ConfigMap>(text).is_err(), "{text}");
+        }
+    }
+}
