@@ -69,6 +69,9 @@ fn strip_pod(pod: &mut Pod) {
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key.starts_with("controller.kubernetes.io/"));
     }
+    if let Some(conditions) = pod.status.as_mut().and_then(|status| status.conditions.as_mut()) {
+        conditions.shrink_to_fit();
+    }
     let Some(spec) = &mut pod.spec else { return };
     let old = std::mem::take(spec);
     let ports = |container: &Container| container.ports.as_ref().is_some_and(|ports| !ports.is_empty());

@@ -10,10 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::events::Events;
+use crate::labels::Labels;
 use crate::node::{Node, Offer};
 use crate::plugins::image_locality::Census;
 use crate::pod::{PodInfo, Uid};
-use crate::selector::Labels;
 
 /// Index of a node in the array. Stays the same while the node is there, and is reused afterwards.
 pub type Slot = usize;

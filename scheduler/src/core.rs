@@ -83,7 +83,7 @@ impl Core {
             Event::Namespace(namespace) => {
                 let name = namespace.metadata.name.as_deref().unwrap_or_default();
                 self.cache
-                    .set_namespace(name, namespace.metadata.labels.clone().unwrap_or_default())
+                    .set_namespace(name, (&namespace.metadata.labels).into())
             }
             Event::NamespaceDeleted(namespace) => {
                 self.cache

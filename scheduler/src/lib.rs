@@ -18,6 +18,7 @@ pub mod decide;
 pub mod diagnosis;
 pub mod events;
 mod feed;
+pub mod labels;
 pub mod node;
 pub mod plugins;
 pub mod pod;

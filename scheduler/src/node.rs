@@ -10,10 +10,10 @@ use corten_api::quantity::list_from_api;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::events::Events;
+use crate::labels::Labels;
 use crate::pod::PodInfo;
 use crate::requirements::Taint;
 use crate::resources::{self, Resources};
-use crate::selector::Labels;
 
 #[derive(Clone, Debug, Default)]
 pub struct Node {
@@ -48,7 +48,7 @@ impl Offer {
         let images = status.and_then(|status| status.images.as_ref());
         Offer {
             uid: node.metadata.uid.clone().unwrap_or_default(),
-            labels: node.metadata.labels.clone().unwrap_or_default(),
+            labels: Labels::from(&node.metadata.labels),
             taints: node
                 .spec
                 .iter()

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
+use crate::labels::Labels;
 use crate::requirements::{Relations, Requirements};
-use crate::selector::Labels;
 
 /// Who places a Pod that names nobody.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -53,10 +53,11 @@ pub enum Unsupported {
 
 impl PodInfo {
     pub fn new(object: Arc<Pod>) -> Self {
-        let spec = object.spec.clone().unwrap_or_default();
+        let nothing = PodSpec::default();
+        let spec = object.spec.as_ref().unwrap_or(&nothing);
         let metadata = &object.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
-        let labels = metadata.labels.clone().unwrap_or_default();
+        let labels = Labels::from(&metadata.labels);
         let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
         let claims = spec
             .volumes
@@ -97,8 +98,8 @@ impl PodInfo {
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             node_name,
-            requirements: Arc::new(Requirements::new(&spec)),
-            relations: Relations::new(&namespace, &labels, &spec),
+            requirements: Arc::new(Requirements::new(spec)),
+            relations: Relations::new(&namespace, &labels, spec),
             gated,
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(phase, Some("Succeeded" | "Failed")),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use corten_api::pod::{self, HostPort};
 use k8s_openapi::api::core::v1 as core;
 
+use crate::labels::Labels;
 use crate::node::Node;
 use crate::pod::PodInfo;
 use crate::resources::{self, Resources};
-use crate::selector::{Labels, NodeTerm, Requirement, Selector};
+use crate::selector::{NodeTerm, Requirement, Selector};
 
 /// What one node alone can answer. Pods with equal requirements get equal verdicts, so they share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,7 +55,13 @@ impl Requirements {
                 .filter(|term| term.weight != 0)
                 .map(|term| (term.weight, NodeTerm::new(&term.preference)))
                 .collect(),
-            tolerations: spec.tolerations.iter().flatten().map(Toleration::new).collect(),
+            tolerations: spec
+                .tolerations
+                .as_deref()
+                .unwrap_or_default()
+                .iter()
+                .map(Toleration::new)
+                .collect(),
             requests: resources::requested(spec),
             scoring_milli_cpu: scoring.milli_cpu,
             scoring_memory: scoring.memory,

@@ -1,13 +1,11 @@
 //! Selectors over labels and node fields, compiled once per Pod so that equal ones compare and hash equal.
 //!
-//! Knows labels as string maps. Must not know Pods or nodes beyond that.
-
-use std::collections::BTreeMap;
+//! Knows [`Labels`]. Must not know Pods or nodes beyond that.
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-pub type Labels = BTreeMap<String, String>;
+use crate::labels::Labels;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {

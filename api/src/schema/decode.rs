@@ -337,7 +337,7 @@ fn join(path: &mut String, name: &str) {
 
 impl Field {
     /// False for a given value that Kubernetes does not write back.
-    fn written(&self, value: &Value) -> bool {
+    pub(super) fn written(&self, value: &Value) -> bool {
         if self.pointer || self.always {
             return true;
         }

@@ -124,7 +124,7 @@ fn made(
         return Err(Status::conflict(subject.ty.qualified(), name, why));
     }
     super::check_name(&object, name)?;
-    create::decide_managed(config, subject, snapshot, &object, env)
+    create::decide_managed(config, subject, snapshot, object, env)
 }
 
 /// What a Scale's configuration says about the object it scales.

@@ -30,7 +30,7 @@ pub fn decide(
     subject
         .ty
         .track(None, &mut object, env.writer(), Subresource::Main);
-    decide_managed(config, subject, snapshot, &object, env)
+    decide_managed(config, subject, snapshot, object, env)
 }
 
 /// [`decide`] for an object whose managers stand.
@@ -41,10 +41,9 @@ pub fn decide_managed(
     config: &Config,
     subject: Subject<'_>,
     snapshot: &Snapshot,
-    decoded: &Value,
+    mut object: Value,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let mut object = decoded.clone();
     if !object.is_object() {
         return Err(Status::bad_request("the object provided is unrecognized"));
     }
@@ -58,8 +57,13 @@ pub fn decide_managed(
     let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
     let attempts = if generated { MAX_NAMES } else { 1 };
     let mut taken = String::new();
-    for _ in 0..attempts {
-        let prepared = prepare(subject, snapshot, &object, env)?;
+    for attempt in 1..=attempts {
+        let admitted = if attempt < attempts {
+            object.clone()
+        } else {
+            std::mem::take(&mut object)
+        };
+        let prepared = prepare(subject, snapshot, admitted, env)?;
         let key = subject.key(meta::name(&prepared));
         if snapshot.get(&key).is_none() {
             return finish(config, attributes, snapshot, prepared, env);
@@ -77,10 +81,9 @@ pub fn decide_managed(
 fn prepare(
     subject: Subject<'_>,
     snapshot: &Snapshot,
-    admitted: &Value,
+    mut object: Value,
     env: &mut Env,
 ) -> Result<Value, Status> {
-    let mut object = admitted.clone();
     let (uid, suffix) = (env.uid(), env.name_suffix());
     let context = CreateContext {
         namespace: subject.namespace,

@@ -43,7 +43,7 @@ mod tests {
         let spec: PodSpec = serde_json::from_value(spec).expect("a Pod spec");
         let labels = [("zone", "east"), ("disk", "ssd")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let offer = Offer {
-            labels: labels.into(),
+            labels: labels.into_iter().collect(),
             ..Offer::default()
         };
         let (node, requirements) = (Node::named("node-1"), Requirements::new(&spec));

@@ -1,7 +1,6 @@
 //! From protobuf to a tree of JSON values.
 //!
-//! A value that is not a pointer in Go is always written, so zeros arrive as zeros; decoding the JSON afterwards drops
-//! them again.
+//! A value that is not a pointer in Go is always written, so zeros arrive as zeros; here those go that JSON leaves out.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -104,6 +103,7 @@ fn utf8(bytes: &[u8]) -> Result<&str> {
 fn message(entry: &'static Type, bytes: &[u8], depth: usize) -> Result<Map<String, Value>> {
     let mut object = Map::new();
     fields(entry, bytes, depth, &mut object)?;
+    object.retain(|name, value| entry.field(name).is_none_or(|field| field.written(value)));
     Ok(object)
 }
 
@@ -371,7 +371,7 @@ mod tests {
                 &[field(1, &metadata), field(2, &data)].concat(),
             ),
             json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"},
-                "metadata": {"name": "c1", "generateName": "", "creationTimestamp": null}}),
+                "metadata": {"name": "c1"}}),
         );
     }
 
@@ -384,6 +384,18 @@ mod tests {
             &body("v1", "Pod", &field(2, &spec)),
             json!({"apiVersion": "v1", "kind": "Pod", "spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}),
         );
+    }
+
+    #[test]
+    fn an_empty_schema_stays_empty_wherever_it_stands() {
+        let schema = json!({"items": {}, "additionalProperties": {"properties": {"a": {}}}, "dependencies": {"b": {}, "c": ["d"]},
+            "not": {"items": [{}, {"type": "string"}]}, "additionalItems": false});
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]}});
+        let bytes =
+            crate::schema::proto::from_json(definition.to_string().as_bytes()).expect("it has such a form");
+        let back = to_json(&bytes).expect("just written");
+        assert_eq!(back["spec"]["versions"][0]["schema"]["openAPIV3Schema"], schema);
     }
 
     #[test]

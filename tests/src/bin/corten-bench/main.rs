@@ -10,6 +10,10 @@ mod store;
 
 use anyhow::{Result, bail};
 
+/// That of the server: the static peer is the same stack, and clients share the machine with it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Every bench by name, in the order they run.
 const NAMES: &[&str] = &["store", "api", "start", "pods", "idle"];
 

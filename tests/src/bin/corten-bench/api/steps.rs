@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use corten_api::resource::CreateContext;
+use corten_api::resource::{By, CreateContext, Subresource};
 use corten_api::{FieldValidation, meta, registry};
 use corten_store::mvcc::Mvcc;
 use corten_store::{Config, Op, Precondition, Store, Txn, command};
@@ -29,8 +29,7 @@ pub async fn run() -> Result<()> {
         .into_iter()
         .collect::<Result<_, _>>()
         .map_err(|status| anyhow::anyhow!(status.message))?;
-    let copies = decoded.clone();
-    let (default, _) = each_owned(copies, |mut value| {
+    let (default, defaulted) = each_owned(decoded, |mut value| {
         pods.set_defaults(&mut value);
         value
     });
@@ -40,7 +39,16 @@ pub async fn run() -> Result<()> {
         now: jiff::Timestamp::now(),
         name_suffix: "abcde",
     };
-    let (prepare, prepared) = each_owned(decoded, |mut value| {
+    let by = By {
+        manager: "bench",
+        subresource: None,
+        now: context.now,
+    };
+    let (own, owned) = each_owned(defaulted, |mut value| {
+        pods.track(None, &mut value, by, Subresource::Main);
+        value
+    });
+    let (prepare, prepared) = each_owned(owned, |mut value| {
         let verdict = pods.prepare_create(&mut value, &context);
         (value, verdict.is_ok())
     });
@@ -80,6 +88,7 @@ pub async fn run() -> Result<()> {
     let steps = [
         ("decode, strict", decode),
         ("default", default),
+        ("own its fields", own),
         ("metadata and validate", prepare.saturating_sub(default)),
         ("encode", encode),
         ("propose: write the log entry", seal),
