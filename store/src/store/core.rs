@@ -206,6 +206,10 @@ impl Core {
     /// # Errors
     /// See [`Fatal`].
     pub fn start(&mut self) -> Result<(), Fatal> {
+        // A crash may have come between a membership and its note. That there are none is no news: they may be forgotten.
+        if self.has_peers(&self.applied.conf_state) {
+            self.actions.push_back(Action::NotePeers(true));
+        }
         let outputs = self.replica.step([]);
         self.perform(outputs)?;
         if self.replica.sole_voter() {
@@ -213,6 +217,16 @@ impl Core {
             self.perform(outputs)?;
         }
         Ok(())
+    }
+
+    fn has_peers(&self, conf_state: &ConfState) -> bool {
+        let members = [
+            &conf_state.voters,
+            &conf_state.learners,
+            &conf_state.voters_outgoing,
+        ];
+        let me = self.identity.member;
+        members.into_iter().flatten().any(|id| *id != me)
     }
 
     /// The next thing to do, in order. Asked until there is none.
@@ -394,15 +408,7 @@ impl Core {
                 Output::Conf { index, conf_state } => {
                     debug_assert!(index <= self.applied.index);
                     self.note_members(&conf_state);
-                    let members = [
-                        &conf_state.voters,
-                        &conf_state.learners,
-                        &conf_state.voters_outgoing,
-                    ];
-                    let peers = members
-                        .into_iter()
-                        .flatten()
-                        .any(|id| *id != self.identity.member);
+                    let peers = self.has_peers(&conf_state);
                     self.actions.push_back(Action::NotePeers(peers));
                     self.applied.conf_state = conf_state;
                     self.note_standing();

@@ -263,4 +263,19 @@ mod tests {
             assert_eq!(base.conf_state.learners, learners, "at {}", base.index);
         }
     }
+
+    #[test]
+    fn a_start_notes_the_peers_that_a_crash_kept_from_being_noted() {
+        let (identity, mut base) = founder(Identity {
+            cluster: 1,
+            member: 2,
+        });
+        base.conf_state.voters.push(3);
+        let mut log = MemoryLog::open(&Disk::default(), identity, base);
+        let config = Config::in_memory();
+        let (_store, mut driven) =
+            Driven::open(&config, &mut log, &mut MemoryImage::default(), 1).expect("fits");
+        driven.start().expect("starts");
+        assert!(matches!(driven.next_action(), Some(Action::NotePeers(true))));
+    }
 }
