@@ -141,6 +141,16 @@ impl Servers {
         None
     }
 
+    /// A server that has its vote back may still be about to serve.
+    async fn all_answer(&self) -> bool {
+        for number in 0..self.addresses.len() {
+            if self.connect(number).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Waits until `count` voters are healthy and agree on a leader; its name.
     ///
     /// # Errors
@@ -164,6 +174,7 @@ impl Servers {
                 let leader = members.iter().find(|member| member["role"] == "leader");
                 if well.count() == count
                     && let Some(name) = leader.and_then(|leader| leader["name"].as_str())
+                    && self.all_answer().await
                 {
                     return Ok(name.to_owned());
                 }
