@@ -19,6 +19,8 @@ use crate::tree::Snapshot;
 const RESERVE_BYTES: u64 = 1 << 30;
 /// The share of a large file system that is kept free: one in so many.
 const RESERVE_SHARE: u64 = 20;
+/// A share of a very large one would be more than a log and an image ever need.
+const MOST_BYTES: u64 = 5 << 30;
 /// The largest share of a small one.
 const SMALL_SHARE: u64 = 8;
 /// The placeholder's share of the reserve, and its largest size.
@@ -29,10 +31,10 @@ const SLACK: usize = 1024;
 /// While there is no room, the file system is asked this often at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How much of a file system is kept free, in bytes, when `wanted` is not said: the larger of 1 GiB and 5 %, but never
-/// more than an eighth.
+/// How much of a file system is kept free, in bytes, when `wanted` is not said: 5 %, at least 1 and at most 5 GiB; but
+/// never more than an eighth.
 pub fn reserve(total: u64, wanted: Option<u64>) -> u64 {
-    let usual = RESERVE_BYTES.max(total / RESERVE_SHARE);
+    let usual = (total / RESERVE_SHARE).clamp(RESERVE_BYTES, MOST_BYTES);
     wanted.unwrap_or(usual).min(total / SMALL_SHARE)
 }
 
@@ -180,7 +182,8 @@ mod tests {
     #[test]
     fn the_reserve_suits_the_file_system() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(reserve(100 * GIB, None), 5 * GIB);
+        assert_eq!(reserve(40 * GIB, None), 2 * GIB);
+        assert_eq!(reserve(1000 * GIB, None), 5 * GIB);
         assert_eq!(reserve(10 * GIB, None), GIB);
         assert_eq!(reserve(GIB, None), GIB / 8);
         assert_eq!(reserve(100 * GIB, Some(7)), 7);

@@ -82,7 +82,9 @@ impl Ca {
         let life = Duration::try_from(asked.life).unwrap_or(Duration::MAX);
         let backdated = if life < SHORT { Duration::ZERO } else { BACKDATE };
         let last = authority.validity().not_after.to_datetime();
-        let end = now.checked_add(life - backdated).map_or(last, |end| end.min(last));
+        let end = now
+            .checked_add(life - backdated)
+            .map_or(last, |end| end.min(last));
         let random = SystemRandom::new();
         let mut serial = [0; 16];
         random
