@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corten_tests::api::Api;
+use corten_tests::command::Running;
 use corten_tests::wait::expect;
 use corten_tests::{Cases, Cluster, Finished, eventually, manifests, within};
 
@@ -232,9 +233,9 @@ fn certificates_of_minutes_renew_under_load_without_a_failed_request() {
         })
         .collect();
     // A stream that is open all the time lives through the renewal of what it rides on.
-    let mut stream = kubectl.start(&format!(
-        "exec {pod} -- sh -c \"i=0; while true; do echo tick $i; i=$((i+1)); sleep 1; done\""
-    ));
+    let ticks = "i=0; while true; do echo tick $i; i=$((i+1)); sleep 1; done";
+    let mut exec = kubectl.command(&["exec", &pod, "--", "sh", "-c", ticks]);
+    let mut stream = Running::start(&mut exec);
     let started = Instant::now();
     let mut asked = 0;
     while started.elapsed() < WATCHED {
