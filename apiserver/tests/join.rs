@@ -111,7 +111,7 @@ async fn the_ca_is_there_for_everyone() {
             .post("/corten/v1/ca", &json!({}))
             .await
             .code,
-        401
+        403
     );
 }
 

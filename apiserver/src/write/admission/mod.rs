@@ -129,9 +129,7 @@ pub fn validate(
 /// Whether `haystack` contains `needle`: a look at stored bytes that saves parsing them, on every create.
 pub(super) fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
     let Some(head) = needle.first_chunk::<8>() else {
-        return haystack
-            .windows(needle.len().max(1))
-            .any(|window| window == needle);
+        return needle.is_empty() || haystack.windows(needle.len()).any(|window| window == needle);
     };
     // Eight bytes compare as one number; nearly no other place has them.
     let head = u64::from_ne_bytes(*head);
