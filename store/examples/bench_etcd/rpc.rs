@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use corten_store::{Entry, Op, Store, Txn};
+use corten_store::{Entry, Op, Store, StoreError, Txn};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
@@ -220,7 +221,14 @@ async fn answer(store: Store, request: Request<Incoming>) -> Result<Response<Who
             key: first,
             value: second,
         };
-        store.txn(Txn::new(vec![], vec![op])).await?;
+        let txn = Txn::new(vec![], vec![op]);
+        // Where the image has to catch up, the client waits: what it sees is the rate that can be sustained.
+        while let Err(error) = store.txn(txn.clone()).await {
+            match error {
+                StoreError::LogFull { .. } => tokio::time::sleep(Duration::from_millis(5)).await,
+                error => return Err(error.into()),
+            }
+        }
     } else {
         store.read_barrier().await?;
         let state = store.snapshot();
