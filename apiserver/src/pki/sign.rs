@@ -5,6 +5,7 @@
 //!
 //! Source: RFC 5280; Kubernetes `pkg/controller/certificates/authority`, `PermissiveSigningPolicy`.
 
+use corten_api::kinds::certificates::request;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -64,9 +65,7 @@ impl Ca {
             path: "request".into(),
             reason: reason.to_owned(),
         };
-        let request_der =
-            rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(asked.request_pem.as_bytes())
-                .map_err(|error| of_request(&error.to_string()))?;
+        let request_der = request::der(&asked.request_pem).map_err(|reason| of_request(&reason))?;
         let (_, request) =
             X509CertificationRequest::from_der(&request_der).map_err(|_| of_request("it is malformed"))?;
         request
@@ -385,6 +384,10 @@ mod tests {
         let ca = Ca::generate(now).expect("ca");
         let mut bad = asked("x", &[], &["client auth"], 60);
         bad.usages.push("world domination".into());
+        assert!(ca.sign(&bad, now).is_err());
+        // A block without a proper end is none, wherever else it may pass for one.
+        bad = asked("x", &[], &["client auth"], 60);
+        bad.request_pem = format!("{}\0|\n", bad.request_pem.trim_end());
         assert!(ca.sign(&bad, now).is_err());
         bad.request_pem = "nonsense".into();
         assert!(ca.sign(&bad, now).is_err());

@@ -19,8 +19,12 @@ fn text(field: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn der(request: &str) -> Result<Vec<u8>, String> {
-    match pem::blocks(&text(request)).next() {
+/// The request's bytes in its PEM text: those of the first block.
+///
+/// # Errors
+/// The text of the cause, as upstream's, when that is no request.
+pub fn der(pem_text: &str) -> Result<Vec<u8>, String> {
+    match pem::blocks(pem_text).next() {
         Some(block) if block.kind == "CERTIFICATE REQUEST" => Ok(block.bytes),
         _ => Err("PEM block type must be CERTIFICATE REQUEST".into()),
     }
@@ -39,7 +43,7 @@ fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, String> {
 /// # Errors
 /// The text of the cause.
 pub fn check(request: &str) -> Result<(), String> {
-    let der = der(request)?;
+    let der = der(&text(request))?;
     let request = parse(&der)?;
     match request.verify_signature() {
         Ok(()) => Ok(()),
@@ -85,10 +89,7 @@ pub struct Names {
 /// # Errors
 /// The text of the cause, as upstream's where the frame is wrong.
 pub fn names(pem_text: &str) -> Result<Names, String> {
-    let der = match pem::blocks(pem_text).next() {
-        Some(block) if block.kind == "CERTIFICATE REQUEST" => block.bytes,
-        _ => return Err("PEM block type must be CERTIFICATE REQUEST".into()),
-    };
+    let der = der(pem_text)?;
     let request = parse(&der)?;
     let info = &request.certification_request_info;
     let mut names = Names {
@@ -134,7 +135,7 @@ pub fn end_of_certificate(pem_text: &str) -> Option<i64> {
 
 /// The common name in the subject of a request that [`check`] accepts.
 pub fn common_name(request: &str) -> Option<String> {
-    let der = der(request).ok()?;
+    let der = der(&text(request)).ok()?;
     let request = parse(&der).ok()?;
     let names = request.certification_request_info.subject.iter_common_name();
     let mut names = names.filter_map(|name| name.as_str().ok());
@@ -143,7 +144,7 @@ pub fn common_name(request: &str) -> Option<String> {
 
 /// The organizations in the subject of a request that [`check`] accepts; none of any other.
 pub fn organizations(request: &str) -> Vec<String> {
-    let Ok(der) = der(request) else { return Vec::new() };
+    let Ok(der) = der(&text(request)) else { return Vec::new() };
     let Ok(request) = parse(&der) else {
         return Vec::new();
     };
