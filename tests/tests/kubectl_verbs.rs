@@ -155,9 +155,10 @@ fn apply(kubectl: &Kubectl) {
     changed["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "1"}]);
     assert!(kubectl.apply(&changed).contains("deployment.apps/web configured"));
     // What apply does not name any more, it removes.
-    kubectl.apply(&manifests::web("web", 2));
-    let env = kubectl.json("deployment web")["spec"]["template"]["spec"]["containers"][0]["env"].clone();
-    assert_eq!(env, Value::Null);
+    let said = kubectl.apply(&manifests::web("web", 2));
+    let left = kubectl.json("deployment web");
+    let env = &left["spec"]["template"]["spec"]["containers"][0]["env"];
+    assert_eq!(*env, Value::Null, "apply said {said:?} and left {left}");
     let dry = kubectl
         .run(
             &["apply", "--dry-run=server", "-f", "-"],

@@ -185,8 +185,6 @@ async fn apply(ctx: &Ctx, deployment: &Deployment, step: Step, writes: &Writes) 
     }
 }
 
-/// The status goes over whatever revision the object now has: an annotation written a moment ago is no conflict,
-/// and the next sync looks at the newest object anyway.
 async fn report(
     ctx: &Ctx,
     deployment: &Deployment,
@@ -194,16 +192,23 @@ async fn report(
     writes: &Writes,
 ) -> Result<(), SyncError> {
     let key = deployment.key();
-    let mut next = deployment.clone();
-    next.metadata.resource_version = None;
-    next.status = Some(status);
     let written = ctx
         .api
-        .replace_status(&next)
+        .patch_status::<Deployment>(&key, &status_patch(deployment.uid(), &status))
         .await
         .doing(|| format!("report the status of {key}"))?;
     writes.wrote(&ctx.deployments, written.revision);
     Ok(())
+}
+
+/// The whole status over whatever revision the object now has: an annotation written a moment ago is no conflict, and the
+/// next sync looks at the newest object anyway. Nothing but the status: a write of `status` takes annotations too, and
+/// those known here may be older than what a user has applied since.
+fn status_patch(uid: &str, status: &DeploymentStatus) -> Patch {
+    Patch::Json(json!([
+        { "op": "add", "path": "/metadata/uid", "value": uid },
+        { "op": "add", "path": "/status", "value": status },
+    ]))
 }
 
 async fn create(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use corten_client::Patch;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::plan::{Step, plan};
 use super::revision::{REVISION, revision};
 use super::sets::{actual, available, replicas};
+use super::status_patch;
 
 /// A Deployment, its ReplicaSets and the Pods they would have. Steps are applied as the server would.
 struct World {
@@ -361,4 +363,21 @@ fn a_rollout_that_stands_still_times_out() {
     assert_eq!(world.progressing(), "False ProgressDeadlineExceeded");
     world.roll(|_| true);
     assert_eq!(world.progressing(), "True NewReplicaSetAvailable");
+}
+
+/// A status written with older annotations would undo what `kubectl apply` remembers in one, and the next apply would
+/// not remove what the one before had added.
+#[test]
+fn a_report_touches_nothing_but_the_status() {
+    let status = DeploymentStatus {
+        replicas: Some(2),
+        ..DeploymentStatus::default()
+    };
+    let Patch::Json(patch) = status_patch("d", &status) else {
+        panic!("operations on single fields");
+    };
+    let operations = patch.as_array().expect("a list");
+    let touched: Vec<&str> = operations.iter().filter_map(|one| one["path"].as_str()).collect();
+    assert_eq!(touched, ["/metadata/uid", "/status"]);
+    assert_eq!(operations[1]["value"]["replicas"], 2);
 }
