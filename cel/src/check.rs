@@ -193,7 +193,7 @@ impl Checker<'_> {
         };
         let found = match &of {
             Type::Map(map) => map.1.clone(),
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.field(field) {
                 Some(field) => field.decl.ty(),
                 None if object.open => Type::Dyn,
                 None => {
@@ -421,7 +421,7 @@ impl Checker<'_> {
         for field in fields {
             let own = self.expr(&field.value);
             let own = self.unwrapped(field.value.at, own, field.optional);
-            let wanted = match object.fields.get(&*field.name) {
+            let wanted = match object.field(&field.name) {
                 Some(field) => field.decl.ty(),
                 None if object.open => Type::Dyn,
                 None => {

@@ -59,6 +59,11 @@ pub fn escape(name: &str) -> Option<Cow<'_, str>> {
     Some(out.into())
 }
 
+/// The escaped form of one of CEL's own words. Where a field is selected, the word itself may stand for it.
+pub fn escaped_word(name: &str) -> Option<String> {
+    WORDS.contains(&name).then(|| format!("__{name}__"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

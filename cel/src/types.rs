@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::escape::escaped_word;
+
 /// A type. `Param` is one that is not known yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Type {
@@ -98,6 +100,15 @@ pub struct Field {
     /// The member of the JSON object.
     pub json: Arc<str>,
     pub decl: Arc<Decl>,
+}
+
+impl Object {
+    /// The field an expression selects. `self.namespace` is `self.__namespace__`, unless a field has that very name.
+    /// Source: `DeclTypeProvider.FindStructFieldType` since Kubernetes 1.31.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        let escaped = || self.fields.get(&escaped_word(name)?);
+        self.fields.get(name).or_else(escaped)
+    }
 }
 
 impl PartialEq for Object {
@@ -227,7 +238,7 @@ impl Decl {
         match (&self.shape, name) {
             (Shape::List { of, .. }, "@items") | (Shape::Map { of, .. }, "@values") => Some(of),
             (Shape::Map { key, .. }, "@keys") => Some(key),
-            (Shape::Object(object), _) => object.fields.get(name).map(|field| &field.decl),
+            (Shape::Object(object), _) => object.field(name).map(|field| &field.decl),
             _ => None,
         }
     }

@@ -260,7 +260,7 @@ impl<'a> Map<'a> {
     pub fn field(&self, name: &str) -> Option<Eval<Value<'a>>> {
         match self {
             Self::Json { map, decl } => match &decl.shape {
-                Shape::Object(object) => match object.fields.get(name) {
+                Shape::Object(object) => match object.field(name) {
                     Some(field) => Some(Value::from_json(map.get(&*field.json)?, &field.decl)),
                     None if object.open => Some(Value::from_json(map.get(name)?, &DYN)),
                     None => None,

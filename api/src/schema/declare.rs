@@ -108,6 +108,10 @@ mod tests {
             "Ok(Bool(true))",
         );
         check("object.metadata.__namespace__ == 'default'", "Ok(Bool(true))");
+        check(
+            "has(object.metadata.namespace) && object.metadata.namespace == 'default'",
+            "Ok(Bool(true))",
+        );
         check("object.metadata.creationTimestamp.getFullYear()", "Ok(Int(2026))");
         check(
             "type(object.spec.strategy.rollingUpdate.maxSurge) == string",
