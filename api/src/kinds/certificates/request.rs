@@ -144,7 +144,9 @@ pub fn common_name(request: &str) -> Option<String> {
 
 /// The organizations in the subject of a request that [`check`] accepts; none of any other.
 pub fn organizations(request: &str) -> Vec<String> {
-    let Ok(der) = der(&text(request)) else { return Vec::new() };
+    let Ok(der) = der(&text(request)) else {
+        return Vec::new();
+    };
     let Ok(request) = parse(&der) else {
         return Vec::new();
     };
