@@ -311,6 +311,7 @@ impl ApiServer {
     /// `Forbidden` with upstream's text.
     pub async fn permit(&self, asked: &Attributes<'_>) -> Result<(), Status> {
         let verdict = self.authorize(asked).await;
+        crate::audit::note(|trail| trail.authorized(&verdict));
         match verdict.decision {
             Decision::Allow => Ok(()),
             Decision::Deny | Decision::NoOpinion => Err(asked.forbidden(&verdict.reason)),

@@ -76,6 +76,8 @@ impl ApiServer {
         let served = served::objects().into_iter();
         try_join_all(served.map(|(group, plural, object)| self.ensure(group, plural, "", object, false)))
             .await?;
+        self.follow_flow();
+        self.mend_flow().await;
         let known = members::all(&self.inner().store.snapshot());
         self.publish_servers(&known).await?;
         self.inner().bootstrapped.store(true, Ordering::Release);
@@ -239,7 +241,10 @@ impl ApiServer {
     }
 
     /// Creates the object if it is not there; `refresh`: puts its content in the place of what is there.
-    async fn ensure(
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub(crate) async fn ensure(
         &self,
         group: &str,
         plural: &str,

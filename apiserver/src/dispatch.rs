@@ -14,6 +14,7 @@ use http::{StatusCode, header};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::audit;
 use crate::body::{self, ReadError, RequestBody};
 use crate::identity::User;
 use crate::negotiate::{self, BodyFormat, Form};
@@ -238,6 +239,7 @@ impl Call<'_> {
         let shape = self.shape()?;
         let bytes = self.json(body).await?;
         let mut decoded = self.ty.decode(&bytes, options.validation)?;
+        audit::note(|trail| trail.request_object(&decoded.value));
         decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(self.inner(), &mut env, |snapshot, env| {
@@ -254,6 +256,7 @@ impl Call<'_> {
         let mut env = self.env("UpdateOptions", &options)?;
         let bytes = self.json(body).await?;
         let mut decoded = self.ty.decode(&bytes, options.validation)?;
+        audit::note(|trail| trail.request_object(&decoded.value));
         decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
         let written = transact(self.inner(), &mut env, |snapshot, env| {
@@ -272,7 +275,7 @@ impl Call<'_> {
             return self.apply(part, body, &options).await;
         }
         let mut env = self.env("PatchOptions", &options)?;
-        let bytes = read(body).await?;
+        let bytes = read_patch(body).await?;
         let patch = patch::Patch {
             kind,
             body: &bytes,
@@ -294,7 +297,7 @@ impl Call<'_> {
     ) -> Result<Answer, Status> {
         let (shape, name) = (self.shape()?, self.name()?);
         let who = apply::options(self.query, "PatchOptions", true, None)?;
-        let (wanted, warnings) = apply::read(&read(body).await?, options.validation)?;
+        let (wanted, warnings) = apply::read(&read_patch(body).await?, options.validation)?;
         let mut env = self.env_of(who.manager, "PatchOptions", options, who.force);
         let (config, subject, dry_run) = (&self.inner().config, self.subject(), options.dry_run);
         let written = transact(self.inner(), &mut env, |snapshot, env| {
@@ -336,6 +339,7 @@ impl Call<'_> {
         let bytes = self.json(body).await?;
         let pods = registry().lookup("", "v1", "pods").expect("Pods are built in");
         let decoded = pods.decode_subresource("binding", &bytes, options.validation)?;
+        audit::note(|trail| trail.request_object(&decoded.value));
         let own = meta::name(&decoded.value).to_owned();
         let name = name.map_or(own, str::to_owned);
         let subject = Subject {
@@ -363,6 +367,7 @@ impl Call<'_> {
         self.only_objects()?;
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode(&bytes, options.validation)?;
+        audit::note(|trail| trail.request_object(&decoded.value));
         let namespace = self.namespace().unwrap_or_default();
         let answer = review::answer(
             self.server,
@@ -383,6 +388,7 @@ impl Call<'_> {
         let (namespace, name) = (self.namespace().unwrap_or_default(), self.name()?);
         let bytes = self.json(body).await?;
         let decoded = self.ty.decode_subresource("token", &bytes, options.validation)?;
+        audit::note(|trail| trail.request_object(&decoded.value));
         let id = Env::new(self.now).uid();
         let store = &self.inner().store;
         // Everything acknowledged before this request: the account may be new.
@@ -423,7 +429,7 @@ impl Call<'_> {
                 PatchType::from_content_type(text(self.parts, header::CONTENT_TYPE).unwrap_or_default())?;
             if kind == PatchType::Apply {
                 let who = apply::options(self.query, "PatchOptions", true, None)?;
-                let (wanted, warnings) = apply::read(&read(body).await?, options.validation)?;
+                let (wanted, warnings) = apply::read(&read_patch(body).await?, options.validation)?;
                 let mut env = self.env_of(who.manager, "PatchOptions", &options, who.force);
                 let written = transact(self.inner(), &mut env, |snapshot, env| {
                     scale::apply(config, subject, snapshot, name, &wanted, who.force, env)
@@ -432,7 +438,7 @@ impl Call<'_> {
                 return self.written(answer, revision, options.dry_run, warnings, shape);
             }
             let mut env = self.env("PatchOptions", &options)?;
-            let bytes = read(body).await?;
+            let bytes = read_patch(body).await?;
             let patch = patch::Patch {
                 kind,
                 body: &bytes,
@@ -447,6 +453,7 @@ impl Call<'_> {
             let mut env = self.env("UpdateOptions", &options)?;
             let bytes = self.json(body).await?;
             let decoded = self.ty.decode_subresource("scale", &bytes, options.validation)?;
+            audit::note(|trail| trail.request_object(&decoded.value));
             warnings = decoded.warnings;
             let scale = decoded.value;
             let change = |_: &Value| Ok(scale.clone());
@@ -502,6 +509,12 @@ impl Call<'_> {
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
+}
+
+async fn read_patch(body: RequestBody) -> Result<Bytes, Status> {
+    let bytes = read(body).await?;
+    audit::note(|trail| trail.request_body(&bytes));
+    Ok(bytes)
 }
 
 async fn read(body: RequestBody) -> Result<Bytes, Status> {

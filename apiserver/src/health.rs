@@ -75,7 +75,7 @@ pub fn answer(server: &Inner, health: Health, check: Option<&str>, query: &Query
 
 pub fn metrics(server: &Inner) -> Answer {
     let store = server.store.status();
-    let text = server.metrics.render(&[
+    let mut text = server.metrics.render(&[
         ("corten_store_revision", store.revision.0),
         ("corten_store_keys", store.keys as u64),
         ("corten_store_applied_index", store.applied),
@@ -90,6 +90,10 @@ pub fn metrics(server: &Inner) -> Answer {
         ("corten_store_log_bytes", store.log_bytes),
         ("corten_store_image_bytes", store.image_bytes),
     ]);
+    server.flow.render(&mut text);
+    if let Some(audit) = &server.config.audit {
+        audit.render(&mut text);
+    }
     respond::with_type(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

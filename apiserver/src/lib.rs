@@ -8,6 +8,7 @@
 //! `write::transact` are the only places that wait.
 
 mod aggregate;
+pub mod audit;
 pub mod authorize;
 pub mod backup;
 pub mod body;
@@ -18,6 +19,7 @@ mod custom;
 mod discovery;
 mod dispatch;
 mod fence;
+pub mod flow;
 mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -100,6 +102,10 @@ pub struct Config {
     pub cluster: Option<Arc<dyn join::Cluster>>,
     /// The way to the other members of the store; `None`: there will never be any.
     pub peers: Option<corten_store::peers::Peers>,
+    /// Who asks for what is recorded here; `None`: nowhere.
+    pub audit: Option<Arc<audit::Audit>>,
+    /// Requests that run at once, counted in seats.
+    pub seats: u32,
 }
 
 impl Config {
@@ -118,6 +124,8 @@ impl Config {
             front_proxy: None,
             cluster: None,
             peers: None,
+            audit: None,
+            seats: flow::DEFAULT_SEATS,
         }
     }
 
@@ -171,6 +179,8 @@ pub(crate) struct Inner {
     pub rules: rbac::follow::Current,
     /// What belongs to which node.
     pub nodes: node::Nodes,
+    /// How many requests run at once.
+    pub flow: flow::Flow,
     /// What authorization rests on is followed.
     pub following: AtomicBool,
     /// Writers that contend for one object.
@@ -198,6 +208,7 @@ impl ApiServer {
             calls: outbound::Calls::default(),
             rules: rbac::follow::Current::default(),
             nodes: node::Nodes::default(),
+            flow: flow::Flow::default(),
             following: AtomicBool::new(false),
             lanes: write::lanes::Lanes::default(),
             bootstrapped: AtomicBool::new(false),

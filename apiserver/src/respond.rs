@@ -179,6 +179,20 @@ pub fn rewritten(json: &[u8], media: Media) -> Result<Bytes, BoxError> {
     })
 }
 
+/// The answer, which keeps `held` until its body is sent or given up. A body that is there already needs nothing more.
+#[must_use]
+pub fn holding(response: Answer, held: impl Send + 'static) -> Answer {
+    if response.body().as_bytes().is_some() {
+        return response;
+    }
+    response.map(|body| {
+        Body::stream(body.into_stream().map(move |chunk| {
+            let _held = &held;
+            chunk
+        }))
+    })
+}
+
 /// Puts line breaks into a JSON answer, as its chunks pass.
 #[must_use]
 pub fn pretty(response: Answer) -> Answer {

@@ -1,21 +1,24 @@
-//! One request from its head to its answer: route, authenticate, authorize, dispatch, count.
+//! One request from its head to its answer: route, authenticate, record, authorize, dispatch, count.
 //!
 //! Knows the order of these steps. Must not know verbs (`dispatch`) or sockets (`serve`).
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use corten_api::Status;
 use futures::FutureExt;
 use http::request::Parts;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
 
+use crate::audit::{self, Trail};
 use crate::authorize::Attributes;
 use crate::body::{Body, RequestBody};
 use crate::metrics::{Gauge, Labels};
 use crate::negotiate;
 use crate::query::Query;
+use crate::read::filter::keys;
 use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
@@ -23,6 +26,13 @@ use crate::{
     ApiServer, Peer, User, aggregate, backup, connect, discovery, dispatch, health, impersonate, join,
     members, openapi, pretty, rbac,
 };
+
+/// Names a request in the audit log; a client may choose it. Source: Kubernetes `audit.HeaderAuditID`.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Tell of which flow a request was. Source: Kubernetes `flowcontrol.ResponseHeaderMatched…UID`.
+const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 impl ApiServer {
     /// The answer to one request. Never panics: a bug in a handler becomes a 500 and a log line.
@@ -40,17 +50,29 @@ impl ApiServer {
         let mut labels = self.labels(&routed);
         let compress =
             wants_gzip && peer.address.is_some() && matches!(labels.verb, "list" | "get" | "document");
-        let answered = AssertUnwindSafe(self.answer(peer, routed, parts, query, body))
-            .catch_unwind()
-            .await;
-        let mut answer = answered.unwrap_or_else(|_| {
-            tracing::error!(
-                verb = labels.verb,
-                resource = %labels.resource,
-                "a request handler panicked"
-            );
-            respond::status(&Status::internal("the request handler failed"))
-        });
+        let audit_id = self.audit_id(peer, &parts);
+        let mut trail = None;
+        let asked = self.answer(peer, routed, parts, query, body, audit_id.as_ref(), &mut trail);
+        let answered = AssertUnwindSafe(asked).catch_unwind().await;
+        let mut answer = match answered {
+            Ok(answer) => answer,
+            Err(_) => {
+                tracing::error!(
+                    verb = labels.verb,
+                    resource = %labels.resource,
+                    "a request handler panicked"
+                );
+                if let Some(trail) = trail.take() {
+                    trail.panicked().await;
+                }
+                respond::status(&Status::internal("the request handler failed"))
+            }
+        };
+        if let Some(trail) = trail {
+            let lasts = matches!(labels.verb, "watch" | "log" | "connect" | "tunnel");
+            let reads = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
+            answer = trail.answered(answer, lasts, !reads).await;
+        }
         // Documents that are kept compressed have their encoding already.
         let encoded = answer.headers().contains_key(header::CONTENT_ENCODING);
         if pretty && !encoded && !matches!(labels.verb, "watch" | "log" | "connect") {
@@ -62,11 +84,16 @@ impl ApiServer {
         if method == Method::HEAD {
             answer = answer.map(|_| Body::empty());
         }
+        if let Some(id) = audit_id {
+            answer.headers_mut().insert(AUDIT_ID, id);
+        }
         labels.code = answer.status().as_u16();
         self.inner().metrics.record(labels, started.elapsed());
         answer
     }
 
+    /// Finds out who asks, and begins the request's record.
+    #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
     async fn answer(
         &self,
         peer: &Peer,
@@ -74,29 +101,112 @@ impl ApiServer {
         parts: Parts,
         query: Query,
         body: RequestBody,
+        audit_id: Option<&HeaderValue>,
+        trail: &mut Option<Arc<Trail>>,
     ) -> Answer {
+        let received = Timestamp::now();
         let path = parts.uri.path().to_owned();
         let accept = text(&parts, header::ACCEPT).map(str::to_owned);
         let accept = accept.as_deref();
+        let begin = |user: &User| {
+            let audit = self.inner().config.audit.as_ref()?;
+            let asked = attributes(user, &routed, &parts.method, &path, &query);
+            let id = audit_id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+            audit.begin(id, received, &asked, peer, &parts)
+        };
         if let Ok(Operation::Join(what)) = routed {
+            *trail = begin(&User::anonymous());
             let done = join::answer(self, what, &parts, body).await;
             return done.unwrap_or_else(|status| respond::status_for(&status, accept));
         }
-        let user = match self.authenticate(peer, &parts).await {
+        let user = match self.authenticate(peer, &parts, received).await {
             Ok(user) => User {
                 fence: peer.fence.clone(),
                 ..user
             },
+            Err(status) => {
+                let answer = respond::status_for(&status, accept);
+                if let Some(trail) = begin(&User::default()) {
+                    trail.unauthenticated(status.code, &methods(peer, &parts)).await;
+                }
+                return answer;
+            }
+        };
+        *trail = begin(&user);
+        if let Some(trail) = trail
+            && let Err(status) = trail.received().await
+        {
+            return respond::status_for(&status, accept);
+        }
+        let request = self.perform(user, routed, parts, query, body, &path, accept);
+        audit::scoped(trail.clone(), request).await
+    }
+
+    /// What somebody who is known asks for.
+    #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
+    async fn perform(
+        &self,
+        user: User,
+        routed: Result<Operation, NoRoute>,
+        parts: Parts,
+        query: Query,
+        body: RequestBody,
+        path: &str,
+        accept: Option<&str>,
+    ) -> Answer {
+        let user = match self.acting(user, &parts).await {
+            Ok(user) => user,
             Err(status) => return respond::status_for(&status, accept),
         };
-        let asked = match &routed {
-            Ok(operation) => Attributes::of(&user, operation, &parts.method, &path, &query),
-            Err(_) => Attributes::of(&user, &Operation::Index, &parts.method, &path, &query),
+        let asked = attributes(&user, &routed, &parts.method, path, &query);
+        let streams = asked.verb == "list";
+        let mut told = [None, None];
+        let mut seats = None;
+        if waits(&routed) {
+            let count = |most| self.count(&routed, &query, most);
+            let admission = self.inner().flow.admit(&asked, count).await;
+            told = [
+                (SCHEMA_UID, admission.schema_uid),
+                (LEVEL_UID, admission.level_uid),
+            ]
+            .map(Some);
+            seats = Some(admission.seats);
+        }
+        let mut answer = match seats {
+            Some(None) => too_many_requests(),
+            seats => {
+                let answer = self.work(user, routed, parts, query, body, path, accept).await;
+                match streams {
+                    true => respond::holding(answer, seats), // until it is sent
+                    false => answer,
+                }
+            }
         };
+        for (name, uid) in told.into_iter().flatten() {
+            if let Some(uid) = uid {
+                answer.headers_mut().insert(name, uid);
+            }
+        }
+        answer
+    }
+
+    /// What somebody who has his turn asks for.
+    #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
+    async fn work(
+        &self,
+        user: User,
+        routed: Result<Operation, NoRoute>,
+        parts: Parts,
+        query: Query,
+        body: RequestBody,
+        path: &str,
+        accept: Option<&str>,
+    ) -> Answer {
+        let asked = attributes(&user, &routed, &parts.method, path, &query);
         if let Err(status) = self.permit(&asked).await {
             return respond::status_for(&status, accept);
         }
-        if let Some(remote) = self.inner().remotes.of_path(&path) {
+        if let Some(remote) = self.inner().remotes.of_path(path) {
             let done = aggregate::exchange(self.inner(), &remote, &user, parts, body).await;
             return done.unwrap_or_else(|status| respond::status_for(&status, accept));
         }
@@ -167,6 +277,60 @@ impl ApiServer {
     }
 }
 
+/// What a request asks for; a path that leads nowhere is asked for as such.
+fn attributes<'a>(
+    user: &'a User,
+    routed: &'a Result<Operation, NoRoute>,
+    method: &Method,
+    path: &'a str,
+    query: &'a Query,
+) -> Attributes<'a> {
+    let operation = routed.as_ref().unwrap_or(&Operation::Index);
+    Attributes::of(user, operation, method, path, query)
+}
+
+/// Whether a request waits for its turn: all do but connections that last. A watch lasts too; its turn is its beginning.
+fn waits(routed: &Result<Operation, NoRoute>) -> bool {
+    match routed {
+        Ok(Operation::Resource(target)) => {
+            let sub = target.subresource.as_deref();
+            !matches!(sub, Some("exec" | "attach" | "portforward" | "log" | "proxy"))
+        }
+        Ok(Operation::Tunnel { .. }) => false,
+        _ => true,
+    }
+}
+
+/// What upstream's filter answers for whom there is no room.
+fn too_many_requests() -> Answer {
+    let text = "Too many requests, please try again later.\n";
+    let mut answer = respond::text(StatusCode::TOO_MANY_REQUESTS, text);
+    answer
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// How somebody tried to authenticate, for the audit log. Source: Kubernetes `filters.getAuthMethods`.
+fn methods(peer: &Peer, parts: &Parts) -> String {
+    let scheme = text(parts, header::AUTHORIZATION).and_then(|value| value.trim().split_once(' '));
+    let is = |name: &str| scheme.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case(name));
+    let tried = [
+        ("basic", is("basic")),
+        ("bearer", is("bearer")),
+        ("x509", peer.user.is_some()),
+    ];
+    let tried: Vec<&str> = tried
+        .iter()
+        .filter(|(_, tried)| *tried)
+        .map(|(name, _)| *name)
+        .collect();
+    if tried.is_empty() {
+        return "Authentication failed, no credentials provided".into();
+    }
+    format!("Authentication failed, attempted: {}", tried.join(", "))
+}
+
 /// Whether the operation writes what authorization rests on.
 fn changes_rules(operation: &Operation) -> bool {
     match operation {
@@ -197,10 +361,8 @@ impl ApiServer {
     /// A client certificate counts before a token.
     ///
     /// # Errors
-    /// `Unauthorized` for credentials that are not understood: they are never taken for none; `Forbidden` for who may
-    /// not act as another user.
-    async fn authenticate(&self, peer: &Peer, parts: &Parts) -> Result<User, Status> {
-        let now = Timestamp::now();
+    /// `Unauthorized` for credentials that are not understood: they are never taken for none.
+    async fn authenticate(&self, peer: &Peer, parts: &Parts, now: Timestamp) -> Result<User, Status> {
         if peer.until.is_some_and(|until| until < now.as_second()) {
             tracing::debug!("a client's certificate has ended while its connection was open");
             return Err(Status::unauthorized());
@@ -221,13 +383,61 @@ impl ApiServer {
             }
             (None, None) => User::anonymous(),
         };
+        Ok(user)
+    }
+
+    /// Whom the user acts as.
+    ///
+    /// # Errors
+    /// `Forbidden` for who may not act as another user.
+    async fn acting(&self, user: User, parts: &Parts) -> Result<User, Status> {
         let Some(acting) = impersonate::wanted(&parts.headers)? else {
             return Ok(user);
         };
         for asked in acting.asks(&user) {
             self.permit(&asked).await?;
         }
-        Ok(acting.into_user())
+        let user = acting.into_user();
+        audit::note(|trail| trail.impersonated(&user));
+        Ok(user)
+    }
+
+    /// How many objects a list has to look at, up to `most`; 0 for what is no list.
+    fn count(&self, routed: &Result<Operation, NoRoute>, query: &Query, most: usize) -> usize {
+        let Ok(Operation::Resource(target)) = routed else {
+            return 0;
+        };
+        let lists = match target.verb {
+            Verb::List => true,
+            Verb::Watch => query.is_true("sendInitialEvents"),
+            _ => false,
+        };
+        let ty = lists
+            .then(|| self.lookup(&target.group, &target.version, &target.resource))
+            .flatten();
+        let Some(ty) = ty.filter(|_| target.name.is_none()) else {
+            return 0;
+        };
+        let limit = query
+            .get("limit")
+            .and_then(|limit| limit.parse().ok())
+            .filter(|limit| *limit > 0);
+        let range = keys(&ty).range(target.namespace.as_deref());
+        let most = most.min(limit.unwrap_or(usize::MAX));
+        self.inner().store.snapshot().range(range).take(most).count()
+    }
+
+    /// The name of a request, chosen by the client or made here; `None` where nobody would see it.
+    fn audit_id(&self, peer: &Peer, parts: &Parts) -> Option<HeaderValue> {
+        if peer.address.is_none() && self.inner().config.audit.is_none() {
+            return None;
+        }
+        let chosen = parts.headers.get(AUDIT_ID).filter(|id| !id.is_empty());
+        chosen.cloned().or_else(|| {
+            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+            HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).ok()
+        })
     }
 
     fn labels(&self, routed: &Result<Operation, NoRoute>) -> Labels {

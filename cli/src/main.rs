@@ -3,6 +3,7 @@
 //! Parses flags, builds the parts, runs them. Decides nothing.
 
 mod agent;
+mod audit;
 mod backup;
 mod certificates;
 mod cluster;
@@ -50,6 +51,8 @@ enum Command {
     Member(member::Args),
     /// Make, list and delete the tokens that machines join with
     Token(token::Args),
+    /// Check audit logs
+    Audit(audit::Args),
     /// Take everything off this host that an agent or a server has left
     Reset(reset::Args),
     /// Issue the kubeconfig an agent needs, with the cluster's CA (on the server's machine)
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => process::block_on(backup::run(args)),
         Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),
+        Command::Audit(args) => audit::run(&args),
         Command::Reset(args) => process::block_on(reset::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
     };

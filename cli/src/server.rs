@@ -1,6 +1,7 @@
 //! `corten server`: one store member, the front end over it, and the components that share its process.
 
 mod about;
+mod audit;
 mod birth;
 mod components;
 mod peers;
@@ -81,6 +82,8 @@ pub struct Args {
     #[arg(long)]
     tls_san: Vec<String>,
     #[command(flatten)]
+    audit: audit::Args,
+    #[command(flatten)]
     backups: crate::backup::schedule::Args,
 }
 
@@ -107,6 +110,7 @@ pub async fn run(args: Args) -> Result<()> {
     let cluster_cidr = share.map_or(args.cluster_cidr, |share| share.cluster_cidr);
 
     let mut config = corten_apiserver::Config::new(advertise, String::new());
+    config.audit = args.audit.open(None)?;
     config.service_cidr = service_cidr;
     config.port = args.port;
     let pki_dir = args.data_dir.join("pki");

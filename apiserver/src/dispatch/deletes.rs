@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::Call;
+use crate::audit;
 use crate::body::RequestBody;
 use crate::query::{DeleteQuery, WriteOptions};
 use crate::read::filter::Filter;
@@ -27,6 +28,7 @@ impl Call<'_> {
     /// `endpoints/handlers/delete.go`. A dry run is one wherever it is asked for: the other reading could not be undone.
     async fn delete_options(&self, body: RequestBody) -> Result<DeleteOptions, Status> {
         let bytes = self.json(body).await?;
+        audit::note(|trail| trail.request_body(&bytes));
         let query = DeleteQuery::parse(self.query).map_err(|error| Status::bad_request(error.0));
         if !bytes.is_empty() {
             let mut options = DeleteOptions::decode(&bytes)?;
@@ -64,6 +66,7 @@ impl Call<'_> {
         let options = WriteOptions::parse(self.query, "CreateOptions")?;
         let (shape, name, subject) = (self.shape()?, self.name()?, self.subject());
         let bytes = self.json(body).await?;
+        audit::note(|trail| trail.request_body(&bytes));
         let eviction = evict::decode(&self.ty, &bytes, options.validation, subject.namespace, name)?;
         let dry_run = options.dry_run || eviction.options.dry_run;
         let options = WriteOptions { dry_run, ..options };

@@ -363,6 +363,22 @@ impl Decision {
 pub async fn transact(
     inner: &Inner,
     env: &mut Env,
+    decide: impl FnMut(&Snapshot, &mut Env) -> Result<Decision, Status>,
+) -> Result<(Answered, u64), Status> {
+    let settled = settle(inner, env, decide).await;
+    if !env.annotations.is_empty() {
+        let told = std::mem::take(&mut env.annotations);
+        crate::audit::note(|trail| {
+            told.into_iter()
+                .for_each(|(key, value)| trail.annotate(&key, value))
+        });
+    }
+    settled
+}
+
+async fn settle(
+    inner: &Inner,
+    env: &mut Env,
     mut decide: impl FnMut(&Snapshot, &mut Env) -> Result<Decision, Status>,
 ) -> Result<(Answered, u64), Status> {
     let store = &inner.store;

@@ -127,7 +127,7 @@ pub fn validate(
 }
 
 /// Whether `haystack` contains `needle`: a look at stored bytes that saves parsing them, on every create.
-pub(super) fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
     let Some(head) = needle.first_chunk::<8>() else {
         return needle.is_empty() || haystack.windows(needle.len()).any(|window| window == needle);
     };
