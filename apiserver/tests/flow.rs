@@ -52,7 +52,7 @@ async fn world() -> World {
     }
     let role = json!({
         "metadata": { "name": "jane" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane" }],
     });
     let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
