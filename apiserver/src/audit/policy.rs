@@ -386,7 +386,8 @@ impl Reader {
             }
             check_paths(&rule.paths, &at, &mut errors);
             for of in &rule.resources {
-                if !of.group.is_empty() && !(any_group && of.group == "*") {
+                let everywhere = any_group && of.group == "*";
+                if !of.group.is_empty() && !everywhere {
                     for problem in corten_api::names::dns_subdomain(&of.group) {
                         errors.invalid(format!("{at}.resources.group"), of.group.as_str(), &problem);
                     }

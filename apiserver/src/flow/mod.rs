@@ -201,7 +201,8 @@ impl Flow {
             REASONS.iter().filter_map(of).collect::<Vec<_>>()
         });
         put("rejected_requests_total", "counter", rejected.collect());
-        let gauges: [(&str, fn(&Level, &Bounds) -> u64); 6] = [
+        type Gauge = fn(&Level, &Bounds) -> u64;
+        let gauges: [(&str, Gauge); 6] = [
             ("current_executing_seats", |level, _| u64::from(level.load().0)),
             ("current_inqueue_requests", |level, _| level.load().1),
             ("nominal_limit_seats", |_, bounds| u64::from(bounds.nominal)),
