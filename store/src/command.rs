@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 
 use crate::model::{Op, Precondition, Revision, Txn};
 use crate::store::agreement::Vote;
+use crate::store::pressure::Refusal;
 
 const VERSION: u8 = 1;
 /// version, kind, CRC-32 of kind and body.
@@ -14,6 +15,7 @@ const HEADER: usize = 1 + 1 + 4;
 const KIND_TXN: u8 = 1;
 const KIND_COMPACT: u8 = 2;
 const KIND_VOTE: u8 = 3;
+const KIND_REFUSED: u8 = 4;
 
 /// What a log entry asks the state machine to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Command {
     Compact(Revision),
     /// What a member's state adds up to.
     Vote(Vote),
+    /// Nothing, in place of a transaction that the leader had no room for.
+    Refused(Refusal),
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +98,18 @@ pub fn encode_vote(vote: Vote) -> Vec<u8> {
     seal(out)
 }
 
+pub fn encode_refused(refusal: Refusal) -> Vec<u8> {
+    let mut out = vec![VERSION, KIND_REFUSED, 0, 0, 0, 0];
+    let words = match refusal {
+        Refusal::Disk { free, reserve } => [0, free, reserve],
+        Refusal::Log { behind } => [1, behind, 0],
+    };
+    for word in words {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    seal(out)
+}
+
 /// # Errors
 /// Anything but exactly what the encoder made: a damaged command is never half-used.
 pub fn decode(data: &Bytes) -> Result<Command, CommandError> {
@@ -117,6 +133,11 @@ pub fn decode(data: &Bytes) -> Result<Command, CommandError> {
             member: reader.word()?,
             index: reader.word()?,
             digest: reader.word()?,
+        }),
+        KIND_REFUSED => Command::Refused(match (reader.word()?, reader.word()?, reader.word()?) {
+            (0, free, reserve) => Refusal::Disk { free, reserve },
+            (1, behind, 0) => Refusal::Log { behind },
+            (tag, ..) => return Err(CommandError::Tag(tag as u8)),
         }),
         tag => return Err(CommandError::Tag(tag)),
     };

@@ -78,7 +78,6 @@ async fn delete(store: &Store, key: String) {
     write(store, txn).await;
 }
 
-#[ignore = "long: the image's engine checks itself at every commit of a build for tests; run it with --release"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_what_grows_and_clears_itself() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -88,7 +87,10 @@ async fn a_full_disk_refuses_what_grows_and_clears_itself() {
     };
     let dir = folder.path().join("data");
     let store = Store::open(config(&dir)).await.expect("open");
+    let begun = std::time::Instant::now();
+    let phase = |what: &str| println!("{what}: {:?}", begun.elapsed());
     let filled = fill(&store, 0).await;
+    phase("filled");
     assert!(filled > 50, "{filled} values of 64 KiB were taken");
 
     // Whatever does not grow goes on, for long.
@@ -96,6 +98,7 @@ async fn a_full_disk_refuses_what_grows_and_clears_itself() {
         write(&store, put("/leases/node".into(), 300 + n)).await;
         write(&store, put("/big/00000".into(), 64 << 10)).await;
     }
+    phase("rewritten");
     // The log may have become smaller in the meantime.
     let filled = fill(&store, filled).await;
 
@@ -108,21 +111,22 @@ async fn a_full_disk_refuses_what_grows_and_clears_itself() {
     assert!(again < filled + 40, "{filled}, {again}");
     let filled = again;
 
+    phase("restarted");
     // Deletions make room, and nobody has to say so.
     for n in filled / 4..filled {
         delete(&store, format!("/big/{n:05}")).await;
     }
+    phase("deleted");
     let room = async {
-        let mut n = 0;
+        // What is deleted leaves the log and the image without another write.
         while store.txn(put("/small".into(), 10)).await.is_err() {
-            // What is deleted leaves the log and the image only with writes that follow.
-            write(&store, put("/leases/node".into(), 300 + n % 7)).await;
-            n += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), room)
         .await
         .expect("there is room again");
+    phase("cleared");
     assert_eq!(store.snapshot().range(prefix_range(b"/big/")).count(), filled / 4);
     store.close().await;
 }
@@ -153,22 +157,21 @@ async fn a_disk_that_others_fill_loses_nothing() {
         let write = store.txn(put(key.clone(), 1000));
         match tokio::time::timeout(Duration::from_secs(2), write).await {
             Ok(Ok(_)) => acknowledged.push(key),
+            // The log waits for room, or for the image, which waits for room.
+            Ok(Err(StoreError::LogFull { .. })) | Err(_) => break,
             Ok(Err(error)) => panic!("{error}"),
-            // The log waits for room.
-            Err(_) => break,
         }
     }
     assert!(
-        acknowledged.len() > 500,
+        acknowledged.len() > 300,
         "the placeholder made room for {}",
         acknowledged.len()
     );
     std::fs::remove_file(&hog).expect("remove");
     drop(hog_file);
-    let write = store.txn(put("/leases/after".into(), 1000));
+    let write = write(&store, put("/leases/after".into(), 1000));
     tokio::time::timeout(Duration::from_secs(10), write)
         .await
-        .expect("in time")
         .expect("there is room again");
     store.close().await;
     drop(store);

@@ -42,10 +42,21 @@ impl Answer {
 impl Api {
     /// As the cluster's administrator.
     pub fn admin(cluster: &Cluster) -> Api {
-        let config = read_kubeconfig(cluster);
+        Api::with(&read_kubeconfig(cluster))
+    }
+
+    /// As whom a kubeconfig that `corten server` wrote stands for.
+    ///
+    /// # Errors
+    /// It is not there, or not whole yet.
+    pub fn of_kubeconfig(path: &Path) -> std::io::Result<Api> {
+        Ok(Api::with(&serde_json::from_slice(&std::fs::read(path)?)?))
+    }
+
+    fn with(config: &Value) -> Api {
         let user = &config["users"][0]["user"];
         Api::new(
-            &config,
+            config,
             Some((
                 pem(&user["client-certificate-data"]),
                 pem(&user["client-key-data"]),

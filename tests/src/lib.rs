@@ -8,6 +8,7 @@
 //! test's cluster to look at.
 
 pub mod api;
+pub mod bare;
 pub mod cases;
 pub mod cluster;
 pub mod command;

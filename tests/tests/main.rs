@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clients;
+mod disk_full;
 mod join;
 mod kubectl_matrix;
 mod kubectl_verbs;

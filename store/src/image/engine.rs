@@ -23,6 +23,8 @@ const HEAD: TableDefinition<&[u8], &[u8]> = TableDefinition::new("head");
 /// The file is compacted when it is this many times as large as what it holds, and larger than a few megabytes.
 const COMPACT_TIMES: u64 = 3;
 const COMPACT_BYTES: u64 = 16 << 20;
+/// Without room on the disk it is compacted as soon as what it holds has shrunk by one part in so many.
+const FREED_SHARE: u64 = 8;
 /// A batch without room on the disk is tried again after this long.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 const CACHE_BYTES: usize = 16 << 20;
@@ -32,6 +34,8 @@ pub struct EngineImage {
     space: Option<Arc<Space>>,
     /// Bytes of all keys and records, as of the last load or write.
     live: u64,
+    /// The most of them since the file was compacted.
+    peak: u64,
     /// A disk that can lose power.
     #[cfg(test)]
     disk: Option<Arc<super::power_cut::Disk>>,
@@ -44,13 +48,14 @@ impl EngineImage {
             path: path.to_owned(),
             space: None,
             live: 0,
+            peak: 0,
             #[cfg(test)]
             disk: None,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn on(path: &Path, disk: Arc<super::power_cut::Disk>) -> Self {
+    pub(crate) fn on(path: &Path, disk: Arc<super::power_cut::Disk>) -> Self {
         EngineImage {
             disk: Some(disk),
             ..EngineImage::new(path)
@@ -109,7 +114,7 @@ impl EngineImage {
     }
 
     /// Returns the bytes of all keys and records.
-    fn commit(&self, batch: &Batch) -> Result<u64, ImageError> {
+    fn commit(&mut self, batch: &Batch) -> Result<u64, ImageError> {
         let mut live = if batch.replace { 0 } else { self.live };
         let mut database = self.open()?;
         // `Durability::Immediate` is the default: commit returns after fsync.
@@ -134,14 +139,22 @@ impl EngineImage {
                 .map_err(error)?;
         }
         write.commit().map_err(error)?;
+        self.peak = self.peak.max(live);
         let length = self.disk_bytes();
-        if length > COMPACT_BYTES.max(COMPACT_TIMES * live) {
-            database.compact().map_err(error)?;
-            tracing::info!(
-                before = length,
-                after = self.disk_bytes(),
-                "state image was compacted"
-            );
+        let tight = self.space.as_ref().is_some_and(|space| space.is_full());
+        let freed = tight && self.peak - live > self.peak / FREED_SHARE;
+        if freed || length > COMPACT_BYTES.max(COMPACT_TIMES * live) {
+            self.peak = live;
+            let compacted = database.compact().map_err(error);
+            let after = self.disk_bytes();
+            match compacted {
+                // The batch is in the image, and the next one may find room to move pages.
+                Err(error) if is_no_space(&error) => tracing::warn!(%error, "no room to compact the image"),
+                compacted => {
+                    compacted?;
+                    tracing::info!(before = length, after, "state image was compacted");
+                }
+            }
         }
         Ok(live)
     }
@@ -178,6 +191,7 @@ impl Image for EngineImage {
         };
         let size = |entry: &Arc<Entry>| (entry.key.len() + RECORD_HEADER + entry.value.len()) as u64;
         self.live = read.iter().flat_map(|(_, tree)| tree.iter()).map(size).sum();
+        self.peak = self.live;
         Ok(read)
     }
 

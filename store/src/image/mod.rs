@@ -7,7 +7,7 @@ mod contract;
 pub mod engine;
 pub mod memory;
 #[cfg(test)]
-mod power_cut;
+pub(crate) mod power_cut;
 pub mod trail;
 
 use std::sync::Arc;

@@ -18,7 +18,7 @@ const CUTS: usize = 15;
 
 /// A file in memory, and what of it would survive.
 #[derive(Debug, Default)]
-pub(super) struct Disk(Mutex<Content>);
+pub(crate) struct Disk(Mutex<Content>);
 
 #[derive(Debug, Default)]
 struct Content {
@@ -31,7 +31,7 @@ struct Content {
 }
 
 #[derive(Debug)]
-pub(super) struct Backend(pub Arc<Disk>);
+pub(crate) struct Backend(pub Arc<Disk>);
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
@@ -77,23 +77,28 @@ impl redb::StorageBackend for Backend {
 }
 
 impl Disk {
-    fn start(&self, left: u32) {
+    pub fn start(&self, left: u32) {
         self.0.lock().left = left;
     }
 
-    fn failed(&self) -> bool {
+    pub fn failed(&self) -> bool {
         self.0.lock().left == 0
     }
 
     /// What is synced, plus each other sector by chance.
-    fn cut_power(&self, random: &mut StdRng) {
+    pub fn cut_power(&self, random: &mut StdRng) {
         let mut content = self.0.lock();
         let kept = if random.random_bool(0.3) {
             0.0
         } else {
             random.random_range(0.0..1.0)
         };
-        let (mut after, written) = (content.synced.clone(), std::mem::take(&mut content.at_failure));
+        let written = if content.left == 0 {
+            std::mem::take(&mut content.at_failure)
+        } else {
+            content.written.clone()
+        };
+        let mut after = content.synced.clone();
         // How long the file is may be known, or not yet.
         if random.random_bool(0.5) {
             after.resize(written.len(), 0);

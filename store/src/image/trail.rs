@@ -56,6 +56,7 @@ pub struct Trail {
     /// The part of them that is on its way to the image.
     moving: u64,
     writing: bool,
+    hurried: bool,
     interval: Interval,
 }
 
@@ -70,6 +71,7 @@ impl Trail {
             behind: 0,
             moving: 0,
             writing: false,
+            hurried: false,
             interval,
         }
     }
@@ -94,7 +96,15 @@ impl Trail {
 
     /// Whether an interval is over and no batch is on its way. Then call [`Trail::advance`].
     pub fn due(&self) -> bool {
-        !self.writing && (self.entries >= self.interval.entries || self.bytes >= self.interval.bytes)
+        let over = self.entries >= self.interval.entries || self.bytes >= self.interval.bytes;
+        let goal = self.next.as_ref().map_or(0, |next| next.base.index);
+        let left = self.entries > 0 || goal > self.image.base.index;
+        !self.writing && (over || self.hurried && left)
+    }
+
+    /// Whether every interval is over at once, until the image holds everything.
+    pub fn hurry(&mut self, hurried: bool) {
+        self.hurried = hurried;
     }
 
     /// Bytes of log entries that the image on disk does not hold, when they are more than the log may keep for it. A few
@@ -130,6 +140,7 @@ impl Trail {
         *self = Trail {
             // A batch on its way was written before the replacement, and its answer is still to come.
             writing: self.writing,
+            hurried: self.hurried,
             ..Trail::new(image, self.interval)
         };
     }
@@ -212,6 +223,35 @@ mod tests {
             assert_eq!((batch.puts.len(), batch.deletes.len()), (1, 0));
             assert_eq!(batch.puts[0].value, "999");
         }
+    }
+
+    #[test]
+    fn in_a_hurry_the_image_catches_up_without_another_write() {
+        let mut mvcc = Mvcc::default();
+        let identity = Identity {
+            cluster: 1,
+            member: 2,
+        };
+        let image = Meta::of_installed(identity, Base::default(), &mvcc.snapshot());
+        let mut trail = Trail::new(image, Interval::default());
+        let op = Op::Put {
+            key: "k".into(),
+            value: "v".into(),
+        };
+        let applied = mvcc.apply(Txn::new(vec![], vec![op]));
+        trail.note(&applied.events, 1, 1);
+        assert!(!trail.due());
+        trail.hurry(true);
+        let base = Base {
+            index: 1,
+            ..Base::default()
+        };
+        assert!(trail.due() && trail.advance(mvcc.snapshot(), base.clone()).is_none());
+        let batch = trail.due().then(|| trail.advance(mvcc.snapshot(), base.clone()));
+        assert_eq!(batch.flatten().map(|batch| batch.puts.len()), Some(1));
+        assert!(!trail.due(), "one batch at a time");
+        assert_eq!(trail.written(), base);
+        assert!(!trail.due(), "nothing is left");
     }
 
     #[test]

@@ -34,8 +34,8 @@ const FILE_SHARE: u64 = 128;
 const PURGE_FILES: u64 = 8;
 /// How long a write waits for room on the disk before the process gives up.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(30);
-/// The room on the disk is looked at after so many entries.
-const LOOK_EVERY: usize = 64;
+/// The room on the disk is looked at whenever this share of the reserve was written.
+const LOOK_SHARE: u64 = 64;
 /// Entries verified at once when the log opens.
 const VERIFY_BYTES: u64 = 8 << 20;
 /// The newest files, whose raw bytes are searched for records when the log opens.
@@ -64,8 +64,8 @@ pub struct EngineLog<F: FileSystem = DefaultFileSystem> {
     /// There are other members.
     peers: bool,
     space: Option<Arc<Space>>,
-    /// Entries written since the room was looked at.
-    unseen: usize,
+    /// Bytes of entries written since the room was looked at.
+    unseen: u64,
     fsyncs: u64,
 }
 
@@ -141,7 +141,7 @@ impl EngineLog {
 
 impl<F: FileSystem> EngineLog<F> {
     /// The same on a file system of the caller's: for tests that cut the power.
-    pub(super) fn open_on(
+    pub(crate) fn open_on(
         file_system: Arc<F>,
         space: Option<Arc<Space>>,
         dir: &Path,
@@ -353,10 +353,11 @@ impl<F: FileSystem> EngineLog<F> {
     }
 
     /// Looks now and then whether there is still room, and always while there is little.
-    fn look(&mut self, entries: usize) {
-        self.unseen += entries;
+    fn look(&mut self, entries: &[Entry]) {
+        let bytes = |entry: &Entry| (entry.data.len() + entry.context.len()) as u64;
+        self.unseen += entries.iter().map(bytes).sum::<u64>();
         if let Some(space) = &self.space
-            && (self.unseen >= LOOK_EVERY || space.is_full())
+            && (self.unseen >= space.reserve() / LOOK_SHARE || space.is_full())
         {
             self.unseen = 0;
             space.look();
@@ -522,9 +523,11 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
     fn append(&mut self, batch: Append) -> Result<Durable, LogError> {
         check_contiguous(&batch, &self.state)?;
         let mut next = self.prepare(&batch)?;
-        // The watermark may be behind the log, never ahead: it goes down before the log does, and up after.
+        // The watermark may be behind the log, never ahead: it goes down before the log does, also on disk, or a power cut
+        // would bring back a higher one. It goes up after.
         if next.state.last_index < self.state.last_index {
             self.mark(next.state.last_index)?;
+            self.watermark.sync()?;
         }
         let begun = Instant::now();
         while let Err(error) = self.engine.write(&mut next.write, true) {
@@ -542,7 +545,7 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         self.fsyncs += 1;
         (self.state, self.root, self.hash, self.batch) = (next.state, next.root, next.hash, next.number);
         self.mark(self.state.last_index)?;
-        self.look(batch.entries.len());
+        self.look(&batch.entries);
         Ok(Durable { number: batch.number })
     }
 

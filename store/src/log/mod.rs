@@ -8,7 +8,7 @@ mod contract;
 pub mod engine;
 pub mod memory;
 #[cfg(test)]
-mod power_cut;
+pub(crate) mod power_cut;
 mod watermark;
 
 use raft::eraftpb::{ConfState, Entry, HardState};

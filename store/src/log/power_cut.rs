@@ -20,22 +20,40 @@ const SECTOR: usize = 512;
 const CUTS: usize = 15;
 
 /// Real files, and what of them would survive. Names of files are taken as durable.
-#[derive(Default)]
-struct Disk {
+pub(crate) struct Disk {
     synced: Mutex<HashMap<PathBuf, Vec<u8>>>,
     /// Syncs until the power fails. From then on a sync does nothing: what it would have made durable may be lost.
     left: Mutex<u32>,
 }
 
+impl Default for Disk {
+    fn default() -> Self {
+        Disk {
+            synced: Mutex::default(),
+            left: Mutex::new(u32::MAX),
+        }
+    }
+}
+
 impl Disk {
-    fn failed(&self) -> bool {
+    /// The power is back.
+    pub fn restore(&self) {
+        self.fail_after(u32::MAX);
+    }
+
+    /// The power fails at this sync, counted from 1.
+    pub fn fail_after(&self, syncs: u32) {
+        *self.left.lock() = syncs;
+    }
+
+    pub fn failed(&self) -> bool {
         *self.left.lock() == 0
     }
 }
 
-struct LossyFileSystem(Arc<Disk>);
+pub(crate) struct LossyFileSystem(pub Arc<Disk>);
 
-struct LossyHandle {
+pub(crate) struct LossyHandle {
     file: Arc<<DefaultFileSystem as FileSystem>::Handle>,
     path: PathBuf,
     disk: Arc<Disk>,
@@ -112,7 +130,7 @@ impl FileSystem for LossyFileSystem {
 }
 
 /// Turns the files into what the disk holds after a power cut: synced content, plus each other sector by chance.
-fn cut_power(dir: &Path, disk: &Disk, random: &mut StdRng) {
+pub(crate) fn cut_power(dir: &Path, disk: &Disk, random: &mut StdRng) {
     let kept = if random.random_bool(0.3) {
         0.0
     } else {
@@ -257,7 +275,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
         .ok()
         .and_then(|text| text.parse().ok());
     for round in 0..cuts.unwrap_or(CUTS) {
-        *disk.left.lock() = u32::MAX;
+        disk.restore();
         let file_system = Arc::new(LossyFileSystem(disk.clone()));
         let fresh = || (contract::IDENTITY, contract::base(0, 0));
         let mut log =
@@ -271,7 +289,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 .entries(state.base.index + 1, state.last_index + 1, u64::MAX)
                 .expect("in the log"),
         };
-        *disk.left.lock() = random.random_range(1..40);
+        disk.fail_after(random.random_range(1..40));
         live(&mut log, dir.path(), &disk, &mut held, &mut random, &mut number);
         drop(log);
         cut_power(dir.path(), &disk, &mut random);

@@ -14,6 +14,7 @@ use raft::eraftpb::{ConfState, Entry};
 use tokio::sync::watch as tokio_watch;
 
 use super::agreement::{Agreement, EVERY, Verdict, Vote};
+use super::pressure::{Refusal, refuse};
 use super::queue::{Reply, Request};
 use super::status::{Counters, Membership, Standing};
 use crate::command::{self, Command, CommandError};
@@ -21,10 +22,11 @@ use crate::error::StoreError;
 use crate::image::trail::Trail;
 use crate::image::{Batch, ImageError, Meta};
 use crate::log::{Append, Base, Durable, Identity, LogError};
-use crate::model::{Event, Revision, TxnOutcome};
+use crate::model::{Event, Revision, Txn, TxnOutcome};
 use crate::mvcc::Mvcc;
 use crate::planted::{Bug, planted};
 use crate::replica::{Fetch, Input, Output, Proposal, Replica, Role};
+use crate::space::{self, Full};
 use crate::tree::Snapshot;
 use crate::watch::Hub;
 
@@ -120,6 +122,10 @@ pub struct Core {
     speaks: Vec<Vote>,
     /// The members hold different states, and none of them is a majority's.
     disagree: bool,
+    /// There is too little room on the disk.
+    full: Option<Full>,
+    /// See [`super::Config::vital`].
+    vital: &'static [&'static str],
     /// The state that came with the snapshot message in the replica's hands.
     arrived: Option<Snapshot>,
     ticks: u64,
@@ -158,6 +164,7 @@ pub(super) struct Parts {
     pub shared: Shared,
     pub applied: Base,
     pub mark: [u8; 16],
+    pub vital: &'static [&'static str],
 }
 
 impl Core {
@@ -170,6 +177,7 @@ impl Core {
             shared,
             applied,
             mark,
+            vital,
         } = parts;
         shared.counters.member.store(replica.id(), Ordering::Relaxed);
         shared
@@ -192,6 +200,8 @@ impl Core {
             agreement: Agreement::default(),
             speaks: Vec::new(),
             disagree: false,
+            full: None,
+            vital,
             arrived: None,
             ticks: 0,
             now: Duration::ZERO,
@@ -249,6 +259,27 @@ impl Core {
         &self.applied
     }
 
+    /// Whether there is too little room on the disk. While there is, nothing that grows is taken from anybody, and the image
+    /// moves on with every write, so that what is deleted leaves the disk.
+    pub fn note_room(&mut self, full: Option<Full>) {
+        self.full = full;
+        self.trail.hurry(full.is_some());
+    }
+
+    /// Why no write is taken now, or none that grows.
+    fn refusal(&self) -> Option<Refusal> {
+        let behind = self.trail.too_far_behind().map(|behind| Refusal::Log { behind });
+        let full = self
+            .full
+            .map(|Full { free, reserve }| Refusal::Disk { free, reserve });
+        behind.or(full)
+    }
+
+    /// Whether a transaction is taken in spite of it.
+    fn takes(&self, refusal: Refusal, txn: &Txn) -> bool {
+        matches!(refusal, Refusal::Disk { .. }) && space::fits(txn, &self.mvcc.snapshot(), self.vital)
+    }
+
     /// A batch is on disk.
     ///
     /// # Errors
@@ -275,6 +306,7 @@ impl Core {
         let mut proposals = Vec::new();
         let mut arrived = Vec::new();
         let mut close = false;
+        let refusal = self.refusal();
         if ticked {
             self.ticks += 1;
             self.expire();
@@ -307,7 +339,10 @@ impl Core {
                         change,
                     });
                 }
-                Request::Message(message) => inputs.push(Input::Message(message)),
+                Request::Message(message) => {
+                    let refused = refusal.and_then(|why| refuse(&message, why, |txn| self.takes(why, txn)));
+                    inputs.push(Input::Message(refused.unwrap_or(message)));
+                }
                 Request::Install { message, state } => arrived.push((message, state)),
                 Request::Unreachable(peer) => inputs.push(Input::Unreachable(peer)),
                 Request::SnapshotSent { to, ok } => inputs.push(Input::SnapshotSent { to, ok }),
@@ -599,7 +634,7 @@ impl Core {
         for answer in answers {
             // A caller that has gone away needs no answer.
             match answer {
-                (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(Ok(outcome))),
+                (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(outcome)),
                 (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
                 (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
             }
@@ -611,7 +646,7 @@ impl Core {
         &mut self,
         entry: &Entry,
         events: &mut Vec<Arc<Event>>,
-    ) -> Result<Option<TxnOutcome>, Fatal> {
+    ) -> Result<Option<Result<TxnOutcome, StoreError>>, Fatal> {
         // A new leader's first entry, or a membership change.
         if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
             return Ok(None);
@@ -621,7 +656,7 @@ impl Core {
             Command::Txn(txn) => {
                 let applied = self.mvcc.apply(txn);
                 events.extend(applied.events);
-                return Ok(Some(applied.outcome));
+                return Ok(Some(Ok(applied.outcome)));
             }
             Command::Compact(revision) => {
                 if planted(Bug::CompactionForgetsImage) {
@@ -633,6 +668,7 @@ impl Core {
                 self.shared.hub.compact(revision);
             }
             Command::Vote(vote) => self.hear(vote),
+            Command::Refused(refusal) => return Ok(Some(Err(refusal.into()))),
         }
         Ok(None)
     }
@@ -722,10 +758,9 @@ impl Core {
     }
 
     fn advance_image(&mut self) {
-        if self.trail.due()
-            && let Some(batch) = self.trail.advance(self.mvcc.snapshot(), self.applied.clone())
-        {
-            self.actions.push_back(Action::WriteImage(batch));
+        while self.trail.due() {
+            let batch = self.trail.advance(self.mvcc.snapshot(), self.applied.clone());
+            self.actions.extend(batch.map(Action::WriteImage));
         }
     }
 

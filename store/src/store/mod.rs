@@ -11,6 +11,9 @@ mod inbox;
 mod members;
 mod open;
 mod owner;
+#[cfg(test)]
+mod power_cut_tests;
+pub(crate) mod pressure;
 mod queue;
 mod recovery;
 mod status;
@@ -39,6 +42,7 @@ use crate::watch::{DEFAULT_MAX_LAG, Hub, Watch};
 pub use inbox::Inbox;
 pub use members::Change;
 pub(crate) use open::{lock, random_identity};
+pub use pressure::Refusal;
 use queue::{Queue, Request};
 pub use recovery::{founder, joiner};
 use status::Counters;

@@ -31,8 +31,8 @@ use crate::transport::{NoPeers, Transport};
 use crate::watch::Hub;
 
 /// An interval of the image takes at most this share of the reserve, on a disk where that is less than was asked for.
-const IMAGE_SHARE: u64 = 16;
-const MIN_IMAGE_BYTES: u64 = 128 << 10;
+const IMAGE_SHARE: u64 = 64;
+const MIN_IMAGE_BYTES: u64 = 64 << 10;
 
 type Opened = Result<(Arc<Hub>, tokio_watch::Receiver<Revision>, Identity), OpenError>;
 /// Taken when the caller of `open` has its answer.
@@ -186,7 +186,8 @@ impl Thread {
             Some(peers) => peers.connect(identity, self.inbox),
             None => Box::new(NoPeers),
         };
-        let mut owner = Owner::new(core, log, imager, transport, self.counters, self.depth);
+        let owner = Owner::new(core, log, imager, transport, self.counters, self.depth);
+        let mut owner = owner.within(self.space);
         owner.start()?;
         // The caller may have given up: then all handles are gone, and the queue says so at once.
         if let Some(opened) = opened.take() {
@@ -243,6 +244,7 @@ pub(super) fn assemble(
         },
         applied,
         mark: mark(identity.member, boot),
+        vital: config.vital,
     });
     Ok(Assembled {
         core,

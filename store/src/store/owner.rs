@@ -13,6 +13,7 @@ use super::recovery::forget;
 use super::status::Counters;
 use crate::log::{Append, Base, Durable, Log};
 use crate::replica::TICK;
+use crate::space::Space;
 use crate::transport::Transport;
 
 pub(super) struct Owner<L> {
@@ -22,6 +23,8 @@ pub(super) struct Owner<L> {
     transport: Box<dyn Transport>,
     counters: Arc<Counters>,
     depth: Arc<Depth>,
+    /// `None` in memory.
+    space: Option<Arc<Space>>,
     started: Instant,
 }
 
@@ -42,8 +45,15 @@ impl<L: Log> Owner<L> {
             transport,
             counters,
             depth,
+            space: None,
             started: Instant::now(),
         }
+    }
+
+    /// The same, on a disk whose room is watched.
+    #[must_use]
+    pub fn within(self, space: Option<Arc<Space>>) -> Self {
+        Owner { space, ..self }
     }
 
     /// Applies what the log holds. A member without peers leads when this returns.
@@ -65,6 +75,8 @@ impl<L: Log> Owner<L> {
             let Some((batch, ticked)) = self.gather(requests, &mut next_tick) else {
                 break;
             };
+            let full = self.space.as_ref().and_then(|space| space.check().err());
+            self.core.note_room(full);
             let close = self.core.serve(self.started.elapsed(), batch, ticked)?;
             self.perform()?;
             if close {

@@ -152,7 +152,7 @@ impl Model {
             }
             Command::Compact(_) => self.compactions += 1,
             // Members that compare their states; who differs asks the world to halt it, which no run survives.
-            Command::Vote(_) => {}
+            Command::Vote(_) | Command::Refused(_) => {}
             #[allow(unreachable_patterns)]
             other => panic!("the auditor does not know {other:?}"),
         }
