@@ -72,6 +72,7 @@ pub use fence::Fence;
 pub use identity::User;
 pub use in_process::InProcess;
 pub use key::VITAL_PREFIXES;
+pub use outbound::tls::host_trust;
 pub use read::filter::tag;
 
 /// The Kubernetes version this server speaks, as clients read it.

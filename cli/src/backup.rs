@@ -2,6 +2,7 @@
 //! there is. The form of the bytes is the store's; where they are kept is `place`'s.
 
 mod place;
+mod s3;
 pub mod schedule;
 
 use std::io::BufReader;
@@ -14,7 +15,7 @@ use corten_store::backup::{self, DEFAULT_BUMP};
 use futures::AsyncReadExt;
 use http::Request;
 
-use place::{Folder, Partial};
+use place::{Fetched, Place};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -24,17 +25,18 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Save all objects of a running cluster into a folder
+    /// Save all objects of a running cluster into a folder, or into a bucket: s3://BUCKET/PREFIX
     Save {
         #[arg(default_value = ".")]
-        folder: PathBuf,
+        place: String,
         /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
         #[arg(long)]
         kubeconfig: Option<PathBuf>,
     },
     /// Make the data folder of a new cluster's first server from a backup; other servers join it as usual
     Restore {
-        file: PathBuf,
+        /// The backup's path, or s3://BUCKET/PREFIX/NAME
+        file: String,
         /// Its `store` must be empty or missing. Put the old cluster's `pki` beside it, so that its nodes and clients know
         /// the new one
         #[arg(long, default_value = "/var/lib/corten/server")]
@@ -43,10 +45,10 @@ enum Verb {
         #[arg(long, default_value_t = DEFAULT_BUMP)]
         bump_revision: u64,
     },
-    /// List the backups in a folder
+    /// List the backups in a folder or bucket
     List {
         #[arg(default_value = "/var/lib/corten/server/backups")]
-        folder: PathBuf,
+        place: String,
         /// Read and verify every one of them
         #[arg(long)]
         verify: bool,
@@ -57,25 +59,30 @@ enum Verb {
 /// In words for the user.
 pub async fn run(args: Args) -> Result<()> {
     match args.verb {
-        Verb::Save { folder, kubeconfig } => save(folder, kubeconfig).await,
+        Verb::Save { place, kubeconfig } => save(Place::parse(&place)?, kubeconfig).await,
         Verb::Restore {
             file,
             data_dir,
             bump_revision,
-        } => tokio::task::spawn_blocking(move || restore(&file, &data_dir, bump_revision)).await?,
-        Verb::List { folder, verify } => tokio::task::spawn_blocking(move || list(folder, verify)).await?,
+        } => {
+            let fetched = match file.rsplit_once('/') {
+                Some((place, name)) if place.contains("://") => Place::parse(place)?.fetch(name).await?,
+                _ => Fetched::Own(file.into()),
+            };
+            tokio::task::spawn_blocking(move || restore(fetched.path(), &data_dir, bump_revision)).await?
+        }
+        Verb::List { place, verify } => list(&Place::parse(&place)?, verify).await,
     }
 }
 
-async fn save(folder: PathBuf, kubeconfig: Option<PathBuf>) -> Result<()> {
+async fn save(place: Place, kubeconfig: Option<PathBuf>) -> Result<()> {
     let kubeconfig = crate::kubeconfig::find(kubeconfig)?;
     let client = corten_client::remote(&kubeconfig)
         .await
         .with_context(|| format!("use {}", kubeconfig.display()))?;
     let request = Request::get(corten_apiserver::backup::PATH).body(Vec::new())?;
     let mut stream = Box::pin(client.request_stream(request).await?);
-    let folder = Folder::new(folder);
-    let mut partial = Partial::create(&folder)?;
+    let mut partial = place.begin()?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         let length = stream.read(&mut buffer).await.context("receive the backup")?;
@@ -84,13 +91,8 @@ async fn save(folder: PathBuf, kubeconfig: Option<PathBuf>) -> Result<()> {
         }
         partial.write(&buffer[..length])?;
     }
-    let (path, about) = tokio::task::spawn_blocking(move || partial.finish()).await??;
-    println!(
-        "{} saved: revision {}, {} objects",
-        path.display(),
-        about.revision,
-        about.keys
-    );
+    let (at, about) = place.keep(partial).await?;
+    println!("{at} saved: revision {}, {} objects", about.revision, about.keys);
     Ok(())
 }
 
@@ -116,14 +118,18 @@ fn restore(file: &std::path::Path, data_dir: &std::path::Path, bump: u64) -> Res
     Ok(())
 }
 
-fn list(folder: PathBuf, verify: bool) -> Result<()> {
+async fn list(place: &Place, verify: bool) -> Result<()> {
     let mut damaged = 0;
     println!(
         "{:<20}  {:<16}  {:>12}  {:>10}  {:>12}  NAME",
         "TAKEN", "CLUSTER", "REVISION", "OBJECTS", "BYTES"
     );
-    for backup in Folder::new(folder).list()? {
-        let found = if verify { backup.verify() } else { backup.about() };
+    for backup in place.list().await? {
+        let found = if verify {
+            place.verify(&backup).await
+        } else {
+            place.about(&backup).await
+        };
         match found {
             Ok(about) => println!(
                 "{:<20}  {:016x}  {:>12}  {:>10}  {:>12}  {}",

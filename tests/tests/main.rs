@@ -1,5 +1,6 @@
 //! One module per promise to the user. Run as root: `cargo test -p corten-tests -- --test-threads=1`.
 
+mod backup;
 mod bad_input;
 mod clients;
 mod disk_full;

@@ -34,6 +34,14 @@ pub enum Trust<'a> {
     Anyone,
 }
 
+/// For calls of other components that trust whom the host trusts.
+///
+/// # Errors
+/// The host has no bundle of authorities, or none that can be read.
+pub fn host_trust() -> Result<Arc<ClientConfig>, String> {
+    client(&Trust::Host, None)
+}
+
 /// # Errors
 /// A bundle without certificates, or an identity that cannot be used.
 pub fn client(trust: &Trust<'_>, identity: Option<Identity>) -> Result<Arc<ClientConfig>, String> {

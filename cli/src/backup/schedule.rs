@@ -1,14 +1,13 @@
 //! Backups a server makes by itself: the leader of the store writes one every so often and keeps the newest. When the
 //! next is due follows from the newest one there, so a restart neither skips nor repeats one.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use corten_store::{Snapshot, Store, backup};
 use tokio_util::sync::CancellationToken;
 
-use super::place::{Folder, Partial};
+use super::place::Place;
 
 /// After a failure, and before a server that has just started looks for the first time.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -22,9 +21,9 @@ pub struct Args {
     /// How many of them are kept
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     backup_keep: u32,
-    /// Where they are kept [default: `backups` in the data folder]
+    /// Where they are kept, a folder or s3://BUCKET/PREFIX [default: `backups` in the data folder]
     #[arg(long)]
-    backup_dir: Option<PathBuf>,
+    backup_dir: Option<String>,
 }
 
 /// Makes backups until `shutdown`. Only the leader does; who leads later goes on with its own folder.
@@ -32,10 +31,16 @@ pub async fn run(args: &Args, data_dir: &std::path::Path, store: Store, shutdown
     if args.backup_interval.is_zero() {
         return;
     }
-    let folder = args
-        .backup_dir
-        .clone()
-        .unwrap_or_else(|| data_dir.join("backups"));
+    let place = match args.backup_dir.as_deref().map(Place::parse) {
+        Some(Ok(place)) => place,
+        Some(Err(error)) => {
+            return tracing::error!(
+                error = format!("{error:#}"),
+                "no backups are made: --backup-dir cannot be used"
+            );
+        }
+        None => Place::Folder(data_dir.join("backups")),
+    };
     let (interval, keep) = (args.backup_interval, args.backup_keep as usize);
     let task = async move {
         let mut wait = PAUSE.min(interval);
@@ -49,16 +54,12 @@ pub async fn run(args: &Args, data_dir: &std::path::Path, store: Store, shutdown
                     return;
                 }
             }
-            let (folder, state, identity) = (folder.clone(), store.snapshot(), store.identity());
-            let done =
-                tokio::task::spawn_blocking(move || once(folder, &state, identity, interval, keep)).await;
-            wait = match done {
-                Ok(Ok(wait)) => wait,
-                Ok(Err(error)) => {
+            wait = match once(&place, store.snapshot(), store.identity(), interval, keep).await {
+                Ok(wait) => wait,
+                Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "no backup could be made");
                     PAUSE.min(interval)
                 }
-                Err(_) => return,
             };
         }
     };
@@ -69,31 +70,41 @@ pub async fn run(args: &Args, data_dir: &std::path::Path, store: Store, shutdown
 }
 
 /// Makes a backup if one is due; how long to wait for the next.
-fn once(
-    folder: PathBuf,
-    state: &Snapshot,
+async fn once(
+    place: &Place,
+    state: Snapshot,
     identity: corten_store::Identity,
     interval: Duration,
     keep: usize,
 ) -> Result<Duration> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let folder = Folder::new(folder);
-    let newest = folder
-        .list()?
-        .iter()
-        .rev()
-        .find_map(|kept| kept.about().ok())
-        .map(|about| Duration::from_secs(about.taken_at));
+    let mut newest = None;
+    for kept in place.list().await?.iter().rev() {
+        if let Ok(about) = place.about(kept).await {
+            newest = Some(Duration::from_secs(about.taken_at));
+            break;
+        }
+    }
     if let Some(left) = left(newest, now, interval) {
         return Ok(left);
     }
-    let mut partial = Partial::create(&folder)?;
-    for chunk in backup::chunks(identity, state, now.as_secs()) {
-        partial.write(&chunk)?;
-    }
-    let (path, about) = partial.finish()?;
-    let gone = folder.thin_out(keep)?;
-    tracing::info!(path = %path.display(), revision = about.revision.0, objects = about.keys, gone, "backup was made");
+    let mut partial = place.begin()?;
+    let write = move || {
+        for chunk in backup::chunks(identity, &state, now.as_secs()) {
+            partial.write(&chunk)?;
+        }
+        anyhow::Ok(partial)
+    };
+    let partial = tokio::task::spawn_blocking(write).await??;
+    let (at, about) = place.keep(partial).await?;
+    let gone = place.thin_out(keep).await?;
+    tracing::info!(
+        at,
+        revision = about.revision.0,
+        objects = about.keys,
+        gone,
+        "backup was made"
+    );
     Ok(interval)
 }
 

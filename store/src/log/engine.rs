@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use protobuf::Message;
 use raft::eraftpb::{ConfState, Entry, HardState};
-use raft_engine::env::{DefaultFileSystem, FileSystem};
+use raft_engine::env::FileSystem;
 use raft_engine::{Command, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
 use super::chain::{self, Header};
+use super::prefilled::Prefilled;
 use super::watermark::{Mark, Watermark};
 use super::{Append, Base, Durable, Identity, Log, LogError, LogState, Lost, check_contiguous};
 use crate::space::Space;
@@ -51,7 +52,7 @@ impl MessageExt for Entries {
     }
 }
 
-pub struct EngineLog<F: FileSystem = DefaultFileSystem> {
+pub struct EngineLog<F: FileSystem = Prefilled> {
     engine: Engine<F>,
     dir: PathBuf,
     watermark: Watermark,
@@ -106,7 +107,7 @@ impl EngineLog {
         dir: &Path,
         fresh: impl FnOnce() -> (Identity, Base),
     ) -> Result<Self, LogError> {
-        EngineLog::open_on(Arc::new(DefaultFileSystem), space, dir, fresh)
+        EngineLog::open_on(Arc::new(Prefilled), space, dir, fresh)
     }
 
     /// Puts a log that does not open out of the way, as `log.damaged-N`, and starts an empty one for the same member:

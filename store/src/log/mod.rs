@@ -9,6 +9,7 @@ pub mod engine;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod power_cut;
+mod prefilled;
 mod watermark;
 
 use raft::eraftpb::{ConfState, Entry, HardState};

@@ -302,7 +302,14 @@ impl World {
                         member.watermark = std::fs::read(&watermark).expect("a watermark");
                     }
                 }
-                Action::ReplaceImage(batch) => up.image.write(&batch).expect("write"),
+                Action::ReplaceImage(batch) => {
+                    // After whatever is under way.
+                    if let Some(before) = up.writing.take() {
+                        up.image.write(&before).expect("write");
+                        up.driven.image_written(Ok(0));
+                    }
+                    up.image.write(&batch).expect("write");
+                }
                 Action::WriteImage(batch) => up.writing = Some(batch),
                 Action::Cut(base) => up.log.cut(base).expect("cut"),
                 Action::NotePeers(peers) => up.log.note_peers(peers).expect("noted"),
@@ -430,13 +437,21 @@ impl World {
         self.hear();
     }
 
+    /// Whether all follow one leader and have applied all that any of them has.
     fn agree(&self) -> bool {
-        let mut ups = self.members.iter().filter_map(|member| member.up.as_ref());
-        let Some(first) = ups.next() else { return false };
+        let ups: Vec<&Up> = self
+            .members
+            .iter()
+            .filter_map(|member| member.up.as_ref())
+            .collect();
+        let Some(first) = ups.first() else { return false };
         let (index, leader) = (first.driven.applied().index, first.driven.role().leader);
+        let follows = |up: &&Up| (up.driven.applied().index, up.driven.role().leader) == (index, leader);
         leader != 0
             && self.asked.is_empty()
-            && ups.all(|up| (up.driven.applied().index, up.driven.role().leader) == (index, leader))
+            && ups.iter().all(follows)
+            // What a new leader finds in its log is committed only with its own first entry.
+            && ups.iter().all(|up| up.log.state().last_index == index)
     }
 
     fn check(&self, round: u64) {
