@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 pub struct Prefilled;
 
