@@ -57,7 +57,7 @@ fn binding() -> Value {
 fn mutating_policy() -> Value {
     json!({"metadata": {"name": "a"}, "spec": {
         "matchConstraints": {"resourceRules": [rule()]},
-        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'remove', path: '/x'}]"}}],
         "reinvocationPolicy": "Never",
     }})
 }
@@ -525,7 +525,7 @@ fn policies() {
     );
     check(
         "auditAnnotations",
-        json!([{"key": "k", "valueExpression": "1"}, {"key": "k", "valueExpression": "x".repeat(5121)}]),
+        json!([{"key": "k", "valueExpression": "'1'"}, {"key": "k", "valueExpression": "x".repeat(5121)}]),
         &[
             "spec.auditAnnotations[1].valueExpression|Required|Required value: must not exceed 5120 bytes in length",
             "spec.auditAnnotations[1].key|Duplicate|Duplicate value: \"k\"",
@@ -543,6 +543,166 @@ fn policies() {
             &format!("spec.validations|Required|Required value: {ONE}"),
             &format!("spec.auditAnnotations|Required|Required value: {ONE}"),
         ],
+    );
+}
+
+/// A policy whose expression at a place is this is refused with these texts; none: it is taken.
+#[track_caller]
+fn expression(base: &Value, name: Name<'_>, pointer: &str, source: &str, want: &[&str]) {
+    let place = pointer.replace("/0", "[0]").replace('/', ".");
+    let place = place.trim_start_matches('.');
+    let shown = serde_json::to_string(source).expect("a text");
+    let want: Vec<String> = want
+        .iter()
+        .map(|text| format!("{place}|Invalid|Invalid value: {shown}: {text}"))
+        .collect();
+    let want: Vec<&str> = want.iter().map(String::as_str).collect();
+    invalid(name, base, pointer, json!(source), &want);
+}
+
+#[test]
+fn expressions_have_to_compile() {
+    let mut base = policy();
+    base["spec"]["variables"] = json!([
+        {"name": "n", "expression": "object.spec.replicas"}, {"name": "m", "expression": "2 * 3"},
+    ]);
+    base["spec"]["validations"] = json!([{"expression": "true", "messageExpression": "'x'"}]);
+    let own = "/spec/validations/0/expression";
+    for (pointer, source, want) in [
+        (
+            own,
+            "object.x in [1, 2, ",
+            "compilation failed: ERROR: <input>:1:20: Syntax error: missing ']' at '<EOF>'\n | object.x in [1, 2, \n | ...................^",
+        ),
+        (own, "object.x", "must evaluate to bool but got dyn"),
+        (own, "1 + 1", "must evaluate to bool but got int"),
+        (
+            own,
+            "objekt.x == 1",
+            "compilation failed: ERROR: <input>:1:1: undeclared reference to 'objekt' (in container '')\n | objekt.x == 1\n | ^",
+        ),
+        (
+            own,
+            "variables.k == 1",
+            "compilation failed: ERROR: <input>:1:10: undefined field 'k'\n | variables.k == 1\n | .........^",
+        ),
+        (
+            own,
+            "variables.m == 'x'",
+            "compilation failed: ERROR: <input>:1:13: found no matching overload for '_==_' applied to '(int, string)'\n | variables.m == 'x'\n | ............^",
+        ),
+        (
+            own,
+            "request.kind.name == 'x'",
+            "compilation failed: ERROR: <input>:1:13: undefined field 'name'\n | request.kind.name == 'x'\n | ............^",
+        ),
+        (
+            own,
+            "namespaceObject.spec.x == 'x'",
+            "compilation failed: ERROR: <input>:1:21: undefined field 'x'\n | namespaceObject.spec.x == 'x'\n | ....................^",
+        ),
+        (
+            "/spec/validations/0/messageExpression",
+            "0 == 0",
+            "must evaluate to string but got bool",
+        ),
+        (
+            "/spec/validations/0/messageExpression",
+            "string(authorizer.path('/x').check('get').allowed())",
+            "compilation failed: ERROR: <input>:1:8: undeclared reference to 'authorizer' (in container '')\n | string(authorizer.path('/x').check('get').allowed())\n | .......^",
+        ),
+        (
+            "/spec/auditAnnotations/0/valueExpression",
+            "true",
+            "must evaluate to one of [string null_type] but got bool",
+        ),
+        (
+            "/spec/matchConditions/0/expression",
+            "variables.m == 1",
+            "compilation failed: ERROR: <input>:1:1: undeclared reference to 'variables' (in container '')\n | variables.m == 1\n | ^",
+        ),
+        (
+            "/spec/matchConditions/0/expression",
+            "null",
+            "must evaluate to bool but got null_type",
+        ),
+    ] {
+        expression(&base, POLICY, pointer, source, &[want]);
+    }
+    for (pointer, source) in [
+        (own, "variables.n > variables.m && params.data.x == 'y'"),
+        (
+            own,
+            "namespaceObject == null || namespaceObject.metadata.labels['a'] == 'b'",
+        ),
+        (
+            own,
+            "request.operation == 'CREATE' && authorizer.requestResource.check('get').allowed()",
+        ),
+        (
+            "/spec/validations/0/messageExpression",
+            "'at most ' + string(variables.m)",
+        ),
+        ("/spec/auditAnnotations/0/valueExpression", "null"),
+        (
+            "/spec/auditAnnotations/0/valueExpression",
+            "authorizer.path('/x').check('get').reason()",
+        ),
+        (
+            "/spec/matchConditions/0/expression",
+            "params.data.x == 'y' && object.metadata.name != ''",
+        ),
+    ] {
+        expression(&base, POLICY, pointer, source, &[]);
+    }
+    // Without parameters nothing is called `params`; without variables nothing is called `variables`.
+    base["spec"]["paramKind"] = Value::Null;
+    base["spec"]["variables"] = json!([]);
+    for name in ["params", "variables"] {
+        let source = format!("{name} == null");
+        let want = format!(
+            "compilation failed: ERROR: <input>:1:1: undeclared reference to '{name}' (in container '')\n | {source}\n | ^"
+        );
+        expression(&base, POLICY, own, &source, &[&want]);
+    }
+}
+
+#[test]
+fn expressions_of_webhooks_and_mutations_have_to_compile() {
+    let at = "/webhooks/0/matchConditions/0/expression";
+    for base in [MUTATING, VALIDATING] {
+        let check = |source: &str, want: &[&str]| expression(&webhooks(), base, at, source, want);
+        check("request.userInfo.username.startsWith('system:')", &[]);
+        check("'x'", &["must evaluate to bool but got string"]);
+        check(
+            "params.x == 1",
+            &[
+                "compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params.x == 1\n | ^",
+            ],
+        );
+    }
+    let patch = "/spec/mutations/0/jsonPatch/expression";
+    let check =
+        |source: &str, want: &[&str]| expression(&mutating_policy(), MUTATING_POLICY, patch, source, want);
+    check(
+        "has(object.x) ? [] : [JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c'), value: 1}]",
+        &[],
+    );
+    check("[]", &["must evaluate to list(JSONPatch) but got list(dyn)"]);
+    check("Object{}", &["must evaluate to list(JSONPatch) but got Object"]);
+    let mut apply = mutating_policy();
+    apply["spec"]["mutations"] =
+        json!([{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]);
+    let at = "/spec/mutations/0/applyConfiguration/expression";
+    let check = |source: &str, want: &[&str]| expression(&apply, MUTATING_POLICY, at, source, want);
+    check("Object{spec: Object.spec{replicas: 1}}", &[]);
+    check(
+        "Object.spec{replicas: 1}",
+        &["must evaluate to Object but got Object.spec"],
+    );
+    check(
+        "{'spec': 1}",
+        &["must evaluate to Object but got map(string, int)"],
     );
 }
 

@@ -284,6 +284,14 @@ impl Parser {
         })
     }
 
+    /// A list or map may end with a comma, so what is missing after one is its end.
+    fn not_at_end(&self, op: &str) -> Parse<()> {
+        match self.peek() {
+            Token::End => self.issue(self.place(), format!("Syntax error: missing '{op}' at '<EOF>'")),
+            _ => Ok(()),
+        }
+    }
+
     fn expr(&mut self) -> Parse<Expr> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -472,6 +480,7 @@ impl Parser {
                         self.expect("]")?;
                         break;
                     }
+                    self.not_at_end("]")?;
                 }
                 Ok(self.maker.make(token.at, Kind::List(list)))
             }
@@ -488,6 +497,7 @@ impl Parser {
                         self.expect("}")?;
                         break;
                     }
+                    self.not_at_end("}")?;
                 }
                 Ok(self.maker.make(token.at, Kind::Map(entries)))
             }

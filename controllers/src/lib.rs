@@ -2,6 +2,7 @@
 //!
 //! Knows API objects. Must not know the store, nodes' runtimes or other components.
 
+mod admission_policy_status;
 mod apply;
 mod batch;
 pub mod certificates;
@@ -103,6 +104,7 @@ pub async fn run(clients: Clients, config: Config, shutdown: CancellationToken) 
         service_cidr::run(context.of("service-cidrs-controller")),
         clusterrole_aggregation::run(context.of("clusterrole-aggregation-controller")),
         certificates::run(context.of("certificate-controller"), config.signer),
+        admission_policy_status::run(context.of("validatingadmissionpolicy-status-controller")),
         all_kinds(context),
     );
     Ok(())

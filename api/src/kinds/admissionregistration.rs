@@ -1,9 +1,11 @@
 //! Kinds of the admissionregistration.k8s.io group.
 
 pub mod binding;
+mod compile;
 pub mod expressions;
 mod matching;
 pub mod policy;
+pub mod type_check;
 pub mod webhook;
 
 use crate::resource::{ResourceType, SubresourceType};

@@ -187,11 +187,33 @@ pub fn in_go_words(error: &std::io::Error) -> String {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     "x509: certificate has expired or is not yet valid".to_owned()
                 }
+                CertificateError::NotValidForNameContext { expected, presented } => {
+                    format!("x509: {}", other_name(&expected.to_str(), presented))
+                }
                 other => format!("x509: {other}"),
             };
             format!("tls: failed to verify certificate: {why}")
         }
         Some(other) => format!("tls: {other}"),
         None => error.to_string(),
+    }
+}
+
+/// As Go says that a certificate is for others. `presented`: `DnsName("a")`, `IpAddress(127.0.0.1)`.
+fn other_name(expected: &str, presented: &[String]) -> String {
+    let is_address = expected.parse::<std::net::IpAddr>().is_ok();
+    let kind = if is_address { "IpAddress(" } else { "DnsName(" };
+    let names = presented.iter().filter_map(|own| own.strip_prefix(kind));
+    let names: Vec<&str> = names
+        .map(|own| own.trim_end_matches(')').trim_matches('"'))
+        .collect();
+    match (names.is_empty(), is_address) {
+        (false, _) => format!("certificate is valid for {}, not {expected}", names.join(", ")),
+        (true, true) => {
+            format!("cannot validate certificate for {expected} because it doesn't contain any IP SANs")
+        }
+        (true, false) => {
+            format!("certificate is not valid for any names, but wanted to match {expected}")
+        }
     }
 }

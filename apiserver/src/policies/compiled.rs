@@ -71,10 +71,11 @@ impl Policy {
             )
         });
         let has_params = param_kind.is_some();
-        let (variables, env) =
-            Definitions::new(&expressions::environment(has_params, true), &spec["variables"]);
-        // Texts are made without the authorizer; the variables are the same.
-        let (_, plain) = Definitions::new(&expressions::environment(has_params, false), &spec["variables"]);
+        let env = expressions::environment(has_params, true);
+        let (variables, types) = Definitions::new(&env, &spec["variables"]);
+        let env = expressions::with_variables(&env, &types);
+        // Messages are made without the authorizer.
+        let plain = expressions::with_variables(&expressions::environment(has_params, false), &types);
         let items = |field: &str| spec[field].as_array().into_iter().flatten();
         let rules = if mutating {
             let env = env.clone().with_constructors();
@@ -109,7 +110,7 @@ impl Policy {
                 annotations: items("auditAnnotations")
                     .map(|annotation| Annotation {
                         key: text(&annotation["key"]),
-                        value: Expression::new(&plain, &text(&annotation["valueExpression"])),
+                        value: Expression::new(&env, text(&annotation["valueExpression"]).trim()),
                     })
                     .collect(),
             }

@@ -104,13 +104,14 @@ impl<'a> Input<'a> {
 
     fn bindings(&self, variables: Option<&'a Variables<'a>>) -> Bindings<'a> {
         let request = Value::from_json(self.request, expressions::request()).unwrap_or(Value::Null);
+        let namespace = Value::from_json(self.namespace, expressions::namespace()).unwrap_or(Value::Null);
         let authority: &'a dyn Authorize = self.authority;
         let mut values = vec![
             Some(Value::dynamic(self.object)),
             Some(Value::dynamic(self.old)),
             Some(request),
             Some(Value::dynamic(self.params)),
-            Some(Value::dynamic(self.namespace)),
+            Some(namespace),
             Some(Value::Opaque(Opaque::Authorizer(
                 authority,
                 Arc::new(Subject::Requester),
@@ -141,9 +142,9 @@ impl Fields for Variables<'_> {
 pub struct Definitions(Vec<(String, Expression)>);
 
 impl Definitions {
-    /// Also returns the environment that knows them.
+    /// Also returns their names and types.
     #[must_use]
-    pub fn new(env: &Env, list: &Json) -> (Definitions, Env) {
+    pub fn new(env: &Env, list: &Json) -> (Definitions, Vec<(String, Type)>) {
         let mut types: Vec<(String, Type)> = Vec::new();
         let mut all = Vec::new();
         let list = list.as_array().into_iter().flatten();
@@ -153,7 +154,7 @@ impl Definitions {
             types.push((text("name").to_owned(), expression.ty()));
             all.push((text("name").to_owned(), expression));
         }
-        (Definitions(all), expressions::with_variables(env, &types))
+        (Definitions(all), types)
     }
 
     /// Runs `act` with the variables' values.
@@ -274,11 +275,18 @@ pub fn namespace(namespace: &Json) -> Json {
         map.remove("managedFields");
         map.remove("ownerReferences");
     }
-    serde_json::json!({
-        "metadata": metadata,
-        "spec": { "finalizers": namespace["spec"]["finalizers"] },
-        "status": { "phase": namespace["status"]["phase"], "conditions": namespace["status"]["conditions"] },
-    })
+    let mut shown = serde_json::json!({ "metadata": metadata, "spec": {}, "status": {} });
+    for (part, field) in [
+        ("spec", "finalizers"),
+        ("status", "phase"),
+        ("status", "conditions"),
+    ] {
+        let value = &namespace[part][field];
+        if !value.is_null() {
+            shown[part][field] = value.clone();
+        }
+    }
+    shown
 }
 
 /// Conditions of which all must hold.

@@ -87,6 +87,62 @@ static REQUEST: LazyLock<Arc<Decl>> = LazyLock::new(|| {
     )
 });
 
+/// `namespaceObject`: what upstream's `BuildNamespaceType` shows of one, its spelling of `UID` included.
+static NAMESPACE: LazyLock<Arc<Decl>> = LazyLock::new(|| {
+    let text = || Arc::new(Decl::of(Type::String));
+    let number = || Arc::new(Decl::of(Type::Int));
+    let time = || Arc::new(Decl::of(Type::Timestamp));
+    let texts = || Arc::new(Decl::of(Type::list(Type::String)));
+    let labels = || Arc::new(Decl::of(Type::map(Type::String, Type::String)));
+    let condition = object(
+        "kubernetes.NamespaceCondition",
+        vec![
+            ("status", text()),
+            ("type", text()),
+            ("lastTransitionTime", time()),
+            ("message", text()),
+            ("reason", text()),
+        ],
+    );
+    let metadata = object(
+        "kubernetes.NamespaceMetadata",
+        vec![
+            ("name", text()),
+            ("generateName", text()),
+            ("namespace", text()),
+            ("labels", labels()),
+            ("annotations", labels()),
+            ("UID", text()),
+            ("creationTimestamp", time()),
+            ("deletionGracePeriodSeconds", number()),
+            ("deletionTimestamp", time()),
+            ("generation", number()),
+            ("resourceVersion", text()),
+            ("finalizers", texts()),
+        ],
+    );
+    let status = vec![
+        ("conditions", Arc::new(Decl::of(Type::list(condition.ty())))),
+        ("phase", text()),
+    ];
+    object(
+        "kubernetes.Namespace",
+        vec![
+            ("metadata", metadata),
+            (
+                "spec",
+                object("kubernetes.NamespaceSpec", vec![("finalizers", texts())]),
+            ),
+            ("status", object("kubernetes.NamespaceStatus", status)),
+        ],
+    )
+});
+
+/// How `namespaceObject` is declared, by which its value is viewed.
+pub fn namespace() -> &'static Decl {
+    &NAMESPACE
+}
+
 /// How `request` is declared, by which its value is viewed.
 pub fn request() -> &'static Decl {
     &REQUEST
@@ -94,17 +150,28 @@ pub fn request() -> &'static Decl {
 
 /// What an expression may name. A policy without `paramKind` has no `params`, and what makes texts has no `authorizer`.
 pub fn environment(params: bool, authorizer: bool) -> Env {
+    typed_environment(
+        &Arc::new(Decl::DYN),
+        params.then(|| Arc::new(Decl::DYN)),
+        authorizer,
+    )
+}
+
+/// As [`environment`], with objects and parameters of known types.
+pub fn typed_environment(objects: &Arc<Decl>, params: Option<Arc<Decl>>, authorizer: bool) -> Env {
     let host = |ty: &'static str| Arc::new(Decl::of(Type::Opaque(ty)));
     let hidden = |name: &str| match name {
-        "params" => !params,
+        "params" => params.is_none(),
         "authorizer" | REQUEST_RESOURCE => !authorizer,
         _ => false,
     };
     let decl = |name: &str| match name {
         "request" => REQUEST.clone(),
+        "namespaceObject" => NAMESPACE.clone(),
+        "params" => params.clone().unwrap_or_else(|| Arc::new(Decl::DYN)),
         "authorizer" => host("kubernetes.authorization.Authorizer"),
         REQUEST_RESOURCE => host("kubernetes.authorization.ResourceCheck"),
-        _ => Arc::new(Decl::DYN),
+        _ => objects.clone(),
     };
     // What is hidden keeps its place under a name that nobody can write.
     Env::new(VARIABLES.map(|name| {
@@ -117,12 +184,30 @@ pub fn environment(params: bool, authorizer: bool) -> Env {
     }))
 }
 
+/// The type that others see a variable to have: objects and the libraries' own values are dynamic.
+/// Source: `convertCelTypeToDeclType`.
+fn seen_as(ty: &Type) -> Type {
+    match ty {
+        Type::Bool
+        | Type::Int
+        | Type::Uint
+        | Type::Double
+        | Type::String
+        | Type::Bytes
+        | Type::Timestamp
+        | Type::Duration => ty.clone(),
+        Type::List(of) => Type::list(seen_as(of)),
+        Type::Map(of) => Type::map(seen_as(&of.0), seen_as(&of.1)),
+        _ => Type::Dyn,
+    }
+}
+
 /// Adds `variables`: the policy's own, with the types their expressions have.
 #[must_use]
 pub fn with_variables(env: &Env, known: &[(String, Type)]) -> Env {
     let fields = known
         .iter()
-        .map(|(name, ty)| (name.as_str(), Arc::new(Decl::of(ty.clone()))))
+        .map(|(name, ty)| (name.as_str(), Arc::new(Decl::of(seen_as(ty)))))
         .collect();
     env.clone()
         .with("variables", object("kubernetes.variables", fields))

@@ -1,11 +1,12 @@
 //! What webhooks and policies share: rules over resources, match conditions, parameters.
-//! Source: `pkg/apis/admissionregistration/validation`. Expressions are checked for presence only.
+//! Source: `pkg/apis/admissionregistration/validation`. Expressions have to compile.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use serde_json::{Map, Value, json};
 
+use super::compile::{Makes, Scope};
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::kinds::common::defaults::{child, default, has, items};
@@ -193,15 +194,19 @@ pub fn match_resources(at: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-/// Conditions with unique, qualified names.
-pub fn match_conditions(at: &At<'_>, field: &'static str, errors: &mut FieldErrors) {
+/// Conditions with unique, qualified names. They know no variables; `params`: there are parameters.
+pub fn match_conditions(at: &At<'_>, field: &'static str, params: bool, errors: &mut FieldErrors) {
+    let scope = Scope::new(params, false);
     let count = at.count(field);
     if count > MAX_MATCH_CONDITIONS {
         errors.too_many(at.path(field), count, MAX_MATCH_CONDITIONS);
     }
     let mut seen = BTreeSet::new();
     for condition in at.items(field) {
-        expression(&condition, "expression", "", errors);
+        match condition.str("expression").trim() {
+            "" => errors.required(condition.path("expression"), ""),
+            source => scope.check(&condition, "expression", source, Makes::Bool, errors),
+        }
         match condition.str("name") {
             "" => errors.required(condition.path("name"), ""),
             name => {
@@ -214,15 +219,8 @@ pub fn match_conditions(at: &At<'_>, field: &'static str, errors: &mut FieldErro
     }
 }
 
-/// An expression that must be there.
-pub fn expression(at: &At<'_>, field: &'static str, detail: &str, errors: &mut FieldErrors) {
-    if at.str(field).trim().is_empty() {
-        errors.required(at.path(field), detail);
-    }
-}
-
-/// Variables: a CEL identifier and an expression each.
-pub fn variables(spec: &At<'_>, errors: &mut FieldErrors) {
+/// Variables: a CEL identifier and an expression each, which may name those before it.
+pub fn variables(spec: &At<'_>, scope: &mut Scope, errors: &mut FieldErrors) {
     for variable in spec.items("variables") {
         let name = variable.str("name");
         if name.trim().is_empty() {
@@ -230,7 +228,11 @@ pub fn variables(spec: &At<'_>, errors: &mut FieldErrors) {
         } else if !is_cel_identifier(name) {
             errors.invalid(variable.path("name"), name, "name is not a valid CEL identifier");
         }
-        expression(&variable, "expression", "expression is not specified", errors);
+        if variable.str("expression").trim().is_empty() {
+            errors.required(variable.path("expression"), "expression is not specified");
+        } else {
+            scope.define(&variable, errors);
+        }
     }
 }
 

@@ -1,10 +1,11 @@
-//! ValidatingAdmissionPolicy and MutatingAdmissionPolicy. Expressions are checked for presence only.
+//! ValidatingAdmissionPolicy and MutatingAdmissionPolicy. Expressions have to compile.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::compile::{Makes, Scope};
 use super::{matching, webhook::static_suffix};
 use crate::cursor::At;
 use crate::field::FieldErrors;
@@ -40,7 +41,7 @@ fn conditions_changed(new: &Value, old: &Value) -> bool {
 impl ValidatingAdmissionPolicy {
     fn check(&self, object: &Value, check_conditions: bool, errors: &mut FieldErrors) {
         let at = At::root(object, VALIDATING).at("spec");
-        validate_common(&at, false, check_conditions, errors);
+        let scope = validate_common(&at, false, check_conditions, errors);
         if at.count("validations") == 0 && at.count("auditAnnotations") == 0 {
             const ONE: &str = "validations or auditAnnotations must contain at least one item";
             errors.required(at.path("validations"), ONE);
@@ -48,7 +49,7 @@ impl ValidatingAdmissionPolicy {
             return;
         }
         for validation in at.items("validations") {
-            validate_validation(&validation, errors);
+            validate_validation(&validation, &scope, errors);
         }
         if at.count("auditAnnotations") > MAX_AUDIT_ANNOTATIONS {
             errors.invalid(
@@ -59,7 +60,7 @@ impl ValidatingAdmissionPolicy {
         }
         let mut keys = BTreeSet::new();
         for annotation in at.items("auditAnnotations") {
-            audit_annotation(&annotation, meta::name(object), errors);
+            audit_annotation(&annotation, meta::name(object), &scope, errors);
             if !keys.insert(annotation.str("key")) {
                 errors.duplicate(annotation.path("key"), annotation.str("key"));
             }
@@ -67,15 +68,18 @@ impl ValidatingAdmissionPolicy {
     }
 }
 
-/// What both kinds of policy check before their own part.
-fn validate_common(spec: &At<'_>, mutating: bool, check_conditions: bool, errors: &mut FieldErrors) {
+/// What both kinds of policy check before their own part: returns what their expressions may name.
+fn validate_common(spec: &At<'_>, mutating: bool, check_conditions: bool, errors: &mut FieldErrors) -> Scope {
+    let params = spec.has("paramKind");
     matching::word(spec, "failurePolicy", &matching::FAILURE_POLICIES, errors);
     matching::param_kind(spec, errors);
     match_constraints(spec, mutating, errors);
     if check_conditions {
-        matching::match_conditions(spec, "matchConditions", errors);
+        matching::match_conditions(spec, "matchConditions", params, errors);
     }
-    matching::variables(spec, errors);
+    let mut scope = Scope::new(params, mutating || spec.count("variables") > 0);
+    matching::variables(spec, &mut scope, errors);
+    scope
 }
 
 fn match_constraints(spec: &At<'_>, mutating: bool, errors: &mut FieldErrors) {
@@ -93,8 +97,13 @@ fn match_constraints(spec: &At<'_>, mutating: bool, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_validation(at: &At<'_>, errors: &mut FieldErrors) {
-    matching::expression(at, "expression", "expression is not specified", errors);
+fn validate_validation(at: &At<'_>, scope: &Scope, errors: &mut FieldErrors) {
+    let source = at.str("expression");
+    if source.trim().is_empty() {
+        errors.required(at.path("expression"), "expression is not specified");
+    } else {
+        scope.check(at, "expression", source, Makes::Bool, errors);
+    }
     let by_expression = at.str("messageExpression");
     if !by_expression.is_empty() && by_expression.trim().is_empty() {
         errors.invalid(
@@ -102,6 +111,8 @@ fn validate_validation(at: &At<'_>, errors: &mut FieldErrors) {
             by_expression,
             "must be non-empty if specified",
         );
+    } else if !by_expression.is_empty() {
+        scope.check(at, "messageExpression", by_expression, Makes::Text, errors);
     }
     let message = at.str("message");
     if !message.is_empty() && message.trim().is_empty() {
@@ -125,7 +136,7 @@ fn validate_validation(at: &At<'_>, errors: &mut FieldErrors) {
     );
 }
 
-fn audit_annotation(at: &At<'_>, policy: &str, errors: &mut FieldErrors) {
+fn audit_annotation(at: &At<'_>, policy: &str, scope: &Scope, errors: &mut FieldErrors) {
     let key = at.str("key");
     if policy.is_empty() {
         errors.invalid(at.path("key"), key, "requires metadata.name be non-empty");
@@ -145,6 +156,8 @@ fn audit_annotation(at: &At<'_>, policy: &str, errors: &mut FieldErrors) {
             at.path("valueExpression"),
             &format!("must not exceed {MAX_VALUE_EXPRESSION} bytes in length"),
         );
+    } else {
+        scope.check(at, "valueExpression", value, Makes::TextOrNull, errors);
     }
 }
 
@@ -231,12 +244,12 @@ impl Kind for ValidatingAdmissionPolicy {
 impl MutatingAdmissionPolicy {
     fn check(&self, object: &Value, check_conditions: bool, errors: &mut FieldErrors) {
         let at = At::root(object, MUTATING).at("spec");
-        validate_common(&at, true, check_conditions, errors);
+        let scope = validate_common(&at, true, check_conditions, errors);
         if at.count("mutations") == 0 {
             errors.required(at.path("mutations"), "mutations must contain at least one item");
         }
         for mutation in at.items("mutations") {
-            validate_mutation(&mutation, errors);
+            validate_mutation(&mutation, &scope, errors);
         }
         match at.str("reinvocationPolicy") {
             "" => errors.required(at.path("reinvocationPolicy"), ""),
@@ -246,11 +259,11 @@ impl MutatingAdmissionPolicy {
 }
 
 /// The patch type names the one of two fields that must be set.
-fn validate_mutation(at: &At<'_>, errors: &mut FieldErrors) {
+fn validate_mutation(at: &At<'_>, scope: &Scope, errors: &mut FieldErrors) {
     let kind = at.str("patchType");
-    let (wanted, other) = match kind {
-        "ApplyConfiguration" => ("applyConfiguration", "jsonPatch"),
-        "JSONPatch" => ("jsonPatch", "applyConfiguration"),
+    let (wanted, other, makes) = match kind {
+        "ApplyConfiguration" => ("applyConfiguration", "jsonPatch", Makes::Change),
+        "JSONPatch" => ("jsonPatch", "applyConfiguration", Makes::Patch),
         "" => return errors.required(at.path("patchType"), ""),
         _ => {
             return errors.not_supported(at.path("patchType"), kind, &["ApplyConfiguration", "JSONPatch"]);
@@ -261,7 +274,10 @@ fn validate_mutation(at: &At<'_>, errors: &mut FieldErrors) {
             at.path(wanted),
             &format!("must be specified when patchType is {kind}"),
         ),
-        Some(patch) => matching::expression(&patch, "expression", "", errors),
+        Some(patch) => match patch.str("expression").trim() {
+            "" => errors.required(patch.path("expression"), ""),
+            source => scope.check(&patch, "expression", source, makes, errors),
+        },
     }
     if at.has(other) {
         errors.invalid(

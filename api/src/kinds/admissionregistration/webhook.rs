@@ -92,7 +92,7 @@ impl WebhookConfiguration {
         }
         webhook::client_config(&hook.at("clientConfig"), errors);
         if rules.match_conditions {
-            matching::match_conditions(hook, "matchConditions", errors);
+            matching::match_conditions(hook, "matchConditions", false, errors);
         }
     }
 }

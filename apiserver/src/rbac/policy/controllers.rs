@@ -357,6 +357,10 @@ pub const OWN_ROLES: &[(&str, &[&str])] = &[
     ("namespace-controller", &["patch core: namespaces/status"]),
     ("resourcequota-controller", &["get core: resourcequotas"]),
     (
+        "validatingadmissionpolicy-status-controller",
+        &["get,list apiextensions.k8s.io: customresourcedefinitions"],
+    ),
+    (
         "service-cidrs-controller",
         &[
             "create,delete networking.k8s.io: ipaddresses",
