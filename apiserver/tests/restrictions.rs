@@ -395,11 +395,11 @@ async fn a_node_writes_its_own_pods_as_a_node_may() {
         ),
         (
             &|pod| pod["spec"]["serviceAccountName"] = "default".into(),
-            "node \"n\" can not create pods that reference a service account",
+            "a mirror pod may not reference service accounts",
         ),
         (
             &|pod| pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]),
-            "node \"n\" can not create pods that reference secrets",
+            "a mirror pod may not reference secrets",
         ),
         (
             &|pod| pod["spec"]["resourceClaims"] = json!([{"name": "c", "resourceClaimName": "x"}]),

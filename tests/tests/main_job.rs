@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use corten_tests::wait::expect;
-use corten_tests::{Cases, Cluster, Kubectl, api, eventually, load, manifests};
+use corten_tests::{Cases, Cluster, Finished, Kubectl, api, eventually, load, manifests};
+use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -21,6 +22,7 @@ fn a_deployment_behind_a_service_answers() {
         manifests::service("web"),
         manifests::shell("client", "sleep 100000"),
     ]));
+    kubectl.apply(&robot(kubectl));
     kubectl.ok("rollout status deployment/web --timeout=60s");
     kubectl.ok("wait --for=condition=Ready pod/client --timeout=60s");
     let pods = kubectl.pods("app=web").expect("the Pods are listed");
@@ -78,7 +80,98 @@ fn a_deployment_behind_a_service_answers() {
         let finished = kubectl.run(&words, "");
         assert!(finished.succeeded(), "{finished}");
     });
+    cases.case("a Pod asks the API as its ServiceAccount, by its token", || {
+        kubectl.ok("wait --for=condition=Ready pod/robot --timeout=60s");
+        asks_as_itself(kubectl);
+    });
+    cases.case("a token dies with its Pod", || dies_with_its_pod(kubectl));
     cases.finish();
+}
+
+/// An account that may read Pods and no more, and a Pod of it that has kubectl.
+fn robot(kubectl: &Kubectl) -> Value {
+    let program = std::fs::canonicalize(kubectl.program()).expect("kubectl is there");
+    let named = |api: &str, kind: &str, more: Value| {
+        let mut object = json!({ "apiVersion": api, "kind": kind, "metadata": { "name": "robot" } });
+        object
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        object
+    };
+    const RBAC: &str = "rbac.authorization.k8s.io/v1";
+    let rule = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] });
+    let mut pod = manifests::shell("robot", "sleep 100000");
+    pod["spec"]["serviceAccountName"] = "robot".into();
+    pod["spec"]["volumes"] = json!([{ "name": "kubectl", "hostPath": { "path": program, "type": "File" } }]);
+    let mount = json!([{ "name": "kubectl", "mountPath": "/bin/kubectl", "readOnly": true }]);
+    pod["spec"]["containers"][0]["volumeMounts"] = mount;
+    // No group owns the files, and one user: the token is that user's alone.
+    pod["spec"]["securityContext"] = json!({ "runAsUser": 1000 });
+    manifests::list(&[
+        named("v1", "ServiceAccount", json!({})),
+        named(RBAC, "Role", json!({ "rules": [rule] })),
+        named(
+            RBAC,
+            "RoleBinding",
+            json!({
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "robot" },
+                "subjects": [{ "kind": "ServiceAccount", "name": "robot", "namespace": "default" }],
+            }),
+        ),
+        pod,
+    ])
+}
+
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+fn inside(kubectl: &Kubectl, words: &[&str]) -> Finished {
+    kubectl.run(
+        &[&["exec", "robot", "--", "env", "HOME=/tmp"], words].concat(),
+        "",
+    )
+}
+
+fn asks_as_itself(kubectl: &Kubectl) {
+    let own = inside(kubectl, &["stat", "-L", "-c", "%a %u", TOKEN]);
+    assert_eq!(own.stdout.trim(), "600 1000", "{own}");
+    // kubectl without a kubeconfig takes the account's token, the CA and the Service `kubernetes`.
+    let me = inside(kubectl, &["kubectl", "auth", "whoami", "-o", "json"]);
+    let me: Value = serde_json::from_str(&me.stdout).unwrap_or_else(|error| panic!("{error}: {me}"));
+    let user = &me["status"]["userInfo"];
+    assert_eq!(user["username"], "system:serviceaccount:default:robot");
+    assert_eq!(
+        user["extra"]["authentication.kubernetes.io/pod-name"],
+        json!(["robot"])
+    );
+    let pod = inside(kubectl, &["kubectl", "get", "pod", "robot", "-o", "name"]);
+    assert_eq!(pod.stdout.trim(), "pod/robot", "{pod}");
+    let refused = inside(kubectl, &["kubectl", "get", "secrets"]);
+    assert!(
+        refused.stderr.contains(
+            "secrets is forbidden: User \"system:serviceaccount:default:robot\" cannot list resource \"secrets\""
+        ),
+        "{refused}"
+    );
+}
+
+fn dies_with_its_pod(kubectl: &Kubectl) {
+    let token = inside(kubectl, &["cat", TOKEN]).ok();
+    let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "metadata": { "creationTimestamp": null }, "spec": { "token": token.trim() } });
+    let judged = || {
+        let answer = kubectl.run(&["create", "-f", "-", "-o", "json"], &review.to_string());
+        let answer: Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer}"));
+        answer["status"].clone()
+    };
+    assert_eq!(judged()["authenticated"], true);
+    kubectl.ok("delete pod robot --wait");
+    let after = judged();
+    assert_ne!(after["authenticated"], true, "{after}");
+    assert_eq!(
+        after["error"],
+        "[invalid bearer token, service account token has been invalidated]"
+    );
 }
 
 fn text(value: &serde_json::Value) -> String {

@@ -20,11 +20,17 @@ pub type Reference<'a> = (Kind, Cow<'a, str>);
 /// A Pod's node and what it refers to in its namespace, each once. `None`: it has no node, or opens nothing.
 #[must_use]
 pub fn of_pod(pod: &Value) -> Option<(&str, Vec<Reference<'_>>)> {
-    let spec = &pod["spec"];
-    let node = spec["nodeName"].as_str().filter(|node| !node.is_empty())?;
+    let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty())?;
     if pod["metadata"]["annotations"].get(MIRROR).is_some() {
         return None;
     }
+    Some((node, all(pod)))
+}
+
+/// What a Pod's fields name, whatever they open to whom.
+#[must_use]
+pub fn all(pod: &Value) -> Vec<Reference<'_>> {
+    let spec = &pod["spec"];
     let mut found = Found(Vec::new());
     found.add(Kind::ServiceAccount, &spec["serviceAccountName"]);
     for secret in items(&spec["imagePullSecrets"]) {
@@ -44,7 +50,7 @@ pub fn of_pod(pod: &Value) -> Option<(&str, Vec<Reference<'_>>)> {
     }
     let extended = &pod["status"]["extendedResourceClaimStatus"];
     found.add(Kind::ResourceClaim, &extended["resourceClaimName"]);
-    Some((node, found.0))
+    found.0
 }
 
 /// Namespace and name.

@@ -20,6 +20,7 @@ use super::config::{AgentConfig, ContainerdMode};
 use super::handlers::Handlers;
 use super::objects::{ObjectCache, OnChange};
 use super::state::State;
+use super::tokens::TokenCache;
 use super::worker::{self, INBOX, Message, Snapshot};
 use super::{PARALLEL_PULLS, PARALLEL_STARTS, Shared, orphans};
 use crate::logs::rotate::Rotator;
@@ -200,7 +201,8 @@ pub async fn start(
         }
     });
     let shared = Arc::new(Shared {
-        objects: ObjectCache::new(api.clone(), on_change, shutdown.clone()),
+        objects: ObjectCache::new(api.clone(), on_change.clone(), shutdown.clone()),
+        tokens: TokenCache::new(api.clone(), on_change),
         services: informers.informer::<Service>(Selection::all()),
         recorder: EventRecorder::new(client, COMPONENT, &config.node_name, shutdown.clone()),
         api,

@@ -1,5 +1,6 @@
 //! Carries out the Pod machine's actions. Each ends with an outcome and a fresh reading of the runtime.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -74,7 +75,14 @@ impl Context {
             config_maps: found.config_maps,
             secrets: found.secrets,
             services,
+            tokens: BTreeMap::new(),
         })
+    }
+
+    /// [`objects`](Self::objects) with what only volumes need.
+    async fn volume_objects(&self) -> Result<Objects, String> {
+        let (objects, tokens) = tokio::join!(self.objects(), self.shared.tokens.get(&self.pod));
+        Ok(Objects { tokens, ..objects? })
     }
 }
 
@@ -292,7 +300,10 @@ async fn volumes(context: &Context) -> Result<(), Failure> {
         }
         Failure::new(events::FAILED_MOUNT, messages.join("; "))
     };
-    let objects = context.objects().await.map_err(|message| failed(vec![message]))?;
+    let objects = context
+        .volume_objects()
+        .await
+        .map_err(|message| failed(vec![message]))?;
     let (directory, pod, fields) = (context.directory(), context.pod.clone(), context.field_runtime());
     let made = tokio::task::spawn_blocking(move || {
         mount::set_up(&directory, &pod, &objects, &fields, Timestamp::now())
@@ -305,6 +316,7 @@ async fn volumes(context: &Context) -> Result<(), Failure> {
 async fn tear_down(context: &Context) -> Result<(), Failure> {
     let shared = &context.shared;
     shared.objects.release(context.uid());
+    shared.tokens.release(context.uid());
     let directory = context.directory();
     let cgroup = resources::cgroup(&shared.place.cgroup_root, &context.pod);
     let cgroups = shared.cgroups.clone();

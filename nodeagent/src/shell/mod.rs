@@ -3,7 +3,7 @@
 //! - [`agent`]: which Pods there are, one worker each; runtime events to workers; orphans.
 //! - [`worker`]: one Pod: machine, actions under way, status.
 //! - [`io`], [`mod@start`], [`hooks`], [`pull`], [`drain`]: the actions.
-//! - [`objects`]: ConfigMaps and Secrets that Pods use, each under its own watch.
+//! - [`objects`]: ConfigMaps and Secrets that Pods use, each under its own watch; [`tokens`]: of their ServiceAccounts.
 //! - [`patch`]: which part of a status has to be sent (pure).
 //! - [`state`]: what outlives the process.
 //! - [`handlers`]: what the tunnel asks for.
@@ -20,6 +20,7 @@ pub mod patch;
 pub mod pull;
 pub mod start;
 pub mod state;
+pub mod tokens;
 pub mod worker;
 
 pub use agent::{AgentError, Running, run, start};
@@ -54,6 +55,7 @@ pub struct Shared {
     pub runtime: Arc<dyn Runtime>,
     pub recorder: EventRecorder,
     pub objects: objects::ObjectCache,
+    pub tokens: tokens::TokenCache,
     pub services: Cache<Service>,
     pub state: state::State,
     pub rotator: Rotator,

@@ -251,6 +251,7 @@ mod tests {
                 service("default", "kubernetes", "10.96.0.1"),
                 service("ns", "my-db", "10.96.0.7"),
             ],
+            ..Objects::default()
         }
     }
 

@@ -23,9 +23,7 @@ const DATA_NEW: &str = "..data_tmp";
 /// From the file system; the old set stays in place.
 pub fn write(directory: &Path, payload: &Payload, group: Option<u32>, now: Timestamp) -> io::Result<bool> {
     let old = fs::read_link(directory.join(DATA)).ok();
-    if let Some(old) = &old
-        && is_same(&directory.join(old), payload)
-    {
+    if old.is_some_and(|old| is_same(&directory.join(old), payload)) {
         return Ok(false);
     }
     let version = format!(
@@ -35,12 +33,12 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>, now: Times
     );
     let fresh = directory.join(&version);
     fs::create_dir_all(&fresh)?;
-    own(&fresh, group, 0o755)?;
+    own(&fresh, (None, group), 0o755)?;
     for (path, file) in payload {
         let target = fresh.join(path);
         if let Some(parent) = target.parent().filter(|parent| *parent != fresh) {
             fs::create_dir_all(parent)?;
-            own(parent, group, 0o755)?;
+            own(parent, (None, group), 0o755)?;
         }
         let mode = if group.is_some() {
             file.mode | 0o440
@@ -53,7 +51,7 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>, now: Times
             .mode(mode)
             .open(&target)?;
         handle.write_all(&file.data)?;
-        own(&target, group, mode)?;
+        own(&target, (file.owner, group), mode)?;
     }
     let staged = directory.join(DATA_NEW);
     match fs::remove_file(&staged) {
@@ -63,15 +61,19 @@ pub fn write(directory: &Path, payload: &Payload, group: Option<u32>, now: Times
     symlink(&version, &staged)?;
     fs::rename(&staged, directory.join(DATA))?;
     link_names(directory, payload)?;
-    if let Some(old) = old {
-        fs::remove_dir_all(directory.join(old))?;
+    // The old set, and what an attempt that was cut off has left.
+    for entry in fs::read_dir(directory)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("..") && name != DATA && name != version {
+            fs::remove_dir_all(entry.path())?;
+        }
     }
     Ok(true)
 }
 
-fn own(path: &Path, group: Option<u32>, mode: u32) -> io::Result<()> {
-    if let Some(group) = group {
-        std::os::unix::fs::chown(path, None, Some(group))?;
+fn own(path: &Path, (user, group): (Option<u32>, Option<u32>), mode: u32) -> io::Result<()> {
+    if user.is_some() || group.is_some() {
+        std::os::unix::fs::chown(path, user, group)?;
     }
     // Set once more: the process's umask applies at creation.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
@@ -126,11 +128,13 @@ mod tests {
     fn check(sets: &[&str], written: &[bool], gone: &[&str]) {
         let directory = tempfile::tempdir().expect("a directory");
         let mut seen = Vec::new();
+        fs::create_dir(directory.path().join("..2000_cut_off")).expect("made");
         for (place, set) in sets.iter().enumerate() {
             let now = Timestamp::from_second(1_000 + place as i64).expect("in range");
             let file = |data: &str| File {
                 data: data.as_bytes().to_vec(),
                 mode: 0o640,
+                owner: None,
             };
             let payload: Payload = set
                 .split_whitespace()

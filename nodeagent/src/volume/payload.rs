@@ -4,20 +4,25 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapProjection, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret,
-    SecretProjection, Volume,
+    SecretProjection, ServiceAccountTokenProjection, Volume,
 };
 
-use crate::spec::Objects;
+use crate::pod::containers::{self, spec};
 use crate::spec::fields::{self, Runtime};
+use crate::spec::{Objects, TokenSpec};
 
 /// Default permission bits of files. Source: `defaultMode` of every such volume.
 const DEFAULT_MODE: i32 = 0o644;
+/// Of a token that belongs to a user or a group.
+const PRIVATE_MODE: u32 = 0o600;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub data: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
+    /// The user it belongs to; `None`: root.
+    pub owner: Option<u32>,
 }
 
 /// Relative path to file.
@@ -86,8 +91,8 @@ fn projected(
                 mode,
                 runtime,
             )?);
-        } else if part.service_account_token.is_some() {
-            return Err("service account tokens are not supported by this cluster yet".to_owned());
+        } else if let Some(part) = &part.service_account_token {
+            all.extend(token(pod, part, mode, objects)?);
         } else if part.cluster_trust_bundle.is_some() {
             return Err("clusterTrustBundle projections are not supported by this node".to_owned());
         } else if part.pod_certificate.is_some() {
@@ -95,6 +100,55 @@ fn projected(
         }
     }
     Ok(all)
+}
+
+/// A token is its user's alone where there is one user; where there is a group, the group's too.
+/// Source: kubelet `pkg/volume/projected`, `pkg/volume/util.FsUserFrom`.
+fn token(
+    pod: &Pod,
+    source: &ServiceAccountTokenProjection,
+    mode: i32,
+    objects: &Objects,
+) -> Result<Payload, String> {
+    let text = match objects.tokens.get(&TokenSpec::of(source)) {
+        Some(Ok(text)) => text,
+        Some(Err(why)) => return Err(format!("failed to fetch token: {why}")),
+        None => return Err("failed to fetch token: it was not asked for".to_owned()),
+    };
+    let owner = user(pod);
+    let has_group = spec(pod)
+        .security_context
+        .as_ref()
+        .is_some_and(|security| security.fs_group.is_some());
+    let private = owner.is_some() || has_group;
+    let file = File {
+        data: text.as_bytes().to_vec(),
+        mode: if private {
+            PRIVATE_MODE
+        } else {
+            mode as u32 & 0o777
+        },
+        owner,
+    };
+    Ok([(checked(&source.path)?, file)].into())
+}
+
+/// The one user that all containers run as, if the Pod says so.
+fn user(pod: &Pod) -> Option<u32> {
+    let of_pod = spec(pod)
+        .security_context
+        .as_ref()
+        .and_then(|security| security.run_as_user);
+    let mut users = containers::all(pod).map(|(container, _)| {
+        let own = container.security_context.as_ref();
+        own.and_then(|security| security.run_as_user).or(of_pod)
+    });
+    let first = users.next()??;
+    if users.all(|user| user == Some(first)) {
+        u32::try_from(first).ok()
+    } else {
+        None
+    }
 }
 
 fn config_map(source: &ConfigMapProjection, mode: i32, objects: &Objects) -> Result<Payload, String> {
@@ -171,6 +225,7 @@ fn select(
     let file = |data: &[u8], mode: i32| File {
         data: data.to_vec(),
         mode: mode as u32 & 0o777,
+        owner: None,
     };
     let Some(items) = wanted.items.filter(|items| !items.is_empty()) else {
         return data
@@ -210,6 +265,7 @@ fn downward(
             File {
                 data,
                 mode: item.mode.unwrap_or(mode) as u32 & 0o777,
+                owner: None,
             },
         );
     }
@@ -257,10 +313,15 @@ mod tests {
             )]
             .into(),
             services: vec![],
+            tokens: [
+                (token_spec("", 3600), Ok("t1".into())),
+                (token_spec("vault", 600), Err("no".to_owned())),
+            ]
+            .into(),
         };
-        let pod: Pod =
-            serde_json::from_value(json!({"metadata": {"name": "p", "labels": {"x": "y", "q": "a\"b"}}}))
-                .expect("a Pod");
+        let pod =
+            json!({"metadata": {"name": "p", "labels": {"x": "y", "q": "a\"b"}}, "spec": {"containers": []}});
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
         let made = payload(&pod, &volume, &objects, &Runtime::default()).expect("files");
         let show = |(path, file): (&String, &File)| {
             format!("{path}:{:o}={}", file.mode, String::from_utf8_lossy(&file.data))
@@ -306,8 +367,56 @@ mod tests {
             json!({"projected": {"sources": sources}}),
             Ok("k:644=v labels:644=q=\"a\\\"b\"\nx=\"y\""),
         );
-        let token = json!([{"serviceAccountToken": {"path": "token"}}]);
-        let message = "service account tokens are not supported by this cluster yet";
-        check(json!({"projected": {"sources": token}}), Err(message));
+        let bundle = json!([{"clusterTrustBundle": {"path": "b"}}]);
+        let message = "clusterTrustBundle projections are not supported by this node";
+        check(json!({"projected": {"sources": bundle}}), Err(message));
+    }
+
+    fn token_spec(audience: &str, life: i64) -> TokenSpec {
+        TokenSpec {
+            audience: audience.to_owned(),
+            life,
+        }
+    }
+
+    #[test]
+    fn tokens() {
+        let token = json!([{"serviceAccountToken": {"path": "d/token"}}]);
+        check(json!({"projected": {"sources": token}}), Ok("d/token:644=t1"));
+        let token =
+            json!([{"serviceAccountToken": {"path": "t", "audience": "vault", "expirationSeconds": 600}}]);
+        check(
+            json!({"projected": {"sources": token}}),
+            Err("failed to fetch token: no"),
+        );
+    }
+
+    #[test]
+    fn a_token_is_its_users() {
+        let check = |spec: Value, wanted: (u32, Option<u32>)| {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a Pod");
+            let source = ServiceAccountTokenProjection {
+                path: "t".into(),
+                ..Default::default()
+            };
+            let objects = Objects {
+                tokens: [(TokenSpec::of(&source), Ok("x".into()))].into(),
+                ..Objects::default()
+            };
+            let made = token(&pod, &source, 0o644, &objects).expect("a file");
+            assert_eq!((made["t"].mode, made["t"].owner), wanted);
+        };
+        let of = |user: i64| json!({"name": "c", "securityContext": {"runAsUser": user}});
+        check(json!({"containers": [{"name": "c"}]}), (0o644, None));
+        check(json!({"containers": [of(7), of(7)]}), (0o600, Some(7)));
+        check(json!({"containers": [of(7), of(8)]}), (0o644, None));
+        check(
+            json!({"containers": [of(7), {"name": "d"}], "securityContext": {"runAsUser": 7}}),
+            (0o600, Some(7)),
+        );
+        check(
+            json!({"containers": [of(7), {"name": "d"}], "securityContext": {"fsGroup": 9}}),
+            (0o600, None),
+        );
     }
 }

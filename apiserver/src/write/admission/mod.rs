@@ -41,7 +41,7 @@ pub fn mutate(
     object: &mut Value,
     env: &mut Env,
 ) -> Result<Option<Question>, Status> {
-    built_in(attributes, snapshot, object)?;
+    built_in(attributes, snapshot, object, env)?;
     let Some(scene) = env.scene.clone() else {
         return Ok(None);
     };
@@ -61,18 +61,23 @@ pub fn mutate(
         if !rounds.another() {
             break;
         }
-        built_in(attributes, snapshot, object)?;
+        built_in(attributes, snapshot, object, env)?;
     }
     keep_managers(object, managers, env);
     Ok(None)
 }
 
 /// The plug-ins that change objects, in their order.
-fn built_in(attributes: &Attributes<'_>, snapshot: &Snapshot, object: &mut Value) -> Result<(), Status> {
+fn built_in(
+    attributes: &Attributes<'_>,
+    snapshot: &Snapshot,
+    object: &mut Value,
+    env: &mut Env,
+) -> Result<(), Status> {
     namespace_lifecycle::check(attributes, snapshot)?;
     namespace::mutate(attributes, snapshot, object)?;
     limit_ranger::mutate(attributes, snapshot, object)?;
-    service_account::mutate(attributes, snapshot, object)?;
+    service_account::mutate(attributes, snapshot, object, env)?;
     taint_nodes_by_condition::mutate(attributes, snapshot, object)?;
     // Priority, RuntimeClass, DefaultStorageClass, DefaultIngressClass.
     if attributes.operation == Operation::Create && attributes.subresource.is_empty() {

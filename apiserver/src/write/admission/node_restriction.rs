@@ -241,10 +241,7 @@ impl Request<'_> {
         {
             return Ok(refers("a service account"));
         }
-        // As if it were no mirror Pod: every reference there is.
-        let mut plain = pod.clone();
-        plain["metadata"]["annotations"] = Value::Null;
-        if let Some((kind, _)) = references::of_pod(&plain).and_then(|(_, all)| all.into_iter().next()) {
+        if let Some((kind, _)) = references::all(pod).into_iter().next() {
             return Ok(refers(kind.plural()));
         }
         let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
