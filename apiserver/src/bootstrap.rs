@@ -21,7 +21,7 @@ use crate::pki::FRONT_PROXY_CLIENT;
 use crate::rbac::{self, policy, reconcile};
 use crate::write::allocate::repair;
 use crate::write::{Answered, Decision, Env, Payload, Subject, create, delete, transact, update};
-use crate::{ApiServer, members};
+use crate::{ApiServer, authorities, members};
 
 /// Source: Kubernetes `defaultservicecidr.DefaultServiceCIDRName`.
 const DEFAULT_SERVICE_CIDR: &str = "kubernetes";
@@ -80,6 +80,7 @@ impl ApiServer {
         self.mend_flow().await;
         let known = members::all(&self.inner().store.snapshot());
         self.publish_servers(&known).await?;
+        self.publish_authorities().await?;
         self.inner().bootstrapped.store(true, Ordering::Release);
         Ok(())
     }
@@ -106,6 +107,42 @@ impl ApiServer {
             true,
         )
         .await
+    }
+
+    /// Tells nodes and aggregated API servers which authorities are in force.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub async fn publish_authorities(&self) -> Result<(), BootstrapError> {
+        self.ensure("", "configmaps", "kube-system", self.front_proxy(), true)
+            .await?;
+        let ty = registry()
+            .lookup("discovery.k8s.io", "v1", "endpointslices")
+            .expect("EndpointSlices are built in");
+        let subject = Subject {
+            ty,
+            namespace: "default",
+        };
+        const NAME: &str = "kubernetes";
+        let (config, hash) = (&self.inner().config, self.inner().config.ca.hash());
+        let mut env = Env::new(Timestamp::now());
+        let written = transact(self.inner(), &mut env, |snapshot, env| {
+            let mut slice = match subject.read(snapshot, NAME) {
+                Ok(current) => current.value,
+                // A server on a loopback address publishes nothing.
+                Err(status) if status.is_not_found() => return Ok(nothing()),
+                Err(status) => return Err(status),
+            };
+            if meta::annotation(&slice, authorities::ANNOTATION) == Some(&hash) {
+                return Ok(nothing());
+            }
+            slice["metadata"]["annotations"][authorities::ANNOTATION] = hash.as_str().into();
+            update::decide(config, subject, snapshot, NAME, slice, Subresource::Main, env)
+        });
+        written.await.map(|_| ()).map_err(|source| BootstrapError {
+            what: format!("endpointslices {NAME}"),
+            source,
+        })
     }
 
     /// Where clients reach the servers, in order. Endpoints must not be loopback addresses.
@@ -162,7 +199,7 @@ impl ApiServer {
     /// `controlplane/controller/clusterauthenticationtrust`.
     fn front_proxy(&self) -> Value {
         let config = &self.inner().config;
-        let mut data = json!({ "client-ca-file": config.ca_pem });
+        let mut data = json!({ "client-ca-file": &*config.ca.bundle() });
         if let Some(own) = &config.front_proxy {
             let list = |names: &[&str]| Value::from(json!(names).to_string());
             for (key, value) in [

@@ -198,14 +198,22 @@ fn choose_container(pod: &Value, asked: &str) -> Result<String, Status> {
     )))
 }
 
+/// `issuer`: of the certificate that the agent showed, DER.
+///
 /// # Errors
 /// `Forbidden` for anyone but the node itself; `BadRequest` without the upgrade.
-pub fn tunnel(server: &ApiServer, user: &User, node: &str, parts: Parts) -> Result<Answer, Status> {
+pub fn tunnel(
+    server: &ApiServer,
+    user: &User,
+    node: &str,
+    parts: Parts,
+    issuer: Option<Vec<u8>>,
+) -> Result<Answer, Status> {
     if !tunnel::may_serve(user, node) {
         let why = format!("User {:?} cannot serve the tunnel of node {node:?}", user.name);
         return Err(Status::forbidden(Qualified::new("", "nodes"), node, why));
     }
-    server.inner().tunnels.accept(node, parts)
+    server.inner().tunnels.accept(node, parts, issuer)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ impl InProcess {
             peer: Arc::new(Peer {
                 user,
                 until: None,
+                issuer: None,
                 address: None,
                 fence: None,
             }),

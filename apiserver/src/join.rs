@@ -126,7 +126,7 @@ pub async fn answer(
         Join::Ca => Ok(respond::with_type(
             StatusCode::OK,
             "application/x-pem-file",
-            Body::from(config.ca_pem.clone()),
+            Body::from(config.ca.bundle().to_string()),
         )),
         Join::Token => {
             let usages = [Usage::Authentication, Usage::Server];

@@ -9,6 +9,7 @@
 
 mod aggregate;
 pub mod audit;
+pub mod authorities;
 pub mod authorize;
 pub mod backup;
 pub mod body;
@@ -18,6 +19,7 @@ mod convert;
 mod custom;
 mod discovery;
 mod dispatch;
+pub mod event_rate_limit;
 mod fence;
 pub mod flow;
 mod follow;
@@ -88,12 +90,16 @@ pub struct Config {
     pub advertise_address: IpAddr,
     /// The TLS port.
     pub port: u16,
-    /// The cluster's CA certificate, published in every namespace.
-    pub ca_pem: String,
+    /// The cluster's CA certificates, published in every namespace.
+    pub ca: authorities::Authorities,
+    /// Where they are kept, with their keys; `None`: they never change.
+    pub pki_dir: Option<std::path::PathBuf>,
     /// Makes and checks the tokens of ServiceAccounts; `None`: there are none.
     pub tokens: Option<Arc<tokens::Issuer>>,
     /// Other issuers of tokens that are believed.
     pub providers: Vec<Arc<tokens::oidc::Provider>>,
+    /// How many Events are taken in; `None`: all.
+    pub event_rate_limit: Option<Arc<event_rate_limit::EventRateLimit>>,
     /// Services that this server reaches at an address instead of through the tunnel of a Pod's node, by
     /// `NAMESPACE/NAME`. Empty but in tests; nothing in an object gets here.
     pub service_addresses: std::collections::BTreeMap<String, SocketAddr>,
@@ -118,9 +124,11 @@ impl Config {
             node_ports: 30_000..=32_767,
             advertise_address,
             port: 6443,
-            ca_pem: ca_pem.into(),
+            ca: authorities::Authorities::new(ca_pem.into()),
+            pki_dir: None,
             tokens: None,
             providers: Vec::new(),
+            event_rate_limit: None,
             service_addresses: std::collections::BTreeMap::new(),
             front_proxy: None,
             cluster: None,
@@ -144,6 +152,8 @@ pub struct Peer {
     pub user: Option<User>,
     /// When that certificate ends, in seconds since 1970: an open connection does not prolong it.
     pub until: Option<i64>,
+    /// Who signed that certificate, DER.
+    pub issuer: Option<Vec<u8>>,
     /// `None`: in this process.
     pub address: Option<SocketAddr>,
     /// Of a component in this process that was elected.

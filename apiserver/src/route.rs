@@ -8,6 +8,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::authorities;
 use crate::join::Join;
 use crate::members::serve::Call;
 use crate::query::Query;
@@ -80,6 +81,8 @@ pub enum Operation {
     Backup,
     /// `/corten/v1/members...`: the members of the store.
     Members(Call),
+    /// `/corten/v1/authorities...`: what certificates and tokens rest on.
+    Authorities(authorities::Call),
     /// `/`: the list of paths.
     Index,
     /// `/api`
@@ -158,6 +161,11 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
         }
         ["corten", "v1", "backup"] if *method == Method::GET => Ok(Operation::Backup),
         ["corten", "v1", "backup"] => Err(NoRoute::MethodNotAllowed),
+        ["corten", "v1", "authorities", rest @ ..] => match authorities::Call::of(method, rest) {
+            Some(Ok(call)) => Ok(Operation::Authorities(call)),
+            Some(Err(())) => Err(NoRoute::MethodNotAllowed),
+            None => Err(NoRoute::NotFound),
+        },
         ["corten", "v1", "members", rest @ ..] => match Call::of(method, rest) {
             Some(Ok(call)) => Ok(Operation::Members(call)),
             Some(Err(())) => Err(NoRoute::MethodNotAllowed),

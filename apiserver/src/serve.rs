@@ -136,6 +136,7 @@ async fn connection(
         // One without a usable name is as good as none.
         user: certificate.and_then(|der| User::from_certificate(der)),
         until: certificate.and_then(|der| end_of_certificate(der)),
+        issuer: certificate.and_then(|der| crate::pki::issuer_of(der)),
         address: Some(address),
         fence: None,
     });

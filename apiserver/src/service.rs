@@ -23,8 +23,8 @@ use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
-    ApiServer, Peer, User, aggregate, backup, connect, discovery, dispatch, health, impersonate, join,
-    members, openapi, pretty, rbac,
+    ApiServer, Peer, User, aggregate, authorities, backup, connect, discovery, dispatch, health, impersonate,
+    join, members, openapi, pretty, rbac,
 };
 
 /// Names a request in the audit log; a client may choose it. Source: Kubernetes `audit.HeaderAuditID`.
@@ -231,10 +231,11 @@ impl ApiServer {
         );
         let done = match operation {
             Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
-            Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts),
+            Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts, peer.issuer.clone()),
             Operation::Join(_) => unreachable!("answered before authentication"),
             Operation::Backup => backup::answer(self).await,
             Operation::Members(call) => members::serve::answer(self, &call, &query).await,
+            Operation::Authorities(call) => authorities::answer(self, call, &query).await,
             Operation::Index => Ok(discovery::index(&self.types())),
             Operation::LegacyVersions => {
                 discovery::legacy_versions(self.inner(), &self.types(), accept, &parts.headers)
@@ -365,6 +366,13 @@ impl ApiServer {
     async fn authenticate(&self, peer: &Peer, parts: &Parts, now: Timestamp) -> Result<User, Status> {
         if peer.until.is_some_and(|until| until < now.as_second()) {
             tracing::debug!("a client's certificate has ended while its connection was open");
+            return Err(Status::unauthorized());
+        }
+        let issuer = peer.issuer.as_deref();
+        if issuer.is_some_and(|issuer| self.inner().config.ca.is_retired(issuer)) {
+            tracing::debug!(
+                "a client's certificate is of an authority that was retired while its connection was open"
+            );
             return Err(Status::unauthorized());
         }
         let user = match (&peer.user, bearer_token(parts)) {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use corten_apiserver::members;
+use corten_apiserver::{authorities, members};
 use corten_store::backup::{self, DEFAULT_BUMP};
 use futures::AsyncReadExt;
 use http::Request;
@@ -100,7 +100,9 @@ fn restore(file: &std::path::Path, data_dir: &std::path::Path, bump: u64) -> Res
     let opened = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
     let (about, state) = backup::read(&mut BufReader::new(opened))?;
     let store = data_dir.join("store");
-    let restored = backup::restore(&store, (&about, state), bump, |key| !members::is_record(key))?;
+    let restored = backup::restore(&store, (&about, state), bump, |key| {
+        !members::is_record(key) && !authorities::is_record(key)
+    })?;
     println!(
         "{} restored: {} objects, revisions from {} on, cluster {:016x} (was {:016x})",
         store.display(),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use corten_apiserver::ApiServer;
+use corten_apiserver::authorities::{self, Authorities};
 use corten_apiserver::pki::{self, Pki, ServerNames, ServerTls, SignRequest};
+use corten_apiserver::tokens::{self, Issuer};
 use corten_controllers::certificates::{Signer, ToSign};
 use parking_lot::RwLock;
 use time::OffsetDateTime;
@@ -35,6 +38,9 @@ struct Shared {
     settings: Settings,
     pki: RwLock<Arc<Pki>>,
     tls: ServerTls,
+    authorities: Authorities,
+    /// Of tokens; its keys change with the files.
+    issuer: Arc<Issuer>,
 }
 
 impl Certificates {
@@ -48,10 +54,15 @@ impl Certificates {
         );
         let pki = read(&settings)?;
         let tls = ServerTls::new(pki.server_tls()?);
+        let issuer =
+            Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the keys of ServiceAccounts")?;
+        let authorities = Authorities::new(pki.ca.bundle());
         Ok(Certificates(Arc::new(Shared {
             settings,
             pki: RwLock::new(Arc::new(pki)),
             tls,
+            authorities,
+            issuer: Arc::new(issuer),
         })))
     }
 
@@ -61,6 +72,23 @@ impl Certificates {
 
     pub fn tls(&self) -> ServerTls {
         self.0.tls.clone()
+    }
+
+    /// Whom this server trusts.
+    pub fn authorities(&self) -> Authorities {
+        self.0.authorities.clone()
+    }
+
+    /// Of ServiceAccounts' tokens.
+    pub fn issuer(&self) -> Arc<Issuer> {
+        self.0.issuer.clone()
+    }
+
+    /// Follows what the cluster decides about its authorities, until `shutdown`.
+    pub async fn follow(self, api: ApiServer, shutdown: CancellationToken) {
+        let dir = self.0.settings.dir.clone();
+        let take_over = move || self.renew().map_err(|error| format!("{error:#}"));
+        authorities::follow(api, dir, take_over, shutdown).await;
     }
 
     /// The administrator's credentials for the people on this machine.
@@ -73,7 +101,7 @@ impl Certificates {
             &settings.kubeconfig,
             "corten",
             &settings.server_url,
-            pki.ca.cert_pem(),
+            &pki.ca.bundle(),
             &pki.admin,
         )
         .with_context(|| format!("write {}", settings.kubeconfig.display()))
@@ -117,10 +145,18 @@ impl Certificates {
 
     fn renew(&self) -> Result<()> {
         let (old, new) = (self.pki(), read(&self.0.settings)?);
-        let server = new.server.cert_pem != old.server.cert_pem;
-        let admin = new.admin.cert_pem != old.admin.cert_pem;
+        // A rollover that begins or ends changes what is trusted and shown, too.
+        let bundle = new.ca.bundle();
+        let trust = bundle != old.ca.bundle();
+        let server = trust || new.server.cert_pem != old.server.cert_pem;
+        let admin = trust || new.admin.cert_pem != old.admin.cert_pem;
         let tls = new.server_tls()?;
+        self.0.issuer.set_keys(&new.accounts)?;
         *self.0.pki.write() = Arc::new(new);
+        if trust {
+            self.0.authorities.set(bundle);
+            tracing::info!("the cluster's authorities have changed");
+        }
         if server {
             self.0.tls.set(tls);
             tracing::info!("the server's certificate was renewed");

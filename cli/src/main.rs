@@ -4,6 +4,7 @@
 
 mod agent;
 mod audit;
+mod authority;
 mod backup;
 mod certificates;
 mod cluster;
@@ -53,6 +54,8 @@ enum Command {
     Token(token::Args),
     /// Check audit logs
     Audit(audit::Args),
+    /// Replace the cluster's certificate authority, or the key of ServiceAccounts' tokens, while it runs
+    Certificate(authority::Args),
     /// Take everything off this host that an agent or a server has left
     Reset(reset::Args),
     /// Issue the kubeconfig an agent needs, with the cluster's CA (on the server's machine)
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),
         Command::Audit(args) => audit::run(&args),
+        Command::Certificate(args) => process::block_on(authority::run(args)),
         Command::Reset(args) => process::block_on(reset::run(args)),
         Command::NodeKubeconfig(args) => node_kubeconfig::run(&args),
     };

@@ -92,7 +92,7 @@ pub async fn connect(
         }
     };
     let remote = Remote::new(node, seed.clone(), known, tls);
-    remote::follow(&remote, files.servers, shutdown.clone());
+    let authorities = remote::follow(&remote, files.servers, shutdown.clone());
     // Only a node's own certificate is renewed: an administrator's is not ours to replace.
     if let Some(identity) =
         identity.filter(|identity| identity.facts().common_name == join::user_of_node(node))
@@ -101,6 +101,7 @@ pub async fn connect(
             node: node.to_owned(),
             remote: remote.clone(),
             ca_pem,
+            authorities,
             file: files.identity,
             ca_file: files.authorities,
         };

@@ -35,6 +35,6 @@ pub fn run(args: &Args) -> Result<()> {
 /// A kubeconfig for `system:node:NAME` in `system:nodes`.
 pub fn write(ca: &Ca, node: &str, server: &str, out: &std::path::Path) -> Result<()> {
     let issued = pki::issue_client(ca, &format!("system:node:{node}"), &["system:nodes"])?;
-    pki::write_kubeconfig(out, node, server, ca.cert_pem(), &issued)
+    pki::write_kubeconfig(out, node, server, &ca.bundle(), &issued)
         .with_context(|| format!("write {}", out.display()))
 }

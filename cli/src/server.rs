@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use corten_apiserver::event_rate_limit::EventRateLimit;
 use corten_apiserver::members::{self, AdmitError, Record};
 use corten_apiserver::pki::peers::PeerPki;
 use corten_apiserver::pki::{self, ServerNames};
-use corten_apiserver::tokens::{self, Issuer, oidc};
+use corten_apiserver::tokens::{self, oidc};
 use corten_apiserver::{ApiServer, sealing};
 use corten_client::join::JoinToken;
 use corten_store::Store;
@@ -77,6 +78,9 @@ pub struct Args {
     /// A file with an AuthenticationConfiguration: other issuers of tokens that are believed
     #[arg(long)]
     authentication_config: Option<PathBuf>,
+    /// A file with an AdmissionConfiguration: of its plug-ins EventRateLimit has something to configure
+    #[arg(long)]
+    admission_control_config_file: Option<PathBuf>,
     /// A name that the server's certificate is valid for beside its own, such as a load balancer's; may be given several
     /// times
     #[arg(long)]
@@ -135,11 +139,9 @@ pub async fn run(args: Args) -> Result<()> {
         kubeconfig: args.data_dir.join(ADMIN_KUBECONFIG),
         server_url,
     })?;
-    let pki = certificates.pki();
-    config.ca_pem = pki.ca.cert_pem().to_string();
-    let issuer =
-        Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the key of ServiceAccounts")?;
-    config.tokens = Some(Arc::new(issuer));
+    config.ca = certificates.authorities();
+    config.pki_dir = Some(pki_dir.clone());
+    config.tokens = Some(certificates.issuer());
     if let Some(path) = &args.authentication_config {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let read = oidc::Configuration::parse(&text, tokens::DEFAULT_ISSUER)
@@ -149,6 +151,9 @@ pub async fn run(args: Args) -> Result<()> {
             .into_iter()
             .map(|jwt| Arc::new(oidc::Provider::new(jwt)))
             .collect();
+    }
+    if let Some(path) = &args.admission_control_config_file {
+        config.event_rate_limit = event_rate_limit(path)?.map(Arc::new);
     }
     let front_proxy =
         corten_apiserver::pki::FrontProxy::open(&pki_dir, now).context("open the front-proxy authority")?;
@@ -254,11 +259,12 @@ async fn serve(
     certificates.write_kubeconfig()?;
     let (tls, kubeconfig) = (certificates.tls(), args.data_dir.join(ADMIN_KUBECONFIG));
     tokio::spawn(certificates.clone().keep(shutdown.clone()));
+    tokio::spawn(certificates.clone().follow(api.clone(), shutdown.clone()));
     tracing::info!(%address, kubeconfig = %kubeconfig.display(), "serving the Kubernetes API");
 
     // Components use the same API as everyone, through their own identity, without sockets.
-    let mut controllers =
-        corten_controllers::Config::new(cluster_cidr.into(), certificates.pki().ca.cert_pem().to_string());
+    let root_ca = certificates.authorities().subscribe();
+    let mut controllers = corten_controllers::Config::new(cluster_cidr.into(), root_ca);
     controllers.signer = Some(certificates.signer());
     let components = Components {
         store: store.clone(),
@@ -295,6 +301,17 @@ async fn serve(
     );
     let _ = handing_over.await;
     served
+}
+
+/// What an AdmissionConfiguration says about Events. The files it names are below its own folder.
+fn event_rate_limit(path: &Path) -> Result<Option<EventRateLimit>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let text = read(path).map_err(anyhow::Error::msg)?;
+    EventRateLimit::parse(&text, |named| read(&folder.join(named)))
+        .map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
 }
 
 /// Puts the keys in force that what is stored is encrypted with: the given configuration, or the cluster's own.

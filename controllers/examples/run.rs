@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     corten_controllers::run(
         std::sync::Arc::new(move |_: &str| client.clone()),
-        corten_controllers::Config::new(cidr, root_ca),
+        corten_controllers::Config::new(cidr, tokio::sync::watch::channel(root_ca.into()).1),
         shutdown,
     )
     .await?;

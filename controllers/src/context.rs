@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use corten_client::{ApiClient, ApiError, Cache, EventRecorder, Informers, KubeKind, Selection};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EphemeralVolumeSource, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,7 @@ fn strip_pod(pod: &mut Pod) {
         init_containers: old
             .init_containers
             .map(|containers| containers.into_iter().map(slim).collect()),
+        volumes: claims_of(old.volumes),
         node_name: old.node_name,
         tolerations: old.tolerations.map(|mut tolerations| {
             tolerations.shrink_to_fit();
@@ -102,6 +103,21 @@ fn strip_pod(pod: &mut Pod) {
         readiness_gates: old.readiness_gates,
         ..PodSpec::default()
     };
+}
+
+/// Of volumes, those that name claims, and no more of them than that.
+fn claims_of(volumes: Option<Vec<Volume>>) -> Option<Vec<Volume>> {
+    let slim = |volume: Volume| {
+        let ephemeral = volume.ephemeral.map(|_| EphemeralVolumeSource::default());
+        (volume.persistent_volume_claim.is_some() || ephemeral.is_some()).then(|| Volume {
+            name: volume.name,
+            persistent_volume_claim: volume.persistent_volume_claim,
+            ephemeral,
+            ..Volume::default()
+        })
+    };
+    let claims: Vec<Volume> = volumes?.into_iter().filter_map(slim).collect();
+    (!claims.is_empty()).then_some(claims)
 }
 
 /// A sync that could not finish. It is tried again with back-off, so one variant serves all.

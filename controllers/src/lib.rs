@@ -23,13 +23,16 @@ mod replica_set;
 mod resource_quota;
 mod service_account;
 mod service_cidr;
+mod storage_protection;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use context::Clients;
 use context::Context;
 use ipnet::IpNet;
 use monitors::Monitors;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What the controllers cannot learn from the API.
@@ -39,8 +42,8 @@ pub struct Config {
     pub cluster_cidr: IpNet,
     /// Prefix length of one node's Pod CIDR; default 24.
     pub node_cidr_mask: u8,
-    /// PEM of the cluster's certificate authority, published as `kube-root-ca.crt` in every namespace.
-    pub root_ca: String,
+    /// PEM of the cluster's certificate authorities, published as `kube-root-ca.crt` in every namespace.
+    pub root_ca: watch::Receiver<Arc<str>>,
     /// How long a node may be silent; default 40 s.
     pub node_monitor_grace_period: Duration,
     /// Signs certificates for requests; `None`: this process does not hold the authority's key.
@@ -51,7 +54,7 @@ pub struct Config {
 
 impl Config {
     /// Kubernetes' defaults.
-    pub fn new(cluster_cidr: IpNet, root_ca: String) -> Self {
+    pub fn new(cluster_cidr: IpNet, root_ca: watch::Receiver<Arc<str>>) -> Self {
         Config {
             cluster_cidr,
             node_cidr_mask: 24,
@@ -102,6 +105,8 @@ pub async fn run(clients: Clients, config: Config, shutdown: CancellationToken) 
         ),
         service_account::run(context.of("service-account-controller"), config.root_ca),
         service_cidr::run(context.of("service-cidrs-controller")),
+        storage_protection::run_claims(context.of("pvc-protection-controller")),
+        storage_protection::run_volumes(context.of("pv-protection-controller")),
         clusterrole_aggregation::run(context.of("clusterrole-aggregation-controller")),
         certificates::run(context.of("certificate-controller"), config.signer),
         admission_policy_status::run(context.of("validatingadmissionpolicy-status-controller")),

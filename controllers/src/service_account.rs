@@ -8,6 +8,7 @@ use std::sync::Arc;
 use corten_client::{ApiClient, Cache, Change, Controller, ObjectExt, ObjectKey, Requeue, Selection, Writes};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::watch;
 
 use crate::context::{Context, Doing, SyncError};
 
@@ -24,10 +25,11 @@ struct Ctx {
     namespaces: Cache<Namespace>,
     accounts: Cache<ServiceAccount>,
     maps: Cache<ConfigMap>,
-    root_ca: String,
+    root_ca: watch::Receiver<Arc<str>>,
 }
 
-pub async fn run(context: Context, root_ca: String) {
+pub async fn run(context: Context, root_ca: watch::Receiver<Arc<str>>) {
+    let mut changed = root_ca.clone();
     let ctx = Arc::new(Ctx {
         api: context.api.clone(),
         publisher: context.of("root-ca-cert-publisher").api,
@@ -40,8 +42,18 @@ pub async fn run(context: Context, root_ca: String) {
             .informer(Selection::fields(format!("metadata.name={ROOT_CA}"))),
         root_ca,
     });
-    Controller::new("serviceaccount")
-        .workers(WORKERS)
+    let controller = Controller::new("serviceaccount").workers(WORKERS);
+    let (queue, namespaces) = (controller.handle(), ctx.namespaces.clone());
+    let republish = async {
+        while changed.changed().await.is_ok() {
+            for namespace in namespaces.list() {
+                queue.add(namespace.key());
+            }
+        }
+        // Nobody changes it any more.
+        std::future::pending::<()>().await
+    };
+    let run = controller
         .watch(&ctx.namespaces, |change| match change {
             Change::Applied { new, .. } if !new.is_terminating() => vec![new.key()],
             _ => vec![],
@@ -63,8 +75,11 @@ pub async fn run(context: Context, root_ca: String) {
         .run(context.shutdown.clone(), move |key, writes| {
             let ctx = ctx.clone();
             async move { sync(&ctx, &key, &writes).await }
-        })
-        .await;
+        });
+    tokio::select! {
+        () = run => {}
+        () = republish => {}
+    }
 }
 
 async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, SyncError> {
@@ -91,8 +106,9 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
             }
         }
     }
+    let root_ca = ctx.root_ca.borrow().clone();
     let current = ctx.maps.get(&ObjectKey::new(&key.name, ROOT_CA));
-    let Some(wanted) = repaired(current.as_deref(), key, &ctx.root_ca) else {
+    let Some(wanted) = repaired(current.as_deref(), key, &root_ca) else {
         return Ok(None);
     };
     let doing = || format!("restore {ROOT_CA} of {key}");

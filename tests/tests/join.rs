@@ -1,8 +1,8 @@
 //! Machines join with a token and keep their identity: what is refused, what renews itself, what goes on when a server dies.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use corten_tests::api::Api;
@@ -210,14 +210,15 @@ fn certificates_of_minutes_renew_under_load_without_a_failed_request() {
     let pod = pod.as_str().expect("a name").to_owned();
 
     // Every request over a connection of its own: each sees the certificate of that moment.
-    let api = Api::admin(&cluster);
+    let api = Arc::new(RwLock::new(Api::admin(&cluster)));
     let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (api, stop, requests) = (api.clone(), stop.clone(), requests.clone());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = api.get("/api/v1/nodes");
+                    let now = api.read().expect("no client panics").clone();
+                    let answer = now.get("/api/v1/nodes");
                     assert_eq!(answer.code, 200);
                     let node = &answer.json()["items"][0];
                     let conditions = node["status"]["conditions"]
@@ -238,7 +239,9 @@ fn certificates_of_minutes_renew_under_load_without_a_failed_request() {
     let mut stream = Running::start(&mut exec);
     let started = Instant::now();
     let mut asked = 0;
+    let mut rollover = Rollover::Before;
     while started.elapsed() < WATCHED {
+        rollover = rollover.step(&cluster, started.elapsed(), &api);
         assert!(kubectl.line(&format!("logs {pod} --tail=1")).succeeded());
         asked += 1;
         std::thread::sleep(Duration::from_secs(1));
@@ -252,6 +255,8 @@ fn certificates_of_minutes_renew_under_load_without_a_failed_request() {
     for client in clients {
         client.join().expect("no request failed");
     }
+    assert_eq!(rollover, Rollover::Finished);
+    let api = api.read().expect("no client panicked").clone();
     let metrics = String::from_utf8_lossy(&api.get("/metrics").body).into_owned();
     let refused = |line: &&str| line.contains("apiserver_request_total") && line.contains("code=\"401\"");
     assert_eq!(metrics.lines().find(refused), None);
@@ -268,6 +273,71 @@ fn certificates_of_minutes_renew_under_load_without_a_failed_request() {
     );
     assert!(server >= 2 && node >= 2, "{server} and {node} renewals");
     assert_eq!(renewed("node-0", "was not renewed"), 0);
+}
+
+/// A new authority takes over from the old one while all that runs.
+#[derive(Debug, PartialEq, Eq)]
+enum Rollover {
+    Before,
+    Both,
+    Finished,
+}
+
+impl Rollover {
+    /// Between two renewals, and between the next two.
+    const ROTATE: Duration = Duration::from_secs(20);
+    const FINISH: Duration = Duration::from_secs(45);
+
+    fn step(self, cluster: &Cluster, elapsed: Duration, api: &RwLock<Api>) -> Rollover {
+        let own = cluster.host_dir("server-0").join("admin.kubeconfig");
+        let kubeconfig = own.to_string_lossy().into_owned();
+        let verb = |flags: &[&str]| {
+            let words = [&["certificate", "rotate-ca", "--kubeconfig", &kubeconfig], flags].concat();
+            cluster.corten(&words, LIMIT).ok()
+        };
+        let root_ca = || {
+            let map = cluster.kubectl().json("configmap kube-root-ca.crt");
+            map["data"]["ca.crt"].as_str().unwrap_or_default().to_owned()
+        };
+        let published = |wanted: usize| {
+            eventually("Pods are told whom to trust", LIMIT, || {
+                let found = root_ca().matches("BEGIN CERTIFICATE").count();
+                expect(found == wanted, || format!("{found} authorities"))
+            });
+        };
+        match self {
+            Rollover::Before if elapsed > Rollover::ROTATE => {
+                // Clients of before do not know of it, and go on.
+                let told = verb(&[]);
+                assert_eq!(told.matches("certificate authority").count(), 2, "{told}");
+                published(2);
+                Rollover::Both
+            }
+            Rollover::Both if elapsed > Rollover::FINISH => {
+                let beside = own.with_extension("copy");
+                std::fs::copy(&own, &beside).expect("copied");
+                std::fs::rename(&beside, cluster.kubeconfig()).expect("handed out");
+                let old = std::mem::replace(
+                    &mut *api.write().expect("no client panicked"),
+                    Api::admin(cluster),
+                );
+                // Whoever has just read the old one has its answer before that is void.
+                std::thread::sleep(Duration::from_secs(2));
+                let told = verb(&["--finish"]);
+                assert_eq!(told.matches("certificate authority").count(), 1, "{told}");
+                published(1);
+                let answer = old.connect().and_then(|mut connection| {
+                    connection.send("GET", "/api/v1/nodes", "application/json", b"")
+                });
+                assert!(
+                    answer.is_err(),
+                    "the old authority is trusted no more: {answer:?}"
+                );
+                Rollover::Finished
+            }
+            other => other,
+        }
+    }
 }
 
 #[test]

@@ -51,6 +51,28 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     write(path, bytes, MODE_PRIVATE)
 }
 
+/// As [`write_private`], for what everyone may read.
+pub(super) fn write_public(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    write(path, bytes, MODE_PUBLIC)
+}
+
+/// A text file; `None` if there is none.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at("read", path)(error)),
+    }
+}
+
+/// Removes a file that may be gone.
+pub(super) fn remove(path: &Path) -> Result<(), PkiError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.tmp", std::process::id()));

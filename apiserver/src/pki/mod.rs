@@ -12,6 +12,7 @@ mod files;
 mod front_proxy;
 mod kubeconfig;
 pub mod peers;
+pub mod rollover;
 mod share;
 mod sign;
 mod tls;
@@ -124,6 +125,7 @@ impl ServerNames {
 pub struct Ca {
     cert_pem: String,
     key_pem: String,
+    older: rollover::Older,
 }
 
 impl Ca {
@@ -151,6 +153,7 @@ impl Ca {
         Ok(Ca {
             cert_pem: cert.pem(),
             key_pem: key.serialize_pem(),
+            older: rollover::Older::default(),
         })
     }
 
@@ -159,7 +162,10 @@ impl Ca {
     /// # Errors
     /// Files that cannot be read or written, or that do not hold a certificate and its key.
     pub fn open(dir: &Path, now: OffsetDateTime) -> Result<Ca, PkiError> {
-        Ca::open_as(dir, "ca", "corten-ca", now)
+        rollover::recover(dir)?;
+        let ca = Ca::open_as(dir, "ca", "corten-ca", now)?;
+        let older = rollover::older(dir)?;
+        Ok(Ca { older, ..ca })
     }
 
     /// An authority with files and a name of its own.
@@ -168,6 +174,7 @@ impl Ca {
             let ca = Ca {
                 cert_pem: found.cert_pem,
                 key_pem: found.key_pem,
+                older: rollover::Older::default(),
             };
             ca.issuer().map_err(|source| PkiError::Unusable {
                 path: dir.join(format!("{file}.key")),
@@ -187,10 +194,16 @@ impl Ca {
         Ok(ca)
     }
 
-    /// The certificate clients trust, PEM.
+    /// The authority's own certificate, PEM.
     #[must_use]
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
+    }
+
+    /// The certificates to trust, PEM, this one first; more than one while another takes over.
+    #[must_use]
+    pub fn bundle(&self) -> String {
+        format!("{}{}", self.cert_pem, self.older.trusted)
     }
 
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, rcgen::Error> {
@@ -209,8 +222,9 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer()?)?;
+        // Who shows it shows also what leads to an authority that is about to go.
         Ok(Issued {
-            cert_pem: cert.pem(),
+            cert_pem: format!("{}{}", cert.pem(), self.older.cross),
             key_pem: key.serialize_pem(),
         })
     }
@@ -309,7 +323,9 @@ impl Pki {
         files::make_dir(dir)?;
         let ca = Ca::open(dir, now)?;
         let server = match files::load(dir, "server")? {
-            Some(found) if covers(&found.cert_pem, names, life, now) => found,
+            Some(found) if is_of(&found.cert_pem, &ca) && covers(&found.cert_pem, names, life, now) => {
+                trimmed(found, &ca)
+            }
             _ => {
                 let issued = issue_server_for(&ca, names, life, now)?;
                 files::store(dir, "server", &issued)?;
@@ -317,7 +333,9 @@ impl Pki {
             }
         };
         let admin = match files::load(dir, "admin")? {
-            Some(found) if lasts(&found.cert_pem, LEAF_LIFE, now) => found,
+            Some(found) if is_of(&found.cert_pem, &ca) && lasts(&found.cert_pem, LEAF_LIFE, now) => {
+                trimmed(found, &ca)
+            }
             _ => {
                 let issued = issue_client(&ca, "kubernetes-admin", &["system:masters"])?;
                 files::store(dir, "admin", &issued)?;
@@ -349,7 +367,7 @@ impl Pki {
 pub fn server_tls(ca: &Ca, server: &Issued) -> Result<Arc<rustls::ServerConfig>, PkiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
-    for cert in certificates(ca.cert_pem())? {
+    for cert in certificates(&ca.bundle())? {
         roots.add(cert)?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -379,6 +397,61 @@ fn unusable(what: &str, error: &dyn std::fmt::Display) -> PkiError {
         path: PathBuf::from(what),
         reason: error.to_string(),
     }
+}
+
+/// The name of a certificate's issuer, DER; `None` for what is no certificate.
+#[must_use]
+pub fn issuer_of(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, cert) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(cert.issuer().as_raw().to_vec())
+}
+
+/// The names of the authorities in a bundle, DER, in its order.
+#[must_use]
+pub fn subjects_of(bundle: &str) -> Vec<Vec<u8>> {
+    let certificates = certificates(bundle).unwrap_or_default();
+    let subject = |der: &CertificateDer<'static>| {
+        let (_, cert) = x509_parser::parse_x509_certificate(der).ok()?;
+        Some(cert.subject().as_raw().to_vec())
+    };
+    certificates.iter().filter_map(subject).collect()
+}
+
+/// What people are told about the certificates in a text.
+#[must_use]
+pub fn describe(pem: &str) -> Vec<serde_json::Value> {
+    let certificates = certificates(pem).unwrap_or_default();
+    let one = |der: &CertificateDer<'static>| {
+        let (_, cert) = x509_parser::parse_x509_certificate(der).ok()?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, der);
+        let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let ends = cert.validity().not_after.timestamp();
+        let ends = jiff::Timestamp::from_second(ends).ok()?;
+        Some(
+            serde_json::json!({ "subject": cert.subject().to_string(), "sha256": hash, "notAfter": ends.to_string() }),
+        )
+    };
+    certificates.iter().filter_map(one).collect()
+}
+
+/// A certificate without what leads to an authority that is gone.
+fn trimmed(found: Issued, ca: &Ca) -> Issued {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    let first = found.cert_pem.find(END).map(|at| at + END.len());
+    match first {
+        Some(end) if ca.older.cross.is_empty() && end < found.cert_pem.len() => Issued {
+            cert_pem: found.cert_pem[..end].to_owned(),
+            key_pem: found.key_pem,
+        },
+        _ => found,
+    }
+}
+
+/// Whether the certificate names this authority as the one that signed it.
+fn is_of(cert_pem: &str, ca: &Ca) -> bool {
+    let own = certificates(cert_pem).unwrap_or_default();
+    let issuer = own.first().and_then(|der| issuer_of(der));
+    issuer.is_some() && issuer.as_ref() == subjects_of(&ca.cert_pem).first()
 }
 
 /// Whether a third of `life` is still left of the certificate's; one that lives longer than it should does not count.

@@ -121,7 +121,8 @@ impl Ca {
         let mut bits = vec![0]; // no unused bits
         bits.extend_from_slice(signature.as_ref());
         let der = tlv(SEQUENCE, &[body, algorithm, tlv(BIT_STRING, &bits)].concat());
-        Ok(pem(&der))
+        // Who shows it shows also what leads to an authority that is about to go.
+        Ok(format!("{}{}", pem(&der), self.older.cross))
     }
 }
 

@@ -167,7 +167,7 @@ impl Request {
         let ends = now.saturating_add(SignedDuration::from_secs(seconds));
         let ends = ends.map_err(|error| error.to_string())?;
         request["status"] = json!({
-            "token": issuer.sign(&claims)?,
+            "token": issuer.sign(&claims, now)?,
             "expirationTimestamp": time::format_time(ends),
         });
         Ok(self.0)

@@ -76,6 +76,42 @@ impl Key {
         nonce.copy_from_slice(&context.sign().as_ref()[..NONCE]);
         nonce
     }
+
+    /// Key id, identity, nonce, ciphertext; `None` for an identity that is too long.
+    fn seal(&self, id: KeyId, identity: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+        let nonce = self.nonce(identity, plain);
+        let length = u16::try_from(identity.len()).ok()?;
+        let mut out =
+            Vec::with_capacity(ID + 2 + identity.len() + NONCE + plain.len() + AES_256_GCM.tag_len());
+        out.extend_from_slice(&id);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(identity);
+        out.extend_from_slice(&nonce);
+        let mut text = plain.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.of_object(identity)
+            .seal_in_place_append_tag(nonce, Aad::from(identity), &mut text)
+            .ok()?;
+        out.append(&mut text);
+        Some(out)
+    }
+}
+
+/// What only servers of one cluster can read: they share `secret`. `identity` names what it is.
+#[must_use]
+pub fn seal_with(secret: &[u8], identity: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+    let (id, key) = Key::new(secret);
+    key.seal(id, identity, plain)
+}
+
+/// What [`seal_with`] was given.
+///
+/// # Errors
+/// Another secret, or bytes that were changed.
+pub fn open_with(secret: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let keys = HashMap::from([Key::new(secret)]);
+    let rules = Vec::new();
+    Ring { keys, rules }.open(sealed)
 }
 
 /// Which resources one entry of the configuration is about, and what it seals them with.
@@ -129,21 +165,7 @@ impl Ring {
     /// The sealed form of `plain`: key id, identity, nonce, ciphertext. `None`: this resource stays plain.
     fn seal(&self, group: &str, plural: &str, identity: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let (id, key) = self.writer(group, plural)?;
-        let nonce = key.nonce(identity, plain);
-        let length = u16::try_from(identity.len()).ok()?;
-        let mut out =
-            Vec::with_capacity(ID + 2 + identity.len() + NONCE + plain.len() + AES_256_GCM.tag_len());
-        out.extend_from_slice(&id);
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(identity);
-        out.extend_from_slice(&nonce);
-        let mut text = plain.to_vec();
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        key.of_object(identity)
-            .seal_in_place_append_tag(nonce, Aad::from(identity), &mut text)
-            .ok()?;
-        out.append(&mut text);
-        Some(out)
+        key.seal(id, identity, plain)
     }
 
     fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 pub const ALGORITHM: &str = "ES256";
+/// Why a token of another key is not believed.
+pub const UNKNOWN: &str = "invalid signature, no keys found";
 /// Longest token looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 /// What comes before the point in the DER form of a P-256 public key.
@@ -25,13 +27,21 @@ const COORDINATE: usize = 32;
 pub struct Key {
     pair: EcdsaKeyPair,
     random: SystemRandom,
+    public: Public,
+}
+
+/// The public part of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Public {
+    /// Uncompressed.
+    point: Vec<u8>,
     id: String,
 }
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key")
-            .field("id", &self.id)
+            .field("id", &self.public.id)
             .finish_non_exhaustive()
     }
 }
@@ -43,11 +53,42 @@ impl Key {
         let random = SystemRandom::new();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)
             .map_err(|error| error.to_string())?;
+        let public = Public::of_point(pair.public_key().as_ref().to_vec());
+        Ok(Key { pair, random, public })
+    }
+
+    /// What others need to check what this key signs.
+    pub fn public(&self) -> &Public {
+        &self.public
+    }
+
+    /// # Errors
+    /// Only when the system has no randomness.
+    pub fn sign(&self, claims: &Value) -> Result<String, String> {
+        let header = json!({"alg": ALGORITHM, "kid": self.public.id});
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(&header), part(claims));
+        let signature = self
+            .pair
+            .sign(&self.random, message.as_bytes())
+            .map_err(|_| "no randomness for a signature".to_owned())?;
+        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+}
+
+impl Public {
+    fn of_point(point: Vec<u8>) -> Public {
         let mut digest = Sha256::new();
         digest.update(PUBLIC_KEY_PREFIX);
-        digest.update(pair.public_key().as_ref());
+        digest.update(&point);
         let id = URL_SAFE_NO_PAD.encode(digest.finalize());
-        Ok(Key { pair, random, id })
+        Public { point, id }
+    }
+
+    /// From a SubjectPublicKeyInfo; `None` for another kind of key.
+    pub fn from_der(der: &[u8]) -> Option<Public> {
+        let point = der.strip_prefix(&PUBLIC_KEY_PREFIX)?;
+        (point.len() == 2 * COORDINATE + 1).then(|| Public::of_point(point.to_vec()))
     }
 
     /// The key's name: the hash of its public part. Source: Kubernetes `keyIDFromPublicKey`.
@@ -58,20 +99,7 @@ impl Key {
     /// The coordinates of the public key.
     pub fn coordinates(&self) -> (&[u8], &[u8]) {
         // An uncompressed point: a byte that says so, then both coordinates.
-        self.pair.public_key().as_ref()[1..].split_at(COORDINATE)
-    }
-
-    /// # Errors
-    /// Only when the system has no randomness.
-    pub fn sign(&self, claims: &Value) -> Result<String, String> {
-        let header = json!({"alg": ALGORITHM, "kid": self.id});
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(&header), part(claims));
-        let signature = self
-            .pair
-            .sign(&self.random, message.as_bytes())
-            .map_err(|_| "no randomness for a signature".to_owned())?;
-        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        self.point[1..].split_at(COORDINATE)
     }
 
     /// The claims, if this key signed them.
@@ -79,7 +107,6 @@ impl Key {
     /// # Errors
     /// Why the token is not believed.
     pub fn verify(&self, token: &str) -> Result<Value, &'static str> {
-        const UNKNOWN: &str = "invalid signature, no keys found";
         let parts = Parts::of(token).ok_or("malformed token")?;
         let header: Value = decode(parts.header).ok_or("malformed token")?;
         if header["alg"] != ALGORITHM || header["kid"].as_str().is_some_and(|kid| kid != self.id) {
@@ -88,7 +115,7 @@ impl Key {
         let signature = URL_SAFE_NO_PAD
             .decode(parts.signature)
             .map_err(|_| "malformed token")?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.pair.public_key().as_ref())
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.point)
             .verify(parts.message.as_bytes(), &signature)
             .map_err(|_| "go-jose/go-jose: error in cryptographic primitive")?;
         decode(parts.claims).ok_or("malformed token")
@@ -144,35 +171,48 @@ mod tests {
         let key = key();
         let claims = json!({"iss": "https://a", "sub": "x"});
         let token = key.sign(&claims).expect("sign");
-        assert_eq!(key.verify(&token), Ok(claims.clone()));
+        assert_eq!(key.public().verify(&token), Ok(claims.clone()));
         assert_eq!(unverified_claims(&token), Some(claims));
         let other = super::tests::key();
-        assert_eq!(other.verify(&token), Err("invalid signature, no keys found"));
+        assert_eq!(
+            other.public().verify(&token),
+            Err("invalid signature, no keys found")
+        );
         let mut parts: Vec<&str> = token.split('.').collect();
         let forged = URL_SAFE_NO_PAD.encode(json!({"iss": "https://a", "sub": "root"}).to_string());
         parts[1] = &forged;
         assert_eq!(
-            key.verify(&parts.join(".")),
+            key.public().verify(&parts.join(".")),
             Err("go-jose/go-jose: error in cryptographic primitive")
         );
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
-        assert!(key.verify(&format!("{none}.{}.", parts[1])).is_err());
+        assert!(key.public().verify(&format!("{none}.{}.", parts[1])).is_err());
         for broken in ["", "a", "a.b", "a.b.c.d", "a.b.c", "é.b.c", &"a".repeat(20_000)] {
-            assert_eq!(key.verify(broken), Err("malformed token"), "{broken}");
+            assert_eq!(key.public().verify(broken), Err("malformed token"), "{broken}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_is_believed_or_harmful(text in "[A-Za-z0-9_.=+/ -]{0,80}|.{0,40}") {
-            proptest::prop_assert!(key().verify(&text).is_err());
+            proptest::prop_assert!(key().public().verify(&text).is_err());
             let _ = unverified_claims(&text); // must not panic
         }
     }
 
     #[test]
+    fn a_public_key_comes_back_from_its_file() {
+        let pair = rcgen::KeyPair::generate().expect("key");
+        let key = Key::from_pkcs8(&pair.serialize_der()).expect("P-256");
+        let der = rcgen::PublicKeyData::subject_public_key_info(&pair);
+        assert_eq!(Public::from_der(&der).as_ref(), Some(key.public()));
+        assert_eq!(Public::from_der(b"nonsense"), None);
+    }
+
+    #[test]
     fn the_key_is_named_by_its_public_part() {
         let key = key();
+        let key = key.public();
         assert_eq!(key.id().len(), 43);
         let (x, y) = key.coordinates();
         assert_eq!((x.len(), y.len()), (COORDINATE, COORDINATE));

@@ -13,8 +13,12 @@ pub(crate) mod documents;
 pub(crate) mod jws;
 pub mod oidc;
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 
 use crate::pki::{AccountKey, PkiError};
@@ -44,7 +48,49 @@ impl std::fmt::Display for Rejected {
 #[derive(Debug)]
 pub struct Issuer {
     url: String,
-    key: jws::Key,
+    keys: RwLock<Arc<Keys>>,
+}
+
+#[derive(Debug)]
+struct Keys {
+    /// By the second since 1970 from which each signs, ascending; never empty.
+    signing: Vec<(i64, jws::Key)>,
+    /// Whose tokens are still believed.
+    former: Vec<jws::Public>,
+}
+
+impl Keys {
+    fn new(keys: &AccountKey) -> Result<Keys, PkiError> {
+        let unusable = |reason: String| PkiError::Unusable {
+            path: AccountKey::FILE.into(),
+            reason,
+        };
+        let mut signing = Vec::new();
+        for (from, der) in keys.to_der()? {
+            signing.push((from, jws::Key::from_pkcs8(&der).map_err(unusable)?));
+        }
+        if signing.is_empty() {
+            return Err(unusable("there is no key".into()));
+        }
+        let former = keys.former_der()?;
+        let former = former.iter().filter_map(|der| jws::Public::from_der(der));
+        Ok(Keys {
+            signing,
+            former: former.collect(),
+        })
+    }
+
+    /// The newest that signs already.
+    fn signer(&self, now: Timestamp) -> &jws::Key {
+        let due = self.signing.iter().rfind(|(from, _)| *from <= now.as_second());
+        &due.unwrap_or(&self.signing[0]).1
+    }
+
+    /// The newest first.
+    fn public(&self) -> impl Iterator<Item = &jws::Public> {
+        let signing = self.signing.iter().rev().map(|(_, key)| key.public());
+        signing.chain(&self.former)
+    }
 }
 
 impl Issuer {
@@ -52,12 +98,20 @@ impl Issuer {
     ///
     /// # Errors
     /// A key that is no P-256 key.
-    pub fn new(url: impl Into<String>, key: &AccountKey) -> Result<Issuer, PkiError> {
-        let key = jws::Key::from_pkcs8(&key.to_der()?).map_err(|reason| PkiError::Unusable {
-            path: AccountKey::FILE.into(),
-            reason,
-        })?;
-        Ok(Issuer { url: url.into(), key })
+    pub fn new(url: impl Into<String>, keys: &AccountKey) -> Result<Issuer, PkiError> {
+        Ok(Issuer {
+            url: url.into(),
+            keys: RwLock::new(Arc::new(Keys::new(keys)?)),
+        })
+    }
+
+    /// From now on with these keys.
+    ///
+    /// # Errors
+    /// As [`Issuer::new`]; then nothing changes.
+    pub fn set_keys(&self, keys: &AccountKey) -> Result<(), PkiError> {
+        *self.keys.write() = Arc::new(Keys::new(keys)?);
+        Ok(())
     }
 
     #[must_use]
@@ -73,8 +127,9 @@ impl Issuer {
 
     /// # Errors
     /// Only when the system has no randomness.
-    pub fn sign(&self, claims: &Value) -> Result<String, String> {
-        self.key.sign(claims)
+    pub fn sign(&self, claims: &Value, now: Timestamp) -> Result<String, String> {
+        let keys = self.keys.read().clone();
+        keys.signer(now).sign(claims)
     }
 
     /// The claims of a token that we signed.
@@ -86,9 +141,17 @@ impl Issuer {
         if unverified["iss"] != self.url {
             return Err(Rejected::NotOurs);
         }
-        self.key
-            .verify(token)
-            .map_err(|why| Rejected::Because(why.into()))
+        let keys = self.keys.read().clone();
+        let mut refused = jws::UNKNOWN;
+        for key in keys.public() {
+            match key.verify(token) {
+                Ok(claims) => return Ok(claims),
+                // The key that the token names says more than the others.
+                Err(why) if why != jws::UNKNOWN => refused = why,
+                Err(_) => {}
+            }
+        }
+        Err(Rejected::Because(refused.into()))
     }
 
     /// `/.well-known/openid-configuration`.
@@ -103,19 +166,70 @@ impl Issuer {
         })
     }
 
-    /// `/openid/v1/jwks`: the public key.
+    /// `/openid/v1/jwks`: the public keys, also of one that does not sign yet.
     #[must_use]
     pub fn jwks(&self) -> Value {
-        let (x, y) = self.key.coordinates();
+        let keys = self.keys.read().clone();
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        json!({"keys": [{
-            "use": "sig",
-            "kty": "EC",
-            "kid": self.key.id(),
-            "crv": "P-256",
-            "alg": jws::ALGORITHM,
-            "x": text(x),
-            "y": text(y),
-        }]})
+        let one = |key: &jws::Public| {
+            let (x, y) = key.coordinates();
+            json!({
+                "use": "sig",
+                "kty": "EC",
+                "kid": key.id(),
+                "crv": "P-256",
+                "alg": jws::ALGORITHM,
+                "x": text(x),
+                "y": text(y),
+            })
+        };
+        json!({ "keys": keys.public().map(one).collect::<Vec<_>>() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::rollover;
+    use time::OffsetDateTime;
+
+    #[test]
+    fn keys_are_shown_then_sign_then_are_believed_then_go() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |second| OffsetDateTime::from_unix_timestamp(second).expect("a time");
+        let keys = || AccountKey::open(dir.path()).expect("keys");
+        let issuer = Issuer::new("https://i", &keys()).expect("issuer");
+        let sign = |second| {
+            let now = Timestamp::from_second(second).expect("a time");
+            issuer.sign(&json!({"iss": "https://i"}), now).expect("signed")
+        };
+        let key_of = |token: &str| {
+            let header = URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a header"));
+            let header: Value = serde_json::from_slice(&header.expect("base64")).expect("JSON");
+            header["kid"].as_str().expect("a key").to_owned()
+        };
+        let shown = || issuer.jwks()["keys"].as_array().map_or(0, Vec::len);
+        let first = sign(90);
+        // An authority has to be there as well, for the files are written together.
+        crate::pki::Ca::open(dir.path(), at(90)).expect("an authority");
+        let change = |files: Result<rollover::Files, rollover::RolloverError>| {
+            rollover::write(dir.path(), &files.expect("decided")).expect("written");
+            issuer.set_keys(&keys()).expect("taken over");
+        };
+        let files = || rollover::read(dir.path()).expect("read");
+        change(rollover::rotate_account_key(&files(), at(100), at(160)));
+        assert_eq!(shown(), 2);
+        assert_eq!(key_of(&sign(159)), key_of(&first));
+        let second = sign(160);
+        assert_ne!(key_of(&second), key_of(&first));
+        change(rollover::rotate_account_key(&files(), at(200), at(260)));
+        assert_eq!(shown(), 3);
+        assert!(issuer.verify(&first).is_ok() && issuer.verify(&second).is_ok());
+        change(rollover::finish_account_key(&files(), at(300)));
+        assert_eq!(shown(), 1);
+        for old in [&first, &second] {
+            assert_eq!(issuer.verify(old), Err(Rejected::Because(jws::UNKNOWN.into())));
+        }
+        assert!(issuer.verify(&sign(300)).is_ok());
     }
 }

@@ -43,6 +43,8 @@ struct Sessions {
 struct Session {
     generation: u64,
     sender: SendRequest<RequestBody>,
+    /// Who signed the certificate that the agent showed, DER.
+    issuer: Option<Vec<u8>>,
 }
 
 /// Whether this user may offer the tunnel of this node: only the node itself. Even administrators may not, for a
@@ -58,14 +60,19 @@ impl Registry {
     ///
     /// # Errors
     /// `BadRequest` if it asks for no upgrade to our protocol.
-    pub fn accept(&self, node: &str, parts: Parts) -> Result<Response<Body>, Status> {
+    pub fn accept(
+        &self,
+        node: &str,
+        parts: Parts,
+        issuer: Option<Vec<u8>>,
+    ) -> Result<Response<Body>, Status> {
         if !crate::streaming::asks_for(&parts.headers, PROTOCOL) {
             return Err(Status::bad_request(format!("Upgrade: {PROTOCOL} is required")));
         }
         let upgrade = hyper::upgrade::on(Request::from_parts(parts, ()));
         let (registry, node) = (self.clone(), node.to_string());
         tokio::spawn(async move {
-            if let Err(error) = registry.serve(&node, upgrade).await {
+            if let Err(error) = registry.serve(&node, upgrade, issuer).await {
                 tracing::info!(node, %error, "a node's tunnel ended");
             }
         });
@@ -77,7 +84,12 @@ impl Registry {
         Ok(response)
     }
 
-    async fn serve(&self, node: &str, upgrade: OnUpgrade) -> Result<(), hyper::Error> {
+    async fn serve(
+        &self,
+        node: &str,
+        upgrade: OnUpgrade,
+        issuer: Option<Vec<u8>>,
+    ) -> Result<(), hyper::Error> {
         let io = upgrade.await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -87,7 +99,7 @@ impl Registry {
             .max_header_list_size(HEADER_LIMIT)
             .handshake(io)
             .await?;
-        let generation = self.enter(node, sender);
+        let generation = self.enter(node, sender, issuer);
         tracing::info!(node, "a node's tunnel is open");
         // Once another has taken its place nothing new is sent here, and it ends with its last stream or its peer.
         let ended = connection.await;
@@ -95,14 +107,17 @@ impl Registry {
         ended
     }
 
-    fn enter(&self, node: &str, sender: SendRequest<RequestBody>) -> u64 {
+    fn enter(&self, node: &str, sender: SendRequest<RequestBody>, issuer: Option<Vec<u8>>) -> u64 {
         let mut sessions = self.sessions.lock();
         let generation = sessions.next_generation;
         sessions.next_generation += 1;
         // The agent has given up the old connection, or has a new identity.
-        sessions
-            .by_node
-            .insert(node.to_string(), Session { generation, sender });
+        let session = Session {
+            generation,
+            sender,
+            issuer,
+        };
+        sessions.by_node.insert(node.to_string(), session);
         generation
     }
 
@@ -115,6 +130,16 @@ impl Registry {
         {
             sessions.by_node.remove(node);
         }
+    }
+
+    /// Who signed the certificates that the nodes' agents have shown, DER.
+    #[must_use]
+    pub fn issuers(&self) -> HashMap<String, Option<Vec<u8>>> {
+        let sessions = self.sessions.lock();
+        let known = sessions.by_node.iter();
+        known
+            .map(|(node, session)| (node.clone(), session.issuer.clone()))
+            .collect()
     }
 
     /// Nodes with a tunnel, sorted.

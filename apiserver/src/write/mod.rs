@@ -34,6 +34,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::convert::{self, STORED_VERSION, Targets};
+use crate::event_rate_limit::EventRateLimit;
 use crate::identity::User;
 use crate::key::Keys;
 use crate::rbac::rules::Rules;
@@ -107,6 +108,10 @@ pub struct Env {
     pub pending: Option<Question>,
     /// The webhooks that convert custom resources; `None` outside of [`transact`].
     pub conversions: Option<Arc<Targets>>,
+    /// Of Events; `None`: they are not counted.
+    pub event_limit: Option<Arc<EventRateLimit>>,
+    /// What the limit said about this request.
+    pub event_verdict: Option<Result<(), Status>>,
     /// Webhooks and policies of the state that is decided on; `None`: there are none.
     pub scene: Option<Scene>,
 }
@@ -128,6 +133,8 @@ impl Env {
             warnings: Vec::new(),
             pending: None,
             conversions: None,
+            event_limit: None,
+            event_verdict: None,
             scene: None,
         }
     }
@@ -383,6 +390,7 @@ async fn settle(
 ) -> Result<(Answered, u64), Status> {
     let store = &inner.store;
     env.conversions.get_or_insert_with(|| inner.conversions.clone());
+    env.event_limit.clone_from(&inner.config.event_rate_limit);
     let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
     let mut lane = None;

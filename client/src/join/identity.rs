@@ -99,6 +99,22 @@ impl Identity {
         &self.facts
     }
 
+    /// Whether the first of these authorities has signed it, by its name.
+    #[must_use]
+    pub fn is_of_first(&self, ca_pem: &str) -> bool {
+        let first = |pem: &str| CertificateDer::pem_slice_iter(pem.as_bytes()).next()?.ok();
+        let (Some(own), Some(authority)) = (first(&self.certificate_pem), first(ca_pem)) else {
+            return false;
+        };
+        match (
+            X509Certificate::from_der(&own),
+            X509Certificate::from_der(&authority),
+        ) {
+            (Ok((_, own)), Ok((_, authority))) => own.issuer().as_raw() == authority.subject().as_raw(),
+            _ => false,
+        }
+    }
+
     /// What proves this identity to servers that `ca_pem` vouches for. Sessions are not resumed: a resumed one would go on
     /// as who one was before.
     ///

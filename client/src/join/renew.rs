@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::identity::Identity;
@@ -15,6 +17,8 @@ use crate::runner::chain;
 /// First and longest wait after a renewal that failed.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
+/// Nodes renew within so long when the cluster's authorities change, not all at once.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// What is kept up to date.
 pub struct Renewal {
@@ -22,6 +26,8 @@ pub struct Renewal {
     pub remote: Remote,
     /// The authorities that servers are believed by, PEM; asked for anew with every certificate, for they change too.
     pub ca_pem: String,
+    /// What names the authorities that are in force; when it is not what we have, all is asked for anew at once.
+    pub authorities: watch::Receiver<Option<String>>,
     /// Where the identity and the authorities are kept.
     pub file: PathBuf,
     pub ca_file: PathBuf,
@@ -33,15 +39,32 @@ pub async fn keep(mut renewal: Renewal, mut identity: Identity, shutdown: Cancel
     let mut due = identity.facts().renew_at(Timestamp::now(), rand::random());
     loop {
         tracing::debug!(at = %due, "the certificate will be renewed");
+        let mut authorities = renewal.authorities.clone();
+        let own = hash(&renewal.ca_pem);
+        let others = async {
+            let other = |named: &Option<String>| named.as_ref().is_some_and(|named| *named != own);
+            authorities.wait_for(other).await.is_ok()
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(until(due, Timestamp::now())) => {}
+            // Nobody tells any more: the rest of the process is ending.
+            true = others, if backoff.failures() == 0 => {
+                tracing::info!("the cluster's authorities have changed");
+                tokio::time::sleep(SPREAD.mul_f64(rand::random())).await;
+            }
         }
         match once(&mut renewal, &shutdown).await {
             Ok(new) => {
                 identity = new;
                 backoff.reset();
                 due = identity.facts().renew_at(Timestamp::now(), rand::random());
+                if !identity.is_of_first(&renewal.ca_pem) {
+                    // Whoever signed does not know the new authority yet.
+                    due = Timestamp::now()
+                        .checked_add(backoff.next(rand::random()))
+                        .unwrap_or(due);
+                }
                 tracing::info!(until = %identity.facts().not_after, "the node's certificate was renewed");
             }
             Err(error) => {
@@ -57,6 +80,12 @@ pub async fn keep(mut renewal: Renewal, mut identity: Identity, shutdown: Cancel
             }
         }
     }
+}
+
+/// As servers name the authorities they trust.
+fn hash(ca_pem: &str) -> String {
+    let digest = Sha256::digest(ca_pem.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn once(

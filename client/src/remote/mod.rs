@@ -37,6 +37,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(400);
 /// The same where there is no other server: only to notice a dead connection at all.
 const LONE_PING_INTERVAL: Duration = Duration::from_secs(15);
 const LONE_PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// On the slices of the Service `kubernetes`: the SHA-256, in hexadecimal, of the authorities that servers trust.
+const AUTHORITIES: &str = "corten.dev/authorities";
 /// Flow control: a list runs at the speed of the network, and one watch that is not read does not stop the others.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
@@ -210,16 +212,30 @@ impl Service<Request<Body>> for Front {
 }
 
 /// Follows the servers behind the Service `kubernetes`, and keeps their list in `file` for the next start. Must be called
-/// within a tokio runtime; runs until `shutdown`.
-pub fn follow(remote: &Remote, file: PathBuf, shutdown: CancellationToken) {
+/// within a tokio runtime; runs until `shutdown`. Returns what names the authorities that the servers trust, once they say so.
+pub fn follow(
+    remote: &Remote,
+    file: PathBuf,
+    shutdown: CancellationToken,
+) -> watch::Receiver<Option<String>> {
     let selection = Selection {
         labels: "kubernetes.io/service-name=kubernetes".into(),
         ..Selection::namespace("default")
     };
     let cache = Informers::new(remote.client(), shutdown).informer::<EndpointSlice>(selection);
     let (remote, slices) = (remote.clone(), cache.clone());
+    let (authorities, seen) = watch::channel(None);
     let kept: Mutex<Option<Vec<Server>>> = Mutex::default();
     cache.on_change(move |_| {
+        let named = slices.list().iter().find_map(|slice| {
+            let annotations = slice.metadata.annotations.as_ref()?;
+            annotations.get(AUTHORITIES).cloned()
+        });
+        authorities.send_if_modified(|known| {
+            let changed = *known != named;
+            *known = named;
+            changed
+        });
         let found = servers::of_slices(slices.list().iter().map(Arc::as_ref));
         if found.is_empty() || kept.lock().as_ref() == Some(&found) {
             return;
@@ -231,6 +247,7 @@ pub fn follow(remote: &Remote, file: PathBuf, shutdown: CancellationToken) {
         }
         *kept.lock() = Some(found);
     });
+    seen
 }
 
 /// A connection to one server for something else than requests, such as a tunnel; HTTP/1.1.

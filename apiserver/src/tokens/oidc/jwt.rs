@@ -288,9 +288,9 @@ mod tests {
         let pair = rcgen::KeyPair::generate().expect("key");
         let key = jws::Key::from_pkcs8(&pair.serialize_der()).expect("P-256");
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (x, y) = key.coordinates();
+        let (x, y) = key.public().coordinates();
         let jwk = |kid: &str| json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": kid, "x": text(x), "y": text(y)}]});
-        let keys = Keys::parse(&jwk(key.id()));
+        let keys = Keys::parse(&jwk(key.public().id()));
         let token = key.sign(&json!({"iss": "https://i"})).expect("signed");
         assert_eq!(keys.verify(&token), Ok(Some(json!({"iss": "https://i"}))));
         assert_eq!(Keys::parse(&jwk("another")).verify(&token), Ok(None));

@@ -7,16 +7,19 @@
 //! Source of the order: Kubernetes `pkg/kubeapiserver/options/plugins.go`.
 
 mod attributes;
+mod certificate_signer;
 mod certificate_subject;
 mod default_toleration_seconds;
 mod limit_ranger;
 pub mod namespace;
 mod namespace_lifecycle;
 pub mod node_restriction;
+mod persistent_volume_claim_resize;
 mod pod_security;
 mod resource_quota;
 mod role_escalation;
 mod service_account;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
 use corten_api::apply::managers;
@@ -26,6 +29,7 @@ use serde_json::Value;
 
 use super::question::Question;
 use super::{Env, classes};
+use crate::event_rate_limit::Charged;
 use crate::{policies, webhooks};
 
 pub use attributes::{Attributes, Effects, Operation, RequestOptions};
@@ -79,6 +83,7 @@ fn built_in(
     limit_ranger::mutate(attributes, snapshot, object)?;
     service_account::mutate(attributes, snapshot, object, env)?;
     taint_nodes_by_condition::mutate(attributes, snapshot, object)?;
+    storage_object_in_use_protection::mutate(attributes, snapshot, object)?;
     // Priority, RuntimeClass, DefaultStorageClass, DefaultIngressClass.
     if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
         classes::mutate_create(attributes.subject, snapshot, object)?;
@@ -116,8 +121,11 @@ pub fn validate(
     limit_ranger::validate(attributes, snapshot, object)?;
     service_account::validate(attributes, snapshot, object)?;
     node_restriction::validate(attributes, snapshot, object)?;
-    certificate_subject::validate(attributes, object)?;
     pod_security::validate(attributes, snapshot, object, effects)?;
+    charge_event(attributes, object, env)?;
+    persistent_volume_claim_resize::validate(attributes, snapshot, object)?;
+    certificate_signer::validate(attributes, object, &env.rules)?;
+    certificate_subject::validate(attributes, object)?;
     role_escalation::validate(attributes, snapshot, object, &env.rules)?;
     if let Some(scene) = env.scene.clone() {
         policies::validate(&scene, attributes, snapshot, object, effects)?;
@@ -129,6 +137,29 @@ pub fn validate(
     // The last one: nothing is charged for what another refuses.
     resource_quota::validate(attributes, snapshot, object, effects, env.now)?;
     Ok(None)
+}
+
+/// EventRateLimit. A request is charged once, however often it is decided.
+fn charge_event(attributes: &Attributes<'_>, object: &Value, env: &mut Env) -> Result<(), Status> {
+    let is_write = matches!(attributes.operation, Operation::Create | Operation::Update);
+    if !is_write || attributes.dry_run || !attributes.is("", "events") {
+        return Ok(());
+    }
+    let Some(limit) = env.event_limit.clone() else {
+        return Ok(());
+    };
+    let (user, namespace, now) = (&attributes.user.name, attributes.subject.namespace, env.now);
+    let charge = || {
+        limit.charge(
+            Charged {
+                user,
+                namespace,
+                event: object,
+            },
+            now,
+        )
+    };
+    env.event_verdict.get_or_insert_with(charge).clone()
 }
 
 /// Whether `haystack` contains `needle`: a look at stored bytes that saves parsing them, on every create.

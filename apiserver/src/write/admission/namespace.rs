@@ -67,7 +67,7 @@ pub fn contents(
                         "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."
                     },
                 },
-                "data": { "ca.crt": config.ca_pem },
+                "data": { "ca.crt": &*config.ca.bundle() },
             }),
         ),
     ];

@@ -1,0 +1,150 @@
+//! `corten certificate`: new authorities and keys for a cluster while it runs. Shows and asks; the servers decide.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use http::Request;
+use serde_json::Value;
+
+use crate::duration;
+
+const PATH: &str = "/corten/v1/authorities";
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Which certificate authorities and which keys for tokens are trusted
+    Show,
+    /// Make a new certificate authority and issue every certificate anew; the old one is trusted until --finish
+    RotateCa {
+        /// Trust the newest authority alone, once all have certificates of it
+        #[arg(long)]
+        finish: bool,
+        /// Finish also when nodes would have to join again
+        #[arg(long, requires = "finish")]
+        force: bool,
+    },
+    /// Make a new key for the tokens of ServiceAccounts; tokens of the old one stay good until --finish
+    RotateServiceAccountKey {
+        /// Trust the newest key alone: all tokens of former ones end
+        #[arg(long)]
+        finish: bool,
+        /// How long others are shown the new key before it signs
+        #[arg(long, default_value = "60s", value_parser = duration::parse, conflicts_with = "finish")]
+        overlap: Duration,
+    },
+}
+
+/// # Errors
+/// In words for the user.
+pub async fn run(args: Args) -> Result<()> {
+    let kubeconfig = crate::kubeconfig::find(args.kubeconfig)?;
+    let client = corten_client::remote(&kubeconfig)
+        .await
+        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    let (request, advice) = match args.verb {
+        Verb::Show => (Request::get(PATH.to_owned()), None),
+        Verb::RotateCa { finish: false, .. } => (
+            Request::post(format!("{PATH}/ca/rotate")),
+            Some(
+                "The new authority signs from now on, and the old one is still trusted. Servers and nodes renew their \
+                 certificates by themselves; hand out the new admin.kubeconfig and new join tokens, then run: \
+                 corten certificate rotate-ca --finish",
+            ),
+        ),
+        Verb::RotateCa { finish: true, force } => (
+            Request::post(format!("{PATH}/ca/finish?force={force}")),
+            Some("The old authority is trusted no more. kubeconfigs and join tokens of it are void."),
+        ),
+        Verb::RotateServiceAccountKey {
+            finish: false,
+            overlap,
+        } => (
+            Request::post(format!("{PATH}/account-key/rotate?overlap={}", overlap.as_secs())),
+            Some(
+                "The new key is shown to everybody from now on and signs after the overlap. Tokens of the old key stay good \
+                 until: corten certificate rotate-service-account-key --finish",
+            ),
+        ),
+        Verb::RotateServiceAccountKey { finish: true, .. } => (
+            Request::post(format!("{PATH}/account-key/finish")),
+            Some(
+                "Tokens of former keys are void. Nodes ask for new ones within the life of those in Pods; restart what cannot wait.",
+            ),
+        ),
+    };
+    let answer: Value = client
+        .request(request.body(Vec::new())?)
+        .await
+        .map_err(|error| match error {
+            kube::Error::Api(status) => anyhow::anyhow!("{}", status.message),
+            error => error.into(),
+        })?;
+    print!("{}", table(&answer));
+    if let Some(advice) = advice {
+        println!("{advice}");
+    }
+    Ok(())
+}
+
+fn table(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mut out = String::new();
+    for (place, authority) in answer["certificateAuthorities"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        out += &format!(
+            "certificate authority  {:<8} {}  sha256 {}  until {}\n",
+            if place == 0 { "newest" } else { "old" },
+            text(&authority["subject"]),
+            text(&authority["sha256"]),
+            text(&authority["notAfter"]),
+        );
+    }
+    for (place, key) in answer["serviceAccountKeys"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        let age = if place == 0 { "newest" } else { "old" };
+        out += &format!("service account key    {age:<8} {}\n", text(&key["kid"]));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_newest_comes_first() {
+        let answer = json!({
+            "certificateAuthorities": [
+                { "subject": "CN=b", "sha256": "22", "notAfter": "2036-01-01T00:00:00Z" },
+                { "subject": "CN=a", "sha256": "11", "notAfter": "2035-01-01T00:00:00Z" },
+            ],
+            "serviceAccountKeys": [{ "kid": "k" }],
+        });
+        assert_eq!(
+            table(&answer),
+            "certificate authority  newest   CN=b  sha256 22  until 2036-01-01T00:00:00Z\n\
+             certificate authority  old      CN=a  sha256 11  until 2035-01-01T00:00:00Z\n\
+             service account key    newest   k\n"
+        );
+    }
+}
