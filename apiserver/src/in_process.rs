@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 
 use crate::body::{Body, BoxError};
@@ -16,6 +17,7 @@ use crate::{ApiServer, Fence, Peer, User};
 pub struct InProcess {
     server: ApiServer,
     peer: Arc<Peer>,
+    agent: Option<HeaderValue>,
 }
 
 impl InProcess {
@@ -29,7 +31,15 @@ impl InProcess {
                 address: None,
                 fence: None,
             }),
+            agent: None,
         }
+    }
+
+    /// The same caller under the name of its program, which stands in the managed fields of what it writes.
+    #[must_use]
+    pub fn named(mut self, program: &str) -> InProcess {
+        self.agent = HeaderValue::from_str(program).ok();
+        self
     }
 
     /// The same caller, elected: each of its writes happens only while `fence` holds.
@@ -55,7 +65,11 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let (server, peer) = (self.server.clone(), self.peer.clone());
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        if let Some(agent) = &self.agent {
+            let headers = request.headers_mut();
+            headers.entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+        }
         Box::pin(async move { Ok(server.handle(&peer, request).await) })
     }
 }

@@ -96,7 +96,9 @@ impl ResourceType {
                 self.behaviour.prepare_part(part, map, old_map);
             }
         }
-        self.set_generation(new, old_map);
+        if subresource != Subresource::Status {
+            self.set_generation(new, old_map);
+        }
         let mut errors = FieldErrors::default();
         metadata::validate(new, self.namespaced, self.behaviour.name_rule(), &mut errors);
         metadata::validate_update(new, old, &mut errors);

@@ -83,7 +83,7 @@ impl Components {
     }
 
     fn client(&self, name: &str) -> kube::Client {
-        kube::Client::new(self.api.in_process(Self::user(name)), "default")
+        kube::Client::new(self.api.in_process(Self::user(name)).named(name), "default")
     }
 
     async fn lead<Fut: Future<Output = ()>>(
@@ -98,13 +98,14 @@ impl Components {
             .await;
         match fence {
             Ok(fence) => {
-                let (api, own) = (self.api.clone(), Self::user(name));
+                let (api, own, program) = (self.api.clone(), Self::user(name), name.to_owned());
                 let clients = move |controller: &str| {
                     let user = match controller {
                         "" => own.clone(),
                         name => User::service_account(NAMESPACE, name),
                     };
-                    kube::Client::new(api.in_process(user).fenced(fence.clone()), "default")
+                    let service = api.in_process(user).named(&program).fenced(fence.clone());
+                    kube::Client::new(service, "default")
                 };
                 run(Arc::new(clients), term.stop).await;
             }

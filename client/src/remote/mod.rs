@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -67,6 +67,9 @@ struct Shared {
 }
 
 type Http = HttpClient<Dialer, Body>;
+
+/// The node's program, as the managed fields of what it writes name it.
+const PROGRAM: &str = "kubelet";
 
 impl Remote {
     /// Does not connect yet. `name` is the node's own: it decides which server is first. `seed` is what the node was told
@@ -204,6 +207,10 @@ impl Service<Request<Body>> for Front {
         parts.scheme = Some(Scheme::HTTPS);
         parts.authority = Some(Authority::from_static("kubernetes.default.svc"));
         parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        let headers = request.headers_mut();
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(PROGRAM));
         Box::pin(async move {
             *request.uri_mut() = Uri::from_parts(parts)?;
             Ok(http.request(request).await?)

@@ -169,13 +169,14 @@ async fn apply(ctx: &Ctx, deployment: &Deployment, step: Step, writes: &Writes) 
         }
         Step::Delete(set) => apply::delete(&ctx.api, &ctx.sets, &set, None, writes).await,
         Step::SetRevision(revision) => {
+            // As upstream by way of the status, which raises no generation.
             let patch = Patch::Merge(json!({ "metadata": {
                 "uid": deployment.uid(),
                 "annotations": { revision::REVISION: revision },
             }}));
             let written = ctx
                 .api
-                .patch::<Deployment>(&key, &patch)
+                .patch_status::<Deployment>(&key, &patch)
                 .await
                 .doing(|| format!("set the revision of {key}"))?;
             writes.wrote(&ctx.deployments, written.revision);

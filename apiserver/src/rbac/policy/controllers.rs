@@ -350,10 +350,7 @@ pub const OWN_ROLES: &[(&str, &[&str])] = &[
         "certificate-controller",
         &["patch certificates.k8s.io: certificatesigningrequests/approval certificatesigningrequests/status"],
     ),
-    (
-        "deployment-controller",
-        &["patch apps: deployments deployments/status"],
-    ),
+    ("deployment-controller", &["patch apps: deployments/status"]),
     ("namespace-controller", &["patch core: namespaces/status"]),
     ("resourcequota-controller", &["get core: resourcequotas"]),
     (
