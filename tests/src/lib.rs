@@ -4,6 +4,7 @@
 //!
 //! A test makes a [`Cluster`] with a name of its own, which goes away with it, also after a panic. `CORTEN_BIN` names
 //! the binary under test (default: the one in the target folder), `CORTEN_KUBECTL` more kubectls than those found,
+//! `CORTEN_HELM` a Helm,
 //! `CORTEN_KUBECTL_MINOR=33` runs the tables of commands with that version only, and `CORTEN_KEEP=1` keeps a failed
 //! test's cluster to look at.
 
@@ -13,10 +14,12 @@ pub mod cases;
 pub mod cluster;
 pub mod command;
 pub mod faults;
+pub mod helm;
 pub mod kubectl;
 pub mod leftovers;
 pub mod load;
 pub mod manifests;
+pub mod runner;
 pub mod script;
 pub mod servers;
 pub mod wait;
@@ -25,4 +28,5 @@ pub use cases::Cases;
 pub use cluster::Cluster;
 pub use command::Finished;
 pub use kubectl::Kubectl;
+pub use runner::Runner;
 pub use wait::{eventually, within};

@@ -4,15 +4,9 @@
 //! namespace of its own (`$NS`); names of cluster-scoped objects end in `$V`, so versions do not meet.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
 
-use corten_tests::script::{self, End, Section, Step};
-use corten_tests::{Cases, Cluster, Kubectl, command};
-
-/// One command may take this long, and `$~` commands are repeated this long.
-const LIMIT: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(200);
+use corten_tests::script::{self, Section};
+use corten_tests::{Cases, Cluster, Kubectl, Runner};
 
 /// The folder of the tables.
 fn tables() -> PathBuf {
@@ -66,75 +60,29 @@ fn every_verb_with_every_version() {
 fn run_all(bench: &Bench, sections: &[Section], cases: &mut Cases) {
     for section in sections {
         let title = format!("{}: {}", bench.kubectl.version, section.title);
-        cases.case(&title, || bench.run(section));
+        cases.case(&title, || bench.runner.run(section));
     }
 }
 
 /// Where one version's commands run.
 struct Bench {
     kubectl: Kubectl,
-    minor: u32,
-    /// Holds a `kubectl` of this version, and scratch files.
-    dir: tempfile::TempDir,
+    runner: Runner,
 }
 
 impl Bench {
     fn new(cluster: &Cluster, kubectl: Kubectl) -> Bench {
-        let dir = tempfile::tempdir().expect("a folder for temporary files");
         let minor: u32 = kubectl.minor().parse().expect("versions are numbers");
-        std::os::unix::fs::symlink(kubectl.program(), dir.path().join("kubectl")).expect("a link");
         let namespace = format!("m{minor}");
-        // A kubeconfig of its own: the table changes contexts.
-        let config = std::fs::read_to_string(cluster.kubeconfig()).expect("the kubeconfig is readable");
-        let own = dir.path().join("config");
-        std::fs::write(&own, config).expect("write a kubeconfig");
+        let runner = Runner::new(&cluster.kubeconfig(), minor)
+            .program("kubectl", kubectl.program())
+            .variable("TABLES", tables().display().to_string())
+            .variable("NS", namespace.clone());
         kubectl.ok(&format!("create namespace {namespace}"));
         kubectl.ok(&format!(
             "--kubeconfig {} config set-context --current --namespace {namespace}",
-            own.display()
+            runner.kubeconfig().display()
         ));
-        Bench { kubectl, minor, dir }
-    }
-
-    /// All steps in order, up to the first that goes wrong: later ones build on it.
-    fn run(&self, section: &Section) {
-        for step in section.steps.iter().filter(|step| step.is_for(self.minor)) {
-            let started = Instant::now();
-            while let Some(wrong) = self.once(step) {
-                if step.end == End::Eventually && started.elapsed() < LIMIT {
-                    std::thread::sleep(PAUSE);
-                    continue;
-                }
-                panic!("line {}: `{}` {wrong}", step.line, step.command);
-            }
-        }
-    }
-
-    fn once(&self, step: &Step) -> Option<String> {
-        let mut bash = Command::new("bash");
-        let path = format!(
-            "{}:{}",
-            self.dir.path().display(),
-            std::env::var("PATH").unwrap_or_default()
-        );
-        bash.args(["-o", "pipefail", "-uc", &step.command])
-            .current_dir(self.dir.path())
-            .env("PATH", path)
-            .env("KUBECONFIG", self.dir.path().join("config"))
-            .env("HOME", self.dir.path())
-            .env("TABLES", tables())
-            .env("NS", format!("m{}", self.minor))
-            .env("V", self.minor.to_string());
-        // kubectl before 1.31 takes what starts with a brace for JSON.
-        let stdin = if step.stdin.starts_with('{') {
-            format!("---\n{}", step.stdin)
-        } else {
-            step.stdin.clone()
-        };
-        let finished = command::run(&mut bash, &stdin, LIMIT);
-        step.judge(
-            finished.succeeded(),
-            &format!("{}\n{}", finished.stdout, finished.stderr),
-        )
+        Bench { kubectl, runner }
     }
 }

@@ -4,6 +4,7 @@ mod backup;
 mod bad_input;
 mod clients;
 mod disk_full;
+mod helm;
 mod join;
 mod kubectl_matrix;
 mod kubectl_verbs;
