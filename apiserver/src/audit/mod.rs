@@ -473,6 +473,7 @@ mod tests {
             let peer = Peer {
                 user: None,
                 until: None,
+                issuer: None,
                 address: address.map(|address| address.parse().expect("an address")),
                 fence: None,
             };
