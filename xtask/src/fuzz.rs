@@ -51,11 +51,13 @@ pub fn fuzz(args: &Args) -> Result<()> {
         let corpus = folder().join("corpus").join(target);
         std::fs::create_dir_all(&corpus)?;
         let mut command = cargo_fuzz("run");
-        command
-            .arg(target)
-            .arg(corpus)
-            .arg(folder().join("seeds").join(target))
-            .arg("--");
+        command.arg(target).arg(corpus);
+        // A target whose input is no text has no seeds.
+        let seeds = folder().join("seeds").join(target);
+        if seeds.is_dir() {
+            command.arg(seeds);
+        }
+        command.arg("--");
         command.args([
             format!("-max_total_time={}", args.seconds),
             format!("-max_len={MAX_INPUT_BYTES}"),
