@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 pub mod declare;
 pub mod decode;
 pub(crate) mod error;
+mod places;
 pub mod proto;
 mod scalar;
 pub(crate) mod scan;
@@ -37,6 +38,7 @@ pub struct Type {
     /// Structs that JSON flattens and protobuf nests: field number, Go's name.
     pub inlined: Vec<(u32, &'static str)>,
     zero: OnceLock<Value>,
+    places: places::Places,
 }
 
 #[derive(Debug)]
@@ -143,7 +145,7 @@ impl Type {
     }
 
     fn index_of(&self, name: &str) -> Option<usize> {
-        self.fields.binary_search_by(|f| f.name.cmp(name)).ok()
+        self.places.find(name, |idx| self.fields[idx].name)
     }
 
     /// Go's name of the struct: `PodSpec`.
@@ -282,6 +284,7 @@ fn parse(texts: &[&'static str]) -> Schema {
             atomic: false,
             inlined: Vec::new(),
             zero: OnceLock::new(),
+            places: places::Places::default(),
         };
         for word in words {
             match word.split_once('=') {
@@ -310,6 +313,7 @@ fn parse(texts: &[&'static str]) -> Schema {
         entry.fields.sort_by_key(|f| f.name);
         // Decoding marks the fields it saw in one machine word.
         assert!(entry.fields.len() <= 128, "{} has too many fields", entry.name);
+        entry.places = places::Places::of(entry.fields.iter().map(|f| f.name));
     }
     Schema { types, by_name }
 }

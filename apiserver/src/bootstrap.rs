@@ -305,7 +305,7 @@ impl ApiServer {
         let written = transact(self.inner(), &mut env, |snapshot, env| {
             match subject.read(snapshot, &name) {
                 Err(status) if status.is_not_found() => {
-                    create::decide(config, subject, snapshot, &object, env)
+                    create::decide(config, subject, snapshot, object.clone(), env)
                 }
                 Err(status) => Err(status),
                 Ok(current) if refresh => {

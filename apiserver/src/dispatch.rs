@@ -242,8 +242,18 @@ impl Call<'_> {
         audit::note(|trail| trail.request_object(&decoded.value));
         decoded.warnings.extend(meta::dedup_owners(&mut decoded.value));
         let (config, subject) = (&self.inner().config, self.subject());
+        // Most creates are decided once; who has to decide again reads the body again.
+        let mut first = Some(decoded.value);
         let written = transact(self.inner(), &mut env, |snapshot, env| {
-            create::decide(config, subject, snapshot, &decoded.value, env)
+            let object = match first.take() {
+                Some(object) => object,
+                None => {
+                    let mut again = self.ty.decode(&bytes, options.validation)?.value;
+                    meta::dedup_owners(&mut again);
+                    again
+                }
+            };
+            create::decide(config, subject, snapshot, object, env)
         });
         let (answer, revision) = written.await?;
         self.written(answer, revision, options.dry_run, decoded.warnings, shape)

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use corten_api::{ResourceType, meta};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::sealing;
@@ -88,7 +89,7 @@ pub fn encode<K: AsRef<str>, V: AsRef<str>>(object: &Value, fields: &[(K, V)]) -
         put_text(&mut head, value.as_ref());
     }
 
-    let mut out = Vec::with_capacity(head.len() + 1024);
+    let mut out = Vec::with_capacity(head.len() + 2048);
     out.push(FORMAT);
     put_number(&mut out, head.len());
     out.extend_from_slice(&head);
@@ -321,19 +322,17 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// Bytes that [`encode`] did not write.
     pub fn write_partial(&self, out: &mut Vec<u8>, api_version: &str, revision: u64) -> Result<(), Damaged> {
-        #[derive(serde::Deserialize)]
-        struct OnlyMetadata<'a> {
-            #[serde(borrow)]
-            metadata: &'a serde_json::value::RawValue,
-        }
         let json = self.json()?;
-        let only: OnlyMetadata<'_> = serde_json::from_slice(&json).map_err(|_| Damaged)?;
+        // The metadata comes first, so the rest is not looked at.
+        let from_metadata = &json[OPENING.len() - 1..];
+        let mut values = serde_json::Deserializer::from_slice(from_metadata).into_iter();
+        let metadata: &RawValue = values.next().ok_or(Damaged)?.map_err(|_| Damaged)?;
         out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
         out.extend_from_slice(api_version.as_bytes());
         out.extend_from_slice(b"\",\"metadata\":{\"resourceVersion\":\"");
         out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
         out.extend_from_slice(b"\",");
-        out.extend_from_slice(&only.metadata.get().as_bytes()[1..]);
+        out.extend_from_slice(&metadata.get().as_bytes()[1..]);
         out.push(b'}');
         Ok(())
     }

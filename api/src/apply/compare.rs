@@ -93,9 +93,59 @@ fn walk(
             itself.removed |= other.removed;
             itself
         }
-        (Some(value), None) | (None, Some(value)) => as_form(view, form(value), old, new, depth, below),
+        (Some(value), None) => {
+            below.removed = everything(view, value, depth);
+            Itself {
+                removed: true,
+                ..Itself::default()
+            }
+        }
+        (None, Some(value)) => {
+            below.added = everything(view, value, depth);
+            Itself {
+                added: true,
+                ..Itself::default()
+            }
+        }
         (None, None) => Itself::default(),
     }
+}
+
+/// All places below one that only one side has: most of what a create compares, and nothing to compare there.
+fn everything(view: View<'_>, value: &Value, depth: usize) -> Set {
+    let mut all = Set::default();
+    match (topology(view, value, depth), value) {
+        (Topology::Granular, Value::Object(map)) => {
+            for (key, value) in map {
+                let below = view
+                    .child(key)
+                    .map(|child| everything(child.view, value, depth + 1));
+                all.put(
+                    Element::Field(key.as_str().into()),
+                    true,
+                    below.unwrap_or_default(),
+                );
+            }
+        }
+        (form @ (Topology::Set | Topology::Keyed(_)), Value::Array(list)) => {
+            let item = |item| Some((identity(view, form, item).ok()?, item));
+            let mut items: Vec<(Element, &Value)> = list.iter().filter_map(item).collect();
+            items.sort_by(|a, b| a.0.cmp(&b.0));
+            let mut rest = items.into_iter().peekable();
+            while let Some((element, item)) = rest.next() {
+                let mut below = Set::default();
+                if rest.peek().is_some_and(|(next, _)| *next == element) {
+                    // Elements that occur more than once are one value.
+                    while rest.next_if(|(next, _)| *next == element).is_some() {}
+                } else {
+                    below = everything(view.element(), item, depth + 1);
+                }
+                all.put(element, true, below);
+            }
+        }
+        _ => {}
+    }
+    all
 }
 
 fn as_form(

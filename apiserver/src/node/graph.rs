@@ -143,7 +143,9 @@ impl Graph {
     pub fn change(&mut self, old: Option<&std::sync::Arc<Entry>>, new: Option<&std::sync::Arc<Entry>>) {
         // What is new first, so that what stays keeps its number.
         for (entry, step) in [(new, 1), (old, -1)] {
-            let Some(entry) = entry else { continue };
+            let Some(entry) = entry.filter(|entry| !is_unplaced(entry)) else {
+                continue;
+            };
             let Some(object) = parse(entry) else {
                 tracing::error!(key = ?entry.key, "a stored object is damaged; it opens nothing to nodes");
                 continue;
@@ -204,6 +206,12 @@ impl Graph {
             }
         }
     }
+}
+
+/// Whether the head says already that this is a Pod without a node, which opens nothing.
+fn is_unplaced(entry: &Entry) -> bool {
+    let head = Stored::new(&entry.value).and_then(|stored| stored.head());
+    entry.key.starts_with(b"/core/pods/") && head.is_ok_and(|head| head.field("spec.nodeName") == Some(""))
 }
 
 fn parse(entry: &Entry) -> Option<Value> {

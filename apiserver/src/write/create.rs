@@ -22,10 +22,9 @@ pub fn decide(
     config: &Config,
     subject: Subject<'_>,
     snapshot: &Snapshot,
-    decoded: &Value,
+    mut object: Value,
     env: &mut Env,
 ) -> Result<Decision, Status> {
-    let mut object = decoded.clone();
     subject.ty.set_defaults(&mut object);
     subject
         .ty

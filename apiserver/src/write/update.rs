@@ -46,7 +46,7 @@ pub fn decide(
         Err(missing) if missing.is_not_found() && part == Subresource::Main && is_made(subject, &new) => {
             let mut new = new;
             meta::set(&mut new, "resourceVersion", Value::Null);
-            create::decide(config, subject, snapshot, &new, env)
+            create::decide(config, subject, snapshot, new, env)
         }
         Err(missing) => Err(missing),
     }
