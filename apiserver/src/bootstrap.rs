@@ -78,8 +78,11 @@ impl ApiServer {
             .await?;
         self.follow_flow();
         self.mend_flow().await;
-        let known = members::all(&self.inner().store.snapshot());
-        self.publish_servers(&known).await?;
+        // Only who leads knows who is alive; a server that joins is published when the leader sees it.
+        if self.inner().store.standing().borrow().leads {
+            let known = members::all(&self.inner().store.snapshot());
+            self.publish_servers(&known).await?;
+        }
         self.publish_authorities().await?;
         self.inner().bootstrapped.store(true, Ordering::Release);
         Ok(())

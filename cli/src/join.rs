@@ -11,10 +11,13 @@ use corten_apiserver::join::{Cluster, Member, ServerRequest, ServerShare};
 use corten_apiserver::members::{self, Record};
 use corten_apiserver::pki;
 use corten_client::join::{JoinToken, pin};
-use corten_store::Store;
+use corten_store::{Store, is_witness};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
+
+/// How the files of the peers' authority begin.
+const PEERS_FILES: &str = "peer-ca.";
 
 /// Takes servers in, and hands out what all servers of the cluster share.
 #[derive(Debug)]
@@ -42,7 +45,14 @@ impl Sharing {
         let Some(StoreHandle(store)) = self.store.get() else {
             return Err(Status::service_unavailable("the store is not open yet"));
         };
-        let files = pki::shared(&self.pki).map_err(Status::internal)?;
+        let mut files = pki::shared(&self.pki).map_err(Status::internal)?;
+        if request.witness != is_witness(request.member) {
+            return Err(Status::bad_request("the id of the member is not one of its kind"));
+        }
+        if request.witness {
+            // It serves nobody but members.
+            files.retain(|name, _| name.starts_with(PEERS_FILES));
+        }
         let record = Record {
             id: request.member,
             name: String::new(),
@@ -54,6 +64,7 @@ impl Sharing {
             },
             witness: request.witness,
             removed: false,
+            left: false,
         };
         let members = members::admit(store, &record).await?;
         let others = members

@@ -36,6 +36,20 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Take the server of this machine out of the cluster in order: it hands over, and stops when the others know
+    Leave {
+        /// The folder of this machine's server
+        #[arg(long, default_value = "/var/lib/corten/server")]
+        data_dir: PathBuf,
+    },
+    /// Remove a member whose machine is lost, and print how another one takes its place
+    Replace {
+        /// Id or name
+        member: String,
+        /// Also when too few of those that stay are alive
+        #[arg(long)]
+        force: bool,
+    },
     /// Make a learner a voter now (the leader does so by itself once it has caught up)
     Promote {
         /// Id or name
@@ -59,7 +73,11 @@ struct Members {
 /// # Errors
 /// In words for the user.
 pub async fn run(args: Args) -> Result<()> {
-    let kubeconfig = crate::kubeconfig::find(args.kubeconfig)?;
+    // Another server must not be asked to leave because a variable names it.
+    let kubeconfig = match &args.verb {
+        Verb::Leave { data_dir } => data_dir.join("admin.kubeconfig"),
+        _ => crate::kubeconfig::find(args.kubeconfig)?,
+    };
     let client = corten_client::remote(&kubeconfig)
         .await
         .with_context(|| format!("use {}", kubeconfig.display()))?;
@@ -81,6 +99,30 @@ pub async fn run(args: Args) -> Result<()> {
             let path = format!("{PATH}/{member}?force={force}");
             ask::<Value>(&client, Request::delete(path)).await?;
             println!("member {member} removed");
+        }
+        Verb::Leave { .. } => {
+            let left: Value = ask(&client, Request::post(format!("{PATH}/leave"))).await?;
+            println!(
+                "member {} has left: its server stops",
+                left["removed"].as_str().unwrap_or_default()
+            );
+        }
+        Verb::Replace { member, force } => {
+            let found = list(format!("{PATH}/{member}")).await?;
+            let witness = found.members.iter().any(|member| member["witness"] == true);
+            ask::<Value>(&client, Request::delete(format!("{PATH}/{member}?force={force}"))).await?;
+            let stay = list(PATH.into()).await?.members;
+            let leader = stay.iter().find(|member| member["role"] == "leader");
+            let url = leader
+                .and_then(|leader| leader["api"].as_str())
+                .context("no server leads")?;
+            let token = crate::token::for_servers(&client).await?;
+            println!("member {member} removed; on the new machine, with an empty data folder:\n");
+            println!(
+                "  corten server --join https://{url} --token {}{} --advertise-address ADDRESS",
+                token.reveal(),
+                if witness { " --witness" } else { "" }
+            );
         }
         Verb::Promote { member } => {
             ask::<Value>(&client, Request::post(format!("{PATH}/{member}/promote"))).await?;

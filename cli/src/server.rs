@@ -5,6 +5,7 @@ mod audit;
 mod birth;
 mod components;
 mod peers;
+mod witness;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,10 @@ pub struct Args {
     /// What to join with; see `corten token create --server`
     #[arg(long)]
     token: Option<JoinToken>,
+    /// Join as a witness: it votes and keeps the newest part of the log, but no objects, and serves no API. Two servers
+    /// and a witness survive the loss of any one of the three
+    #[arg(long)]
+    witness: bool,
     /// How long certificates of this server and of nodes live, such as 24h; they renew themselves
     #[arg(long, default_value = "365d", value_parser = crate::duration::parse)]
     certificate_lifetime: std::time::Duration,
@@ -106,9 +111,12 @@ pub async fn run(args: Args) -> Result<()> {
             token,
             peer: peer_address,
             api: SocketAddr::new(advertise, args.port),
-            witness: false,
+            witness: args.witness,
         });
-    let born = born(&args.data_dir, joining).await?;
+    let born = born(&args.data_dir, joining, args.witness).await?;
+    if born.witness {
+        return witness::run(&args.data_dir, born, peer_listener, peer_address, shutdown).await;
+    }
     let share = born.share.as_ref();
     let service_cidr = share.map_or(args.service_cidr, |share| share.service_cidr);
     let cluster_cidr = share.map_or(args.cluster_cidr, |share| share.cluster_cidr);
@@ -193,7 +201,7 @@ pub async fn run(args: Args) -> Result<()> {
         peers.clone(),
         closed.clone(),
     ));
-    tokio::spawn(members::follow(store.clone(), peers, closed.clone()));
+    tokio::spawn(members::follow(store.clone(), peers.clone(), closed.clone()));
     let record = Record {
         id: member,
         name,
@@ -201,13 +209,14 @@ pub async fn run(args: Args) -> Result<()> {
         api: SocketAddr::new(advertise, args.port).to_string(),
         witness: false,
         removed: false,
+        left: false,
     };
     let served = serve(
         &args,
         &certificates,
         config,
         cluster_cidr,
-        &store,
+        (&store, peers),
         &record,
         shutdown,
     )
@@ -224,20 +233,22 @@ async fn serve(
     certificates: &Certificates,
     config: corten_apiserver::Config,
     cluster_cidr: Ipv4Net,
-    store: &Store,
+    (store, peers): (&Store, Peers),
     record: &Record,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let api = ApiServer::new(store.clone(), config);
+    let mut dismissed = peers.dismissed();
     tokio::select! {
         ready = ready(store, &api, record) => ready?,
+        Ok(_) = dismissed.wait_for(|told| *told) => return Err(AdmitError::Removed { id: record.id }.into()),
         () = shutdown.cancelled() => return Ok(()),
     }
     tokio::spawn(members::keep(api.clone(), shutdown.clone()));
     let leaves = (store.clone(), shutdown.clone());
     tokio::spawn(async move {
-        members::removed(leaves.0).await;
-        tracing::error!("this server was removed from the cluster: it stops");
+        members::removed(leaves.0, peers).await;
+        tracing::error!("this server has left the cluster: it stops");
         leaves.1.cancel();
     });
 

@@ -35,6 +35,7 @@ mod store;
 pub mod transport;
 pub mod tree;
 pub mod watch;
+pub mod witness;
 
 pub use error::{OpenError, SnapshotError, StoreError, WatchError};
 pub use history::Limits as HistoryLimits;
@@ -52,3 +53,4 @@ pub use store::{
 pub use transport::{Connect, Transport};
 pub use tree::{RangeIter, Snapshot};
 pub use watch::{ProgressHandle, Watch, WatchItem};
+pub use witness::{is_witness, witness_id};

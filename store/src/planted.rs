@@ -62,8 +62,6 @@ pub enum Bug {
     RebuildTakesLastValue,
     /// A member that has lost entries votes.
     VoteWithHole,
-    /// A leader does not believe that a peer's log is shorter than it was.
-    ShorterLogNotBelieved,
 }
 
 #[cfg(feature = "planted")]

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use corten_api::Status;
 use corten_api::status::Qualified;
-use corten_store::{Change, Op, Precondition, Progress, Standing, Store, StoreError, Txn, TxnOutcome};
+use corten_store::peers::Peers;
+use corten_store::{
+    Change, Op, Precondition, Progress, Standing, Store, StoreError, Txn, TxnOutcome, is_witness,
+};
+use futures::StreamExt;
 
-use super::record::{Record, all, key};
+use super::record::{Record, all, key, range};
 use crate::store_status;
 
 /// How long a change may take: an election may come between.
@@ -50,8 +54,8 @@ pub async fn announce(store: &Store, record: &Record) -> Result<(), AdmitError> 
             .as_ref()
             .and_then(|entry| serde_json::from_slice(&entry.value).ok());
         match old {
-            Some(old) if old.removed => return Err(AdmitError::Removed { id: record.id }),
             Some(old) if old == *record => return Ok(()),
+            Some(old) if old.removed && !record.left => return Err(AdmitError::Removed { id: record.id }),
             _ => {}
         }
         let unchanged = match &held {
@@ -88,11 +92,17 @@ pub async fn admit(store: &Store, record: &Record) -> Result<Vec<Record>, AdmitE
     Ok(all(&store.snapshot()))
 }
 
-/// Removes a member for good. Its id is never taken in again.
+/// Removes a member for good; returns once everybody who stays knows, so that it may be stopped. Its id is never taken in
+/// again.
 ///
 /// # Errors
 /// `Conflict` when too few of those that stay are alive (unless `force`), or for the last one; those of the store.
-pub(super) async fn remove(store: &Store, record: &Record, force: bool) -> Result<(), Status> {
+pub(super) async fn remove(
+    store: &Store,
+    peers: Option<&Peers>,
+    record: &Record,
+    force: bool,
+) -> Result<(), Status> {
     store.read_barrier().await.map_err(|error| store_status(&error))?;
     let standing = store.standing().borrow().clone();
     check_removal(&standing, record.id, force).map_err(|why| conflict(record.id, &why))?;
@@ -107,10 +117,44 @@ pub(super) async fn remove(store: &Store, record: &Record, force: bool) -> Resul
         Ok(()) | Err(AdmitError::Removed { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let out = change(store, Change::Remove(record.id), |standing| {
-        !is_member(standing, record.id)
-    });
-    Ok(out.await?)
+    // The leader does the rest. One that removes itself hears of the end from the others only.
+    let dismissed = async {
+        let told = match peers.map(Peers::dismissed) {
+            Some(mut dismissed) => dismissed.wait_for(|told| *told).await.is_ok(),
+            None => false,
+        };
+        if !told {
+            std::future::pending().await
+        }
+    };
+    let left = async {
+        tokio::select! {
+            () = has_left(store, record.id) => {}
+            () = dismissed => {}
+        }
+    };
+    tokio::time::timeout(LIMIT, left).await.map_err(|_| {
+        Status::timeout(
+            "the removal is recorded, and goes on: those who stay do not know of it yet",
+            1,
+        )
+    })
+}
+
+/// Returns once everybody who stays knows that this member is gone.
+async fn has_left(store: &Store, id: u64) {
+    loop {
+        let snapshot = store.snapshot();
+        if all(&snapshot).iter().any(|record| record.id == id && record.left) {
+            return;
+        }
+        let Ok(mut watch) = store.watch(range(), snapshot.revision()) else {
+            continue;
+        };
+        if let Some(Err(corten_store::WatchError::Closed)) | None = watch.next().await {
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// # Errors
@@ -174,9 +218,10 @@ pub async fn leave(store: &Store) {
 }
 
 /// Who leads best after this leader: a voter that is alive, the one with most of the log.
-fn successor(standing: &Standing) -> Option<u64> {
+pub(super) fn successor(standing: &Standing) -> Option<u64> {
     let able = |progress: &&Progress| {
         progress.member != standing.member
+            && !is_witness(progress.member)
             && progress.alive
             && standing.members.voters.contains(&progress.member)
     };
@@ -188,7 +233,7 @@ fn successor(standing: &Standing) -> Option<u64> {
     best.or_else(|| {
         let mut others = standing.members.voters.iter();
         others
-            .find(|id| !standing.leads && Some(**id) != standing.leader)
+            .find(|id| !standing.leads && Some(**id) != standing.leader && !is_witness(**id))
             .copied()
     })
 }
@@ -203,8 +248,8 @@ fn check_removal(standing: &Standing, id: u64, force: bool) -> Result<(), String
         .copied()
         .filter(|voter| *voter != id)
         .collect();
-    if stay.is_empty() {
-        return Err("it is the last voter".into());
+    if stay.iter().all(|id| is_witness(*id)) {
+        return Err("no other server would be left".into());
     }
     if force || standing.progress.is_empty() || !standing.members.voters.contains(&id) {
         return Ok(());

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use corten_store::peers::Peers;
 use corten_store::{Change, Standing, Store, WatchItem};
 use futures::StreamExt;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::change::{AdmitError, announce, successor};
 use super::record::{Record, all, range};
 use crate::ApiServer;
 
@@ -16,9 +18,11 @@ use crate::ApiServer;
 const MAX_LAG: u64 = 256;
 
 /// A server that is silent for so long is no endpoint of the Service `kubernetes` any more.
-const UNPUBLISH_AFTER: Duration = Duration::from_secs(5);
+const UNPUBLISH_AFTER: Duration = Duration::from_secs(3);
 /// After a change that failed.
 const RETRY: Duration = Duration::from_millis(250);
+/// Between two questions to members that have yet to hear of a change, or that may say whether this one may go.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Tells `peers` who is where, now and whenever a record changes, until `stop`.
 pub async fn follow(store: Store, peers: Peers, stop: CancellationToken) {
@@ -46,7 +50,8 @@ pub async fn follow(store: Store, peers: Peers, stop: CancellationToken) {
 }
 
 fn tell(peers: &Peers, records: &[Record]) {
-    let (removed, present): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|record| record.removed);
+    // Who is about to leave still votes.
+    let (removed, present): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|record| record.left);
     let addresses: BTreeMap<u64, String> = present
         .into_iter()
         .map(|record| (record.id, record.peer.clone()))
@@ -109,6 +114,14 @@ pub async fn keep(api: ApiServer, stop: CancellationToken) {
         } else {
             published = None;
         }
+        match finish_removals(&api, &now, &records).await {
+            Ok(true) => {}
+            Ok(false) => again = Some(ASK_AGAIN),
+            Err(error) => {
+                tracing::debug!(%error, "a removal is not finished yet");
+                again = Some(RETRY);
+            }
+        }
         if let Some(change) = due(&now, &records) {
             match store.change_members(&[change]).await {
                 Ok(()) => tracing::info!(?change, "the membership changed"),
@@ -130,6 +143,51 @@ pub async fn keep(api: ApiServer, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// Notes of those who were removed that they have left, once everybody who stays knows; a leader that was removed gives
+/// its office away first. Whether nothing is left to do.
+async fn finish_removals(api: &ApiServer, now: &Standing, records: &[Record]) -> Result<bool, AdmitError> {
+    let store = &api.inner().store;
+    let leaving: Vec<&Record> = records
+        .iter()
+        .filter(|record| record.removed && !record.left)
+        .collect();
+    if !now.leads || leaving.is_empty() {
+        return Ok(true);
+    }
+    if leaving.iter().any(|record| record.id == now.member) {
+        if let Some(next) = successor(now) {
+            store.transfer_leadership(next)?;
+        }
+        return Ok(false);
+    }
+    let is_member = |id: u64| now.members.voters.contains(&id) || now.members.learners.contains(&id);
+    if now.members.joint || leaving.iter().any(|record| is_member(record.id)) {
+        return Ok(false);
+    }
+    let peers = api.inner().config.peers.as_ref();
+    for other in now.progress.iter().filter(|other| other.member != now.member) {
+        // Who is dead is told by the log when it comes back, and by whoever asks it for its vote.
+        let Some(peers) = peers.filter(|_| other.alive) else {
+            continue;
+        };
+        let about = peers.about(store.identity(), other.member).await.ok();
+        let about: Option<Value> = about.and_then(|text| serde_json::from_slice(&text).ok());
+        let knows = about.and_then(|about| about["membership"].as_u64());
+        if knows.is_none_or(|index| index < now.membership) {
+            return Ok(false);
+        }
+    }
+    for record in leaving {
+        let left = Record {
+            left: true,
+            ..record.clone()
+        };
+        announce(store, &left).await?;
+        tracing::info!(member = format!("{:x}", record.id), "the member has left");
+    }
+    Ok(true)
 }
 
 /// Since when members have not been heard.
@@ -169,24 +227,50 @@ impl Silent {
     }
 }
 
-/// Returns once this member was removed from the cluster.
-pub async fn removed(store: Store) {
+/// Returns once this member was removed from the cluster and may stop: those who stay may count on its vote before.
+pub async fn removed(store: Store, peers: Peers) {
+    let asks = async {
+        is_leaving(&store).await;
+        tracing::warn!("this server was removed from the cluster: it stops when the others know");
+        loop {
+            for other in peers.known() {
+                // One who refuses to talk says so by that.
+                let _ = peers.about(store.identity(), other).await;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    let mut dismissed = peers.dismissed();
+    let told = async {
+        let told = dismissed.wait_for(|told| *told).await.is_ok();
+        if !told {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = asks => {}
+    }
+}
+
+/// Returns once this member knows that it is to go: from the record, or, as it may not get that any more, from the membership.
+async fn is_leaving(store: &Store) {
     let me = store.identity().member;
+    let mut standing = store.standing();
+    let mut was_in = false;
     loop {
-        let snapshot = store.snapshot();
-        if all(&snapshot)
-            .iter()
-            .any(|record| record.id == me && record.removed)
-        {
+        let recorded = all(&store.snapshot());
+        let is_in = {
+            let now = standing.borrow_and_update();
+            now.members.voters.contains(&me) || now.members.learners.contains(&me)
+        };
+        if (was_in && !is_in) || recorded.iter().any(|record| record.id == me && record.removed) {
             return;
         }
-        let Ok(mut watch) = store.watch(range(), snapshot.revision()) else {
-            continue;
-        };
-        match watch.next().await {
-            Some(Ok(_)) => {}
-            Some(Err(corten_store::WatchError::Closed)) | None => return std::future::pending().await,
-            Some(Err(_)) => {}
+        was_in |= is_in;
+        // A write moves it too.
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
@@ -204,6 +288,7 @@ mod tests {
             api: String::new(),
             witness: false,
             removed,
+            left: false,
         }
     }
 

@@ -33,9 +33,12 @@ pub struct Record {
     /// It votes and holds the log, but no objects.
     #[serde(default)]
     pub witness: bool,
-    /// It was removed for good.
+    /// It was removed for good: it leaves, or has left.
     #[serde(default)]
     pub removed: bool,
+    /// Everybody who stays knows the membership without it: nobody waits for its vote, and it may stop.
+    #[serde(default)]
+    pub left: bool,
 }
 
 impl Record {
@@ -110,6 +113,7 @@ mod tests {
             api: "192.0.2.1:6443".into(),
             witness: false,
             removed,
+            left: false,
         }
     }
 

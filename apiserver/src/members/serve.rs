@@ -24,6 +24,8 @@ pub enum Call {
     Remove(String),
     Promote(String),
     Transfer(String),
+    /// The server that is asked removes itself.
+    Leave,
 }
 
 impl Call {
@@ -34,6 +36,7 @@ impl Call {
         let when = |fits: bool, call: Call| if fits { Ok(call) } else { Err(()) };
         Some(match rest {
             [] => when(reads, Call::List),
+            ["leave"] if *method == Method::POST => Ok(Call::Leave),
             [name] if *method == Method::DELETE => Ok(Call::Remove((*name).to_owned())),
             [name] => when(reads, Call::Get((*name).to_owned())),
             [name, "promote"] => when(*method == Method::POST, Call::Promote((*name).to_owned())),
@@ -46,7 +49,7 @@ impl Call {
 /// # Errors
 /// `NotFound` for a member that is not recorded; those of the verbs.
 pub async fn answer(server: &ApiServer, call: &Call, query: &Query) -> Result<Answer, Status> {
-    let store = &server.inner().store;
+    let (store, peers) = (&server.inner().store, server.inner().config.peers.as_ref());
     let named = |name: &str| {
         let records = all(&store.snapshot());
         find(&records, name)
@@ -56,15 +59,21 @@ pub async fn answer(server: &ApiServer, call: &Call, query: &Query) -> Result<An
     let answer = match call {
         Call::List => {
             let records = all(&store.snapshot());
-            list(store, server.inner().config.peers.as_ref(), &records).await
+            list(store, peers, &records).await
         }
         Call::Get(name) => {
             let record = named(name)?;
-            list(store, server.inner().config.peers.as_ref(), &[record]).await
+            list(store, peers, &[record]).await
         }
         Call::Remove(name) => {
             let record = named(name)?;
-            remove(store, &record, query.get("force") == Some("true")).await?;
+            let force = query.get("force") == Some("true");
+            remove(store, peers, &record, force).await?;
+            json!({ "removed": format!("{:016x}", record.id) })
+        }
+        Call::Leave => {
+            let record = named(&format!("{:016x}", store.identity().member))?;
+            remove(store, peers, &record, false).await?;
             json!({ "removed": format!("{:016x}", record.id) })
         }
         Call::Promote(name) => {
@@ -89,7 +98,7 @@ pub async fn answer(server: &ApiServer, call: &Call, query: &Query) -> Result<An
 /// Every member says itself how it is; who does not answer is not healthy.
 async fn list(store: &Store, peers: Option<&Peers>, records: &[Record]) -> Value {
     let standing = Arc::new(store.standing().borrow().clone());
-    let told = records.iter().filter(|record| !record.removed).map(|record| {
+    let told = records.iter().filter(|record| !record.left).map(|record| {
         let standing = standing.clone();
         async move {
             let about = match peers {
@@ -123,7 +132,9 @@ async fn list(store: &Store, peers: Option<&Peers>, records: &[Record]) -> Value
 }
 
 fn member(standing: &Standing, record: &Record, about: Option<Value>) -> Value {
-    let role = if standing.leader == Some(record.id) {
+    let role = if record.removed {
+        "leaving"
+    } else if standing.leader == Some(record.id) {
         "leader"
     } else if standing.members.voters.contains(&record.id) {
         if record.witness { "witness" } else { "voter" }
@@ -138,6 +149,7 @@ fn member(standing: &Standing, record: &Record, about: Option<Value>) -> Value {
         "name": record.name,
         "peer": record.peer,
         "api": record.api,
+        "witness": record.witness,
         "role": role,
         "health": match (&about, healthy) { (None, _) => "unreachable", (_, true) => "healthy", _ => "no leader" },
         "about": about,
@@ -163,5 +175,7 @@ mod tests {
         );
         assert_eq!(of(Method::GET, "a/promote"), Some(Err(())));
         assert_eq!(of(Method::GET, "a/b/c"), None);
+        assert_eq!(of(Method::POST, "leave"), Some(Ok(Call::Leave)));
+        assert_eq!(of(Method::GET, "leave"), Some(Ok(Call::Get("leave".into()))));
     }
 }

@@ -37,6 +37,9 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// A watch with bookmarks hears how far it is at least this often. Source: kube-apiserver's watch cache, 1 minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long a watch waits for this server to come to a revision that its client has from another one. Source: kube-apiserver's
+/// watch cache, 3 s.
+const FRESH_WITHIN: Duration = Duration::from_secs(3);
 /// Bytes of events joined into one frame when several are ready.
 const JOIN_BYTES: usize = 32 * 1024;
 
@@ -203,7 +206,11 @@ impl Watching {
                 Phase::Ended => return None,
                 Phase::Waiting { state, mark_end } => {
                     let (state, mark_end) = (*state, *mark_end);
-                    self.begin(state, mark_end).await;
+                    match self.begin(state, mark_end).await {
+                        Ok(bytes) if bytes.is_empty() => {}
+                        Ok(bytes) => return Some(Ok(bytes)),
+                        Err(damaged) => return Some(Err(damaged.into())),
+                    }
                 }
                 Phase::Initial { .. } if converts => match self.initial_converted().await {
                     Ok(bytes) if bytes.is_empty() => {}
@@ -224,8 +231,8 @@ impl Watching {
         }
     }
 
-    /// Waits for the revision the watch begins at.
-    async fn begin(&mut self, state: bool, mark_end: bool) {
+    /// Waits for the revision the watch begins at; what to tell a client that asks for one that does not come.
+    async fn begin(&mut self, state: bool, mark_end: bool) -> Result<Bytes, Damaged> {
         tokio::select! {
             applied = self._open.inner().store.wait_applied(self.told) => match applied {
                 Ok(()) => self.begin_now(state, mark_end),
@@ -233,7 +240,16 @@ impl Watching {
             },
             () = self.closing.cancelled() => self.phase = Phase::Ended,
             () = &mut self.deadline => self.phase = Phase::Ended,
+            () = tokio::time::sleep(FRESH_WITHIN) => {
+                self.phase = Phase::Ended;
+                let current = self._open.inner().store.snapshot().revision();
+                let status = Status::too_large_resource_version(self.told.0, current.0);
+                let mut out = Vec::new();
+                error_line(&mut out, self.shape.media, &status)?;
+                return Ok(out.into());
+            }
         }
+        Ok(Bytes::new())
     }
 
     /// Takes the state if it was asked for.

@@ -19,6 +19,7 @@ pub fn about(store: Store, name: String, data_dir: PathBuf) -> impl Fn() -> Byte
             "leader": standing.leader.map(|id| format!("{id:016x}")),
             "applied": status.applied,
             "lastIndex": standing.last_index.max(status.applied),
+            "membership": standing.membership,
             "revision": status.revision,
             "keys": status.keys,
             "logBytes": status.log_bytes,

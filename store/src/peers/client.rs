@@ -117,6 +117,7 @@ pub(super) async fn about(shared: Arc<Shared>, me: Identity, to: u64) -> std::io
         let mut client = line.connect().await.map_err(std::io::Error::other)?;
         let told = client.about(line.request(Ask {})).await;
         told.map(|told| told.into_inner().text)
+            .inspect_err(|status| line.shared.note_refusal(status))
             .map_err(std::io::Error::other)
     };
     tokio::time::timeout(ABOUT_LIMIT, ask).await?
@@ -170,6 +171,7 @@ impl Peer {
                     backoff = BACKOFF.0;
                     let ended = self.stream(client, first, &mut messages).await;
                     if let Err(status) = ended {
+                        self.line.shared.note_refusal(&status);
                         tracing::debug!(peer = format!("{:x}", self.line.to), %status, "the connection to a peer ended");
                     }
                 }

@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::log::Identity;
 use crate::store::{Inbox, Store};
@@ -50,6 +51,8 @@ struct Shared {
     own_address: String,
     book: Mutex<Book>,
     about: OnceLock<Box<About>>,
+    /// A peer said that this member was removed, and everybody who stays knows.
+    dismissed: watch::Sender<bool>,
 }
 
 /// Who is where.
@@ -82,6 +85,7 @@ impl Peers {
                 own_address: own_address.into(),
                 book: Mutex::default(),
                 about: OnceLock::new(),
+                dismissed: watch::Sender::default(),
             }),
         }
     }
@@ -97,6 +101,18 @@ impl Peers {
     /// Who was removed for good: nobody talks to them, and nothing is taken from them.
     pub fn set_removed(&self, removed: BTreeSet<u64>) {
         self.shared.book.lock().removed = removed;
+    }
+
+    /// Becomes true when a peer says that this member was removed from the cluster and may go.
+    pub fn dismissed(&self) -> watch::Receiver<bool> {
+        self.shared.dismissed.subscribe()
+    }
+
+    /// The other members that this one knows an address of.
+    pub fn known(&self) -> Vec<u64> {
+        let book = self.shared.book.lock();
+        let known: BTreeSet<u64> = book.recorded.keys().chain(book.told.keys()).copied().collect();
+        known.difference(&book.removed).copied().collect()
     }
 
     /// What this member says about itself. Only the first call counts.
@@ -136,6 +152,13 @@ impl Shared {
             .get(&member)
             .or_else(|| book.recorded.get(&member))
             .cloned()
+    }
+
+    /// What a peer refuses. Only one who knows that this member was removed says so.
+    fn note_refusal(&self, status: &tonic::Status) {
+        if status.code() == tonic::Code::PermissionDenied {
+            self.dismissed.send_replace(true);
+        }
     }
 
     fn is_removed(&self, member: u64) -> bool {

@@ -68,7 +68,7 @@ impl Incoming {
             )));
         }
         if number(FROM) != Some(self.from) {
-            return Err(Status::permission_denied("the sender is not who it says"));
+            return Err(Status::unauthenticated("the sender is not who it says"));
         }
         if self.shared.is_removed(self.from) {
             return Err(Status::permission_denied(format!(
@@ -84,11 +84,22 @@ impl Incoming {
     }
 }
 
+/// Tells, however it ends, that a peer's messages do not come on this way any more.
+struct Lost<'a>(&'a Incoming);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        // Overloaded or closed: time tells, a little later.
+        let _ = self.0.inbox.lost(self.0.from);
+    }
+}
+
 #[tonic::async_trait]
 impl Peers for Incoming {
     async fn messages(&self, request: Request<Streaming<RaftMessage>>) -> Result<Response<Closed>, Status> {
         self.check(request.metadata())?;
         let mut messages = request.into_inner();
+        let _lost = Lost(self);
         while let Some(RaftMessage { message }) = messages.message().await? {
             if self.shared.is_removed(self.from) {
                 return Err(Status::permission_denied("this member was removed"));

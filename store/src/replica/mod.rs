@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod cache;
+mod campaign;
 mod logger;
 mod proposals;
 mod reads;
@@ -28,6 +29,7 @@ use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, SnapshotStatus, S
 use crate::log::{Append, Base, Durable, LogState};
 use crate::planted::{Bug, planted};
 use crate::store::Progress;
+use crate::witness::is_witness;
 use cache::Cache;
 use proposals::Proposals;
 use reads::Reads;
@@ -109,6 +111,8 @@ pub enum Input {
     Offer(Snapshot),
     /// A message to this peer could not be sent.
     Unreachable(u64),
+    /// The connection over which this peer's messages came has ended, as it does when its process dies.
+    Lost(u64),
     /// How the transfer of a snapshot to this peer ended; nothing else is sent to it before.
     SnapshotSent {
         to: u64,
@@ -213,6 +217,8 @@ pub struct Replica {
     now: u64,
     /// The tick at which each peer was last heard.
     heard: BTreeMap<u64, u64>,
+    /// The tick at which this member campaigns, if there is no leader by then.
+    turn: Option<u64>,
 }
 
 /// The configuration with none of the unsafe defaults.
@@ -234,6 +240,7 @@ fn raft_config(id: u64, applied: u64) -> Config {
         },
         max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
         max_committed_size_per_ready: MAX_COMMITTED_BYTES,
+        max_election_tick: campaign::patience(id) + ELECTION_TICKS,
         ..Config::default()
     }
 }
@@ -262,6 +269,7 @@ impl Replica {
             seed: start.seed,
             now: 0,
             heard: BTreeMap::new(),
+            turn: None,
         }
     }
 
@@ -273,6 +281,11 @@ impl Replica {
         self.role
     }
 
+    /// What is committed, as far as this member knows.
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
     /// The newest entry of the log.
     pub fn last_index(&self) -> u64 {
         self.node.raft.raft_log.last_index()
@@ -280,14 +293,10 @@ impl Replica {
 
     /// How far every member is, as a leader knows it.
     pub fn progress(&self) -> Vec<Progress> {
-        let heard = |id: u64| {
-            let silent = self.heard.get(&id).map(|heard| self.now - heard);
-            id == self.id() || silent.is_some_and(|ticks| ticks <= ELECTION_TICKS as u64)
-        };
         let progress = self.node.raft.prs().iter().map(|(id, progress)| Progress {
             member: *id,
             matched: progress.matched,
-            alive: heard(*id),
+            alive: self.is_alive(*id),
         });
         let mut all: Vec<Progress> = progress.collect();
         all.sort_by_key(|progress| progress.member);
@@ -318,12 +327,13 @@ impl Replica {
     fn take(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
             // A lost tick or message is nothing new to Raft.
-            Input::Tick | Input::Message(_) | Input::Campaign | Input::Transfer(_)
+            Input::Tick | Input::Message(_) | Input::Campaign | Input::Transfer(_) | Input::Lost(_)
                 if self.installing.is_some() => {}
             Input::ProposeConf { token, .. } if self.installing.is_some() => {
                 out.push(Output::Dropped { tokens: vec![token] });
             }
-            Input::Campaign | Input::Transfer(_) if self.repair.is_some() => {}
+            Input::Campaign | Input::Transfer(_) | Input::Lost(_) if self.repair.is_some() => {}
+            Input::Transfer(peer) if is_witness(peer) => {}
             Input::Tick => self.tick(out),
             Input::Message(bytes) => self.message(&bytes, out),
             Input::Propose(proposals) => self.propose(proposals, out),
@@ -340,10 +350,9 @@ impl Replica {
                     });
                 }
             }
-            Input::Campaign => {
-                if let Err(error) = self.node.campaign() {
-                    tracing::warn!(%error, "cannot campaign");
-                }
+            Input::Campaign => self.campaign(),
+            Input::Lost(peer) => {
+                self.turn = campaign::turn_after(&mut self.node, peer, self.now).or(self.turn);
             }
             Input::Persisted(durable) => self.persisted(durable.number(), out),
             Input::Fetched { fetch, entries } => {
@@ -365,10 +374,37 @@ impl Replica {
         }
     }
 
+    fn campaign(&mut self) {
+        if let Err(error) = self.node.campaign() {
+            tracing::warn!(%error, "cannot campaign");
+        }
+    }
+
+    /// Campaigns when it is this member's turn; hands over what a witness should not have.
+    fn take_turn(&mut self) {
+        let raft = &self.node.raft;
+        if raft.leader_id != raft::INVALID_ID || raft.state != StateRole::Follower {
+            self.turn = None;
+        }
+        if self.turn.take_if(|turn| *turn <= self.now).is_some() {
+            self.campaign();
+        }
+        if let Some(peer) = campaign::successor(&self.node, |id| self.is_alive(id)) {
+            self.node.transfer_leader(peer);
+        }
+    }
+
+    /// Whether a peer was heard within the shortest election time-out.
+    fn is_alive(&self, id: u64) -> bool {
+        let silent = self.heard.get(&id).map(|heard| self.now - heard);
+        id == self.id() || silent.is_some_and(|ticks| ticks <= ELECTION_TICKS as u64)
+    }
+
     fn tick(&mut self, out: &mut Vec<Output>) {
         self.now += 1;
         if self.repair.is_none() {
             self.node.tick();
+            self.take_turn();
         }
         let mut expired = self.reads.tick();
         if let Some(repair) = &mut self.repair {
@@ -432,11 +468,13 @@ impl Replica {
             return;
         }
         send(Vec::from_iter(repair::contradict(&self.node, &mut message)), out);
-        if !planted(Bug::ShorterLogNotBelieved) {
-            repair::believe(&mut self.node, &mut message);
-        }
+        repair::believe(&mut self.node, &mut message);
+        let needed = campaign::is_needed(&self.node, &message);
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%error, "a peer's message was dropped");
+        }
+        if needed {
+            self.campaign();
         }
     }
 
@@ -664,7 +702,7 @@ impl Replica {
         let mut mixed = self.seed ^ raft.id.rotate_left(17) ^ raft.term.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^= mixed >> 27;
-        let timeout = ELECTION_TICKS + (mixed % ELECTION_TICKS as u64) as usize;
+        let timeout = campaign::patience(raft.id) + (mixed % ELECTION_TICKS as u64) as usize;
         if raft.randomized_election_timeout() != timeout {
             raft.set_randomized_election_timeout(timeout);
         }

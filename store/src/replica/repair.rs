@@ -4,7 +4,9 @@
 //! that, is among it: a leader knows all that older terms committed once it has committed in its own.
 //!
 //! The other half is the leader's: what it believes about a peer's log only ever grows, so a peer that says its log is
-//! shorter has to be believed expressly.
+//! shorter has to be believed expressly. Raft would find out with the next two writes (the refusal of an entry behind
+//! what it believes makes it probe), and nothing unsafe follows from what it believes, as such a member gives no vote;
+//! but in a cluster that is quiet the member would stay without a vote.
 
 use raft::eraftpb::{Message, MessageType};
 use raft::{INVALID_ID, ProgressState, RawNode, StateRole};

@@ -16,6 +16,7 @@ use tokio::sync::watch as tokio_watch;
 use super::agreement::{Agreement, EVERY, Verdict, Vote};
 use super::pressure::{Refusal, refuse};
 use super::queue::{Reply, Request};
+use super::settled::Settled;
 use super::status::{Counters, Membership, Standing};
 use crate::command::{self, Command, CommandError};
 use crate::error::StoreError;
@@ -27,8 +28,9 @@ use crate::mvcc::Mvcc;
 use crate::planted::{Bug, planted};
 use crate::replica::{Fetch, Input, Output, Proposal, Replica, Role};
 use crate::space::{self, Full};
-use crate::tree::Snapshot;
+use crate::tree::{Snapshot, Tree};
 use crate::watch::Hub;
+use crate::witness::is_witness;
 
 /// States of snapshots kept for transfers that have not started.
 const MAX_OFFERED: usize = 2;
@@ -120,6 +122,7 @@ pub struct Core {
     agreement: Agreement,
     /// Votes of this member on their way into the log.
     speaks: Vec<Vote>,
+    settled: Settled,
     /// The members hold different states, and none of them is a majority's.
     disagree: bool,
     /// There is too little room on the disk.
@@ -184,6 +187,7 @@ impl Core {
             .counters
             .image_applied
             .store(applied.index, Ordering::Relaxed);
+        let settled = Settled::new(replica.committed(), applied.index);
         let core = Core {
             replica,
             identity,
@@ -199,6 +203,7 @@ impl Core {
             offered: VecDeque::new(),
             agreement: Agreement::default(),
             speaks: Vec::new(),
+            settled,
             disagree: false,
             full: None,
             vital,
@@ -285,6 +290,7 @@ impl Core {
     /// # Errors
     /// See [`Fatal`].
     pub fn persisted(&mut self, durable: Durable) -> Result<(), Fatal> {
+        self.settled.persisted();
         let outputs = self.replica.step([Input::Persisted(durable)]);
         self.perform(outputs)
     }
@@ -325,6 +331,10 @@ impl Core {
                         "the members hold different states, and no majority holds the same: restore a backup",
                     )));
                 }
+                Request::Txn { reply, .. } if is_witness(self.identity.member) => {
+                    // A caller that has gone away needs no answer.
+                    let _ = reply.send(Err(StoreError::Unavailable("a witness takes no writes")));
+                }
                 Request::Txn { data, reply } => {
                     proposals.push(self.proposal(data, ProposalReply::Txn(reply)))
                 }
@@ -345,6 +355,7 @@ impl Core {
                 }
                 Request::Install { message, state } => arrived.push((message, state)),
                 Request::Unreachable(peer) => inputs.push(Input::Unreachable(peer)),
+                Request::Lost(peer) => inputs.push(Input::Lost(peer)),
                 Request::SnapshotSent { to, ok } => inputs.push(Input::SnapshotSent { to, ok }),
                 Request::Transfer(peer) => inputs.push(Input::Transfer(peer)),
                 Request::Barrier { reply } => {
@@ -418,11 +429,10 @@ impl Core {
         while let Some(oldest) = self.proposals.first_entry()
             && self.ticks.saturating_sub(oldest.get().since) >= PROPOSAL_TIMEOUT_TICKS
         {
-            oldest.remove().reply.fail(if planted(Bug::UnknownToldDropped) {
-                StoreError::Unavailable("there is no leader")
-            } else {
-                StoreError::Ambiguous("no leader confirmed it in time")
-            });
+            oldest
+                .remove()
+                .reply
+                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
         }
     }
 
@@ -436,12 +446,14 @@ impl Core {
                         let durable = Durable::unproven(batch.number);
                         outputs.extend(self.replica.step([Input::Persisted(durable)]));
                     }
+                    self.settled.append(&batch);
                     self.actions.push_back(Action::Append(batch));
                 }
                 Output::Apply(entries) => self.apply_in_pieces(entries)?,
                 Output::Send { to, message } => self.actions.push_back(Action::Send { to, message }),
                 Output::Conf { index, conf_state } => {
                     debug_assert!(index <= self.applied.index);
+                    self.settled.changed(index);
                     self.note_members(&conf_state);
                     let peers = self.has_peers(&conf_state);
                     self.actions.push_back(Action::NotePeers(peers));
@@ -483,7 +495,7 @@ impl Core {
     /// What the state adds up to is noted at certain entries; the leader then says it to the others.
     fn note_digest(&mut self) {
         let index = self.applied.index;
-        if !index.is_multiple_of(EVERY) {
+        if !index.is_multiple_of(EVERY) || is_witness(self.identity.member) {
             return;
         }
         let digest = self.mvcc.digest();
@@ -500,7 +512,10 @@ impl Core {
 
     fn hear(&mut self, vote: Vote) {
         let me = self.identity.member;
-        match self.agreement.take(vote, me, &self.applied.conf_state.voters) {
+        // A witness holds no state that could agree.
+        let mut voters = self.applied.conf_state.voters.clone();
+        voters.retain(|voter| !is_witness(*voter));
+        match self.agreement.take(vote, me, &voters) {
             Verdict::Fine => (),
             Verdict::Speak(vote) => {
                 tracing::error!(index = vote.index, "the members' states differ: all are asked");
@@ -519,6 +534,13 @@ impl Core {
 
     /// The state now stands for a snapshot at the applied index; its bytes are made only when a transfer starts.
     fn offer_snapshot(&mut self, index: u64) -> Vec<Output> {
+        if is_witness(self.identity.member) {
+            tracing::warn!(
+                index,
+                "a peer is too far behind for a witness, which has no state to send"
+            );
+            return Vec::new();
+        }
         if self.applied.index < index {
             tracing::warn!(index, "a peer needs a snapshot of what is not applied yet");
             return Vec::new();
@@ -541,6 +563,14 @@ impl Core {
     fn send_snapshot(&mut self, to: u64, index: u64, message: Bytes) {
         let state = self.offered.iter().find(|(offered, _)| *offered == index);
         self.actions.push_back(match state {
+            Some((_, state)) if is_witness(to) => Action::SendSnapshot {
+                to,
+                message,
+                state: Snapshot {
+                    tree: Tree::default(),
+                    ..state.clone()
+                },
+            },
             Some((_, state)) => Action::SendSnapshot {
                 to,
                 message,
@@ -648,7 +678,10 @@ impl Core {
         events: &mut Vec<Arc<Event>>,
     ) -> Result<Option<Result<TxnOutcome, StoreError>>, Fatal> {
         // A new leader's first entry, or a membership change.
-        if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+        if entry.data.is_empty()
+            || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal
+            || is_witness(self.identity.member)
+        {
             return Ok(None);
         }
         let index = entry.index;
@@ -718,9 +751,11 @@ impl Core {
 
     fn forget_proposals(&mut self, tokens: &[u64]) {
         for pending in tokens.iter().filter_map(|token| self.proposals.remove(token)) {
-            pending
-                .reply
-                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
+            pending.reply.fail(if planted(Bug::UnknownToldDropped) {
+                StoreError::Unavailable("there is no leader")
+            } else {
+                StoreError::Ambiguous("no leader confirmed it in time")
+            });
         }
     }
 
@@ -733,6 +768,7 @@ impl Core {
             leader: Some(role.leader).filter(|leader| *leader != 0),
             leads: role.leads,
             last_index: self.replica.last_index(),
+            membership: self.settled.index(),
             members: self.shared.counters.members.lock().clone(),
             progress: if role.leads {
                 self.replica.progress()

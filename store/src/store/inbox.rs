@@ -43,6 +43,14 @@ impl Inbox {
         self.queue.send(Request::Unreachable(peer))
     }
 
+    /// The connection over which this peer's messages came has ended.
+    ///
+    /// # Errors
+    /// As [`Inbox::receive`].
+    pub fn lost(&self, peer: u64) -> Result<(), StoreError> {
+        self.queue.send(Request::Lost(peer))
+    }
+
     /// How the transfer of a state ended.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod power_cut_tests;
 pub(crate) mod pressure;
 mod queue;
 mod recovery;
+mod settled;
 mod status;
 
 use std::borrow::Borrow;

@@ -40,6 +40,7 @@ pub(super) enum Request {
     },
     /// What the transport found out about a peer.
     Unreachable(u64),
+    Lost(u64),
     SnapshotSent {
         to: u64,
         ok: bool,
@@ -71,7 +72,7 @@ impl Request {
             Request::Barrier { reply } => drop(reply.send(Err(StoreError::Closed))),
             Request::Conf { reply, .. } => drop(reply.send(Err(StoreError::Closed))),
             // Raft sends again what is lost.
-            Request::Message(_) | Request::Install { .. } | Request::Unreachable(_) => (),
+            Request::Message(_) | Request::Install { .. } | Request::Unreachable(_) | Request::Lost(_) => (),
             Request::SnapshotSent { .. } | Request::Transfer(_) => (),
             Request::ImageWritten(_) | Request::Close => (),
         }

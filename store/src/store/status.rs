@@ -64,6 +64,8 @@ pub struct Standing {
     pub leads: bool,
     /// The newest entry of this member's log.
     pub last_index: u64,
+    /// The entry of the newest change of the membership that this member knows of for good, also after a crash.
+    pub membership: u64,
     pub members: Membership,
     /// Of all members, this one included. Only the leader knows it.
     pub progress: Vec<Progress>,

@@ -5,9 +5,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use corten_store::{Change, StoreError};
+use corten_store::{Change, StoreError, is_witness};
 use raft::eraftpb::ConfState;
 
+use crate::member::{id_at, place_of};
 use crate::options::{MILLISECOND, Options, SECOND, Time};
 use crate::random::Random;
 use crate::world::World;
@@ -40,7 +41,9 @@ impl Admin {
     pub fn new(options: &Options) -> Self {
         Admin {
             random: Random::new(options.seed, 5),
-            target: (1..=options.members as u64).collect(),
+            target: (0..options.members)
+                .map(|place| id_at(place, options.witness && place + 1 == options.members))
+                .collect(),
             flight: None,
             done: 0,
         }
@@ -60,7 +63,7 @@ impl Admin {
         let mut target = self.target.clone();
         target.sort_unstable();
         target.iter().all(|id| {
-            let Some(member) = world.members.get(*id as usize - 1) else {
+            let Some(member) = world.members.get(place_of(*id)) else {
                 return false;
             };
             member.up.as_ref().is_some_and(|up| {
@@ -87,8 +90,9 @@ impl Admin {
             return delay;
         }
         let wanted = world.admin.target.clone();
-        while wanted.iter().any(|id| *id as usize > world.members.len()) {
-            world.add_member(false);
+        while wanted.iter().any(|id| place_of(*id) >= world.members.len()) {
+            let witness = wanted.contains(&id_at(world.members.len(), true));
+            world.add_member(false, witness);
         }
         let conf = Admin::membership(world);
         Admin::dismiss(world);
@@ -97,7 +101,7 @@ impl Admin {
             return delay;
         }
         let places: Vec<usize> = (0..world.members.len())
-            .filter(|place| world.members[*place].up.is_some())
+            .filter(|place| world.members[*place].up.is_some() && !world.members[*place].is_witness())
             .collect();
         let Some(place) = world.admin.random.pick(&places).copied() else {
             return delay;
@@ -130,7 +134,7 @@ impl Admin {
             .copied()
             .collect();
         if let Some(id) = wanted.iter().find(|id| !conf.voters.contains(id)) {
-            let member = &world.members[*id as usize - 1];
+            let member = &world.members[place_of(*id)];
             if !conf.learners.contains(id) {
                 return vec![Change::AddLearner(*id)];
             }
@@ -193,7 +197,8 @@ impl Admin {
     /// Somebody wants another membership, or another leader.
     pub fn change(world: &mut World) {
         if world.admin.random.chance(0.3) {
-            let id = world.admin.random.range(1, world.members.len() as u64);
+            let place = world.admin.random.below(world.members.len() as u64) as usize;
+            let id = world.members[place].id;
             for member in &world.members {
                 if let Some(up) = &member.up {
                     let _ = up.store.transfer_leadership(id);
@@ -214,7 +219,9 @@ impl Admin {
         let out = random.below(target.len() as u64) as usize;
         match random.below(3) {
             0 if target.len() < MAX_MEMBERS => target.push(next),
-            1 if target.len() > 1 => drop(target.remove(out)),
+            // A witness alone is no cluster.
+            1 if target.iter().filter(|id| !is_witness(**id)).count() > 1 => drop(target.remove(out)),
+            1 => {}
             _ => {
                 target.remove(out);
                 target.push(next);
@@ -225,14 +232,14 @@ impl Admin {
     /// A disk is gone, and its member with it: another one takes its place.
     pub fn lose_disk(world: &mut World) {
         let damaged = world.members.iter().any(|member| member.damaged && !member.gone);
-        if world.admin.target.len() < 3 || damaged || !world.admin.settled(world) {
+        if world.admin.target.len() < 3 || damaged || !world.admin.settled(world) || !world.is_even() {
             return;
         }
         let next = world.members.len() as u64 + 1;
         let out = world.admin.random.below(world.admin.target.len() as u64) as usize;
         let id = world.admin.target.remove(out);
         world.admin.target.push(next);
-        let place = id as usize - 1;
+        let place = place_of(id);
         world.members[place].gone = true;
         world.members[place].lost_disk = true;
         world.crash(place, 0);

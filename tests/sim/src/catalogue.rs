@@ -6,7 +6,7 @@ use crate::options::Limits;
 use crate::run::{Failure, run};
 
 /// A bug and its budget of seeds.
-pub const CATALOGUE: [(Bug, u64); 30] = [
+pub const CATALOGUE: [(Bug, u64); 29] = [
     (Bug::AcknowledgeBeforeFsync, 50),
     (Bug::AnswerBeforeFsync, 50),
     (Bug::VoteNotSaved, 8000),
@@ -36,7 +36,6 @@ pub const CATALOGUE: [(Bug, u64); 30] = [
     (Bug::PageOfNewestState, 50),
     (Bug::RebuildTakesLastValue, 50),
     (Bug::VoteWithHole, 1000),
-    (Bug::ShorterLogNotBelieved, 1000),
 ];
 
 /// The first seed from `from` on that shows a bug, and how many were needed; nothing if its budget did not do.

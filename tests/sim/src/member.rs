@@ -12,6 +12,26 @@ use crate::watcher::tagger;
 
 pub const CLUSTER: u64 = 77;
 
+/// The id of the member at a place.
+pub fn id_at(place: usize, witness: bool) -> u64 {
+    let number = place as u64 + 1;
+    if witness {
+        corten_store::witness_id(number << 1)
+    } else {
+        number
+    }
+}
+
+/// The place of a member.
+pub fn place_of(id: u64) -> usize {
+    let number = if corten_store::is_witness(id) {
+        (id & !corten_store::witness_id(0)) >> 1
+    } else {
+        id
+    };
+    (number as usize).wrapping_sub(1)
+}
+
 /// What the process waits for before it goes on.
 pub enum Blocked {
     /// The fsync of this batch.
@@ -52,6 +72,8 @@ pub struct Member {
     pub lost_disk: bool,
     /// Its disk has lost what was durable, and it is not repaired yet.
     pub damaged: bool,
+    /// The change of the membership that its last process said it knew for good.
+    pub promised: u64,
     pub paused_until: Time,
     pub full_until: Time,
     pub slow_until: Time,
@@ -71,6 +93,7 @@ impl Member {
             gone: false,
             lost_disk: false,
             damaged: false,
+            promised: 0,
             paused_until: 0,
             full_until: 0,
             slow_until: 0,
@@ -137,6 +160,10 @@ impl Member {
             checked: 0,
             led: 0,
         });
+    }
+
+    pub fn is_witness(&self) -> bool {
+        corten_store::is_witness(self.id)
     }
 
     /// Whether an entry would survive a power cut of this member: in its log, or in the image that the log starts from.

@@ -89,7 +89,7 @@ impl Nemesis {
         let enough = world.admin.voters() >= 3 && world.admin.settled(world);
         let member = &world.members[place];
         let whole = !world.members.iter().any(|member| member.damaged && !member.gone);
-        if !enough || !whole || member.up.is_none() {
+        if !enough || !whole || member.up.is_none() || !world.is_even() {
             return;
         }
         world.crash(place, restart);

@@ -100,6 +100,8 @@ pub struct Options {
     pub faults: Faults,
     /// Voters at the beginning.
     pub members: usize,
+    /// The last of them is a witness.
+    pub witness: bool,
     /// How long faults happen.
     pub safety: Time,
     pub clients: usize,
@@ -153,6 +155,7 @@ impl Options {
         }
         let faults = Faults(drawn & limits.faults.0);
         let members = *random.pick(&[1, 3, 3, 3, 3, 3, 5]).unwrap_or(&3);
+        let witness = members == 3 && random.chance(0.3);
         let safety = random.range(4, 12) * SECOND;
         let (clients, watchers) = (random.range(2, 6) as usize, random.range(2, 6) as usize);
         let think = random.spread(20 * MILLISECOND, 200 * MILLISECOND);
@@ -170,6 +173,7 @@ impl Options {
             seed,
             faults,
             members,
+            witness,
             safety: safety.min(limits.safety),
             clients: clients.min(limits.clients),
             watchers: watchers.min(limits.watchers),

@@ -15,7 +15,7 @@ use raft::eraftpb::ConfState;
 use crate::admin::Admin;
 use crate::blind;
 use crate::client::{Client, Shared};
-use crate::member::{Blocked, Member, Up};
+use crate::member::{Blocked, Member, Up, id_at, place_of};
 use crate::model::{self, Model};
 use crate::nemesis::Nemesis;
 use crate::network::{Network, kind_of};
@@ -63,6 +63,11 @@ pub enum What {
     ImageDone {
         member: usize,
         boot: u64,
+    },
+    /// The connection over which `peer` sent has ended.
+    Lost {
+        member: usize,
+        peer: u64,
     },
     Start {
         member: usize,
@@ -173,7 +178,7 @@ impl World {
             report: Report::default(),
             options,
         };
-        world.add_member(true);
+        world.add_member(true, false);
         world.after(0, What::Admin);
         for client in 0..world.clients.len() {
             world.after(10 * MILLISECOND, What::Client(client));
@@ -185,13 +190,14 @@ impl World {
     }
 
     /// A new member with an empty disk; its place.
-    pub fn add_member(&mut self, founder: bool) -> usize {
+    pub fn add_member(&mut self, founder: bool, witness: bool) -> usize {
         let place = self.members.len();
         let mut tick = TICK;
         if self.options.faults.has(Fault::Drift) {
             tick = self.random.range(TICK * 4 / 5, TICK * 6 / 5);
         }
-        self.members.push(Member::new(place as u64 + 1, founder, tick));
+        self.members
+            .push(Member::new(id_at(place, witness), founder, tick));
         self.start(place);
         place
     }
@@ -260,6 +266,13 @@ impl World {
             What::Serve { member, boot } => self.serve(member, boot),
             What::Synced { member, boot } => self.synced(member, boot),
             What::ImageDone { member, boot } => self.image_done(member, boot),
+            What::Lost { member, peer } => {
+                if let Some(up) = &self.members[member].up {
+                    // A full queue is the same as not noticing.
+                    let _ = up.store.inbox().lost(peer);
+                    self.wake(member);
+                }
+            }
             What::Start { member } => self.start(member),
             What::Client(client) => self.client(client),
             What::Watcher(watcher) => self.watcher(watcher),
@@ -305,6 +318,13 @@ impl World {
         up.driven
             .start()
             .unwrap_or_else(|error| panic!("a start failed: {error}"));
+        let (applied, whole) = (up.driven.applied().index, !member.damaged);
+        assert!(
+            !whole || applied >= member.promised,
+            "S8: member {} knew the membership of entry {} for good, and starts at {applied}",
+            member.id,
+            member.promised
+        );
         self.after(tick, What::Tick { member: place, boot });
         self.perform(place);
     }
@@ -314,6 +334,8 @@ impl World {
         let member = &mut self.members[place];
         let Some(mut up) = member.up.take() else { return };
         self.report.crashes += 1;
+        member.promised = up.store.standing().borrow().membership;
+        let id = member.id;
         let kept = self.random.below(member.log.unsynced() as u64 + 1) as usize;
         member.log.crash(kept);
         // An image is written whole or not at all, one after the other.
@@ -342,6 +364,19 @@ impl World {
         }
         self.admin.crashed(place);
         self.after(restart, What::Start { member: place });
+        // A process that dies closes its connections; a machine does not.
+        if self.random.chance(0.7) {
+            for other in 0..self.members.len() {
+                let delay = self.random.range(100, 20 * MILLISECOND);
+                self.after(
+                    delay,
+                    What::Lost {
+                        member: other,
+                        peer: id,
+                    },
+                );
+            }
+        }
     }
 
     fn crash_soon_up(&mut self, place: usize) {
@@ -368,6 +403,15 @@ impl World {
             self.members[place].tick,
             self.members[place].paused_until.saturating_sub(self.now),
         );
+        if self.up(place, boot).is_none() {
+            return;
+        }
+        // Connections break for other reasons too.
+        if self.options.faults.has(Fault::Loss) && !self.healing && self.random.chance(0.005) {
+            let peer = self.random.below(self.members.len() as u64) as usize;
+            let peer = self.members[peer].id;
+            self.after(0, What::Lost { member: place, peer });
+        }
         let Some(up) = self.up(place, boot) else { return };
         up.ticked = true;
         self.after(tick + paused, What::Tick { member: place, boot });
@@ -534,7 +578,7 @@ impl World {
     }
 
     fn place_of(&self, id: u64) -> Option<usize> {
-        let place = usize::try_from(id).ok()?.checked_sub(1)?;
+        let place = place_of(id);
         (place < self.members.len()).then_some(place)
     }
 
@@ -634,7 +678,7 @@ impl World {
             }
             up.audited = applied;
         }
-        if applied != up.checked {
+        if applied != up.checked && !corten_store::is_witness(id) {
             up.checked = applied;
             let snapshot = up.store.snapshot();
             assert_eq!(
@@ -735,7 +779,7 @@ impl World {
 
     fn any_up(&mut self) -> Option<usize> {
         let places: Vec<usize> = (0..self.members.len())
-            .filter(|place| self.members[*place].up.is_some())
+            .filter(|place| self.members[*place].up.is_some() && !self.members[*place].is_witness())
             .collect();
         self.load.pick(&places).copied()
     }
@@ -798,6 +842,21 @@ impl World {
         self.watchers[at].look(&self.model, &mut self.load);
         let place = self.watchers[at].member;
         self.wake(place);
+    }
+
+    /// Whether every server that belongs to the cluster has all that is committed on its disk. A witness can bring up only who
+    /// lacks little: to lose another disk meanwhile is more than two servers and a witness survive.
+    pub fn is_even(&self) -> bool {
+        let newest = self.model.index();
+        let mut servers = self.members.iter().filter(|member| !member.gone);
+        !self.options.witness
+            || servers.all(|member| {
+                member.up.is_some()
+                    && self
+                        .model
+                        .term_at(newest)
+                        .is_none_or(|term| member.holds(newest, term))
+            })
     }
 
     /// No more faults.

@@ -130,11 +130,15 @@ async fn follow(servers: Servers, number: usize, shared: Arc<Shared>, cache: wat
         }
         let mut body = answer.into_body();
         let mut rest = Vec::new();
-        while let Some(Ok(frame)) = body.frame().await {
+        'stream: while let Some(Ok(frame)) = body.frame().await {
             rest.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
                 if let Err(why) = take(&cache, &line) {
+                    // This server has not come as far yet: another one has.
+                    if why.contains("Too large resource version") {
+                        break 'stream;
+                    }
                     if why.contains("410") {
                         shared.relists.fetch_add(1, Ordering::SeqCst);
                     }

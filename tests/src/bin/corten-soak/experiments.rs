@@ -1,14 +1,16 @@
 //! What is broken, how often, and what is measured.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rand::Rng;
 
+use crate::shapes::{self, Shape};
 use crate::world::World;
-use crate::{Options, moved};
+use crate::{Options, moved, nodes};
 
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 12] = [
     "failover",
     "kill",
     "pause",
@@ -17,6 +19,10 @@ pub const NAMES: [&str; 8] = [
     "rolling",
     "replace",
     "watches",
+    "leave",
+    "mixed",
+    "dark",
+    "node",
 ];
 /// After a kill, the time in which the gap is looked for.
 const WINDOW: Duration = Duration::from_secs(4);
@@ -24,8 +30,11 @@ const WINDOW: Duration = Duration::from_secs(4);
 /// # Errors
 /// Something was seen that must not be, or the cluster did not heal.
 pub async fn run(name: &str, options: Options) -> Result<()> {
-    if name == "watches" {
-        return moved::run(options.watches.unwrap_or(10_000)).await;
+    match name {
+        "watches" => return moved::run(options.watches.unwrap_or(10_000)).await,
+        "dark" => return nodes::dark(options.time(10.0)).await,
+        "node" => return nodes::node(options.count(10)).await,
+        _ => {}
     }
     let world = World::new(&format!("soak-{name}")).await?;
     world.healthy().await?;
@@ -36,7 +45,12 @@ pub async fn run(name: &str, options: Options) -> Result<()> {
         "pause" => pause(&world, options.count(20)).await?,
         "partition" => partition(&world, options.count(20)).await?,
         "all" => all(&world, options.count(50)).await?,
-        "rolling" => rolling(&world, options.count(5)).await?,
+        "rolling" => rolling(&world, options.count(5), None).await?,
+        "mixed" => {
+            let other = options.other.clone().context("mixed needs --other BINARY")?;
+            rolling(&world, options.count(5), Some(&other)).await?;
+        }
+        "leave" => leave(&world, options.count(3)).await?,
         "replace" => replace(&world, options.count(3)).await?,
         _ => bail!("there is no experiment {name}"),
     }
@@ -118,18 +132,29 @@ async fn partition(world: &World, count: usize) -> Result<()> {
     for _ in 0..count {
         let leader = world.healthy().await?;
         let victim = pick(&world.servers.names);
+        let place = world.servers.names.iter().position(|name| *name == leader);
+        // Now and then the host is plugged out: then clients do not reach it either.
+        let shape = rand::rng()
+            .random_bool(0.8)
+            .then(|| Shape::draw(place.unwrap_or_default()));
         let seconds = rand::rng().random_range(1.0..10.0);
         let started = Instant::now();
-        world.fault("cut", &victim);
+        match shape {
+            Some(shape) => shapes::cut(world, shape)?,
+            None => world.fault("cut", &victim),
+        }
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         let (write, read) = world.load.gaps(started, Instant::now());
-        world.fault("heal", &victim);
+        match shape {
+            Some(_) => shapes::heal(world)?,
+            None => world.fault("heal", &victim),
+        }
         let healing = Instant::now();
         world.healthy().await?;
         world.writing().await?;
         println!(
-            "{victim}{} cut off for {seconds:.1} s: {} ms without writes, {} ms without reads; well again after {} ms",
-            if victim == leader { " (leader)" } else { "" },
+            "{} for {seconds:.1} s, {leader} leads: {} ms without writes, {} ms without reads; well again after {} ms",
+            shape.map_or_else(|| format!("{victim} plugged out"), |shape| format!("{shape:?}")),
             write.as_millis(),
             read.as_millis(),
             healing.elapsed().as_millis()
@@ -157,19 +182,44 @@ async fn all(world: &World, count: usize) -> Result<()> {
     Ok(())
 }
 
-async fn rolling(world: &World, count: usize) -> Result<()> {
+/// With another build, the servers run one and the other in turn, so that both lead and follow each other.
+async fn rolling(world: &World, count: usize, other: Option<&Path>) -> Result<()> {
     let mut gaps = Vec::new();
-    for _ in 0..count {
+    for turn in 0..count {
         for name in &world.servers.names {
             world.healthy().await?;
             let started = Instant::now();
             world.fault("stop", name);
-            world.fault("start", name);
+            match other.filter(|_| turn % 2 == 0) {
+                Some(other) => world.start_with(other, name)?,
+                None => world.fault("start", name),
+            }
             world.healthy().await?;
             gaps.push(world.load.gaps(started, Instant::now()).0);
         }
     }
     print("time without writes while a server is restarted", &mut gaps);
+    Ok(())
+}
+
+/// Each server in turn leaves in order and joins anew.
+async fn leave(world: &World, count: usize) -> Result<()> {
+    let mut gaps = Vec::new();
+    for _ in 0..count {
+        for name in &world.servers.names {
+            world.healthy().await?;
+            let (started, dir) = (Instant::now(), world.cluster.host_dir(name));
+            let words = ["member", "leave", "--data-dir", &dir.to_string_lossy()];
+            world.cluster.corten(&words, Duration::from_secs(30)).ok();
+            println!("{name} has left after {} ms", started.elapsed().as_millis());
+            world.ended(name).await?;
+            std::fs::remove_dir_all(&dir).context("empty its folder")?;
+            world.fault("start", name);
+            world.healthy().await?;
+            gaps.push(world.load.gaps(started, Instant::now()).0);
+        }
+    }
+    print("time without writes while a server leaves and joins", &mut gaps);
     Ok(())
 }
 

@@ -5,38 +5,46 @@
 
 mod experiments;
 mod moved;
+mod nodes;
+mod shapes;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "corten-soak EXPERIMENT... [--minutes N] [--count N] [--watches N]
+const USAGE: &str = "corten-soak EXPERIMENT... [--minutes N] [--count N] [--watches N] [--other BINARY]
   failover   kill -9 the leader, --count times (100): the time without writes and without reads
   kill       kill -9 any server every 1 to 5 s, for --minutes (20)
   pause      stop the leader in its tracks for 0.1 to 30 s, --count times (20)
-  partition  cut one server off for 1 to 10 s, --count times (20)
+  partition  cut servers off each other for 1 to 10 s, whole, one way, or both from a third, --count times (20)
   all        kill -9 all three at once, --count times (50)
   rolling    stop and start one server after the other, --count rounds (5)
   replace    lose one server's disk and replace it, one after the other, --count rounds (3)
+  leave      each server leaves in order and joins anew, --count rounds (3)
+  mixed      as rolling, each round between this build and another one, --other
+  dark       all servers dead for --minutes (10), with nodes and a Service
+  node       kill one server after the other, --count rounds (10): nodes go on with another within 1 s
   watches    --watches (10000) open on one server that is killed
 Root is needed; CORTEN_BIN names the binary.";
 
 /// How long and how often.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     minutes: Option<f64>,
     count: Option<usize>,
     watches: Option<usize>,
+    other: Option<PathBuf>,
 }
 
 impl Options {
-    fn time(self, default: f64) -> Duration {
+    fn time(&self, default: f64) -> Duration {
         Duration::from_secs_f64(self.minutes.unwrap_or(default) * 60.0)
     }
 
-    fn count(self, default: usize) -> usize {
+    fn count(&self, default: usize) -> usize {
         self.count.unwrap_or(default)
     }
 }
@@ -65,6 +73,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<(Vec<String>, Option
             "--minutes" => options.minutes = Some(number()?),
             "--count" => options.count = Some(number()? as usize),
             "--watches" => options.watches = Some(number()? as usize),
+            "--other" => options.other = Some(words.next().ok_or(anyhow::anyhow!(USAGE))?.into()),
             name if experiments::NAMES.contains(&name) => names.push(name.to_owned()),
             _ => bail!(USAGE),
         }
@@ -79,7 +88,7 @@ fn run(names: &[String], options: Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for name in names {
         println!("== {name}");
-        runtime.block_on(experiments::run(name, options))?;
+        runtime.block_on(experiments::run(name, options.clone()))?;
         println!("== {name}: nothing was lost, stale or missed");
     }
     Ok(())

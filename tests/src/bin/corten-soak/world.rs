@@ -1,5 +1,7 @@
 //! The cluster under test, with load on it, and the verbs that break it.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -35,6 +37,38 @@ impl World {
 
     pub fn fault(&self, verb: &str, host: &str) {
         self.cluster.fault(verb, host);
+    }
+
+    /// Starts a server that ended, of another build.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with(&self, program: &Path, host: &str) -> Result<()> {
+        let started = Command::new(program)
+            .args(["cluster", "start", &self.cluster.name, host])
+            .output()?;
+        ensure!(
+            started.status.success(),
+            "{} does not start {host}: {}",
+            program.display(),
+            String::from_utf8_lossy(&started.stderr)
+        );
+        Ok(())
+    }
+
+    /// Waits until the server of a host has ended by itself.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn ended(&self, host: &str) -> Result<()> {
+        let (start, dir) = (Instant::now(), self.cluster.host_dir(host));
+        while !corten_tests::faults::processes_with(&format!("server --data-dir {}", dir.display()))
+            .is_empty()
+        {
+            ensure!(start.elapsed() < HEAL, "the server of {host} does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// The leader, once all servers are well.
