@@ -38,6 +38,8 @@ use crate::certificates::{Certificates, Settings};
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// How long the components may take to end.
 const COMPONENTS_LIMIT: Duration = Duration::from_secs(5);
+/// How long a server that was removed goes on voting for those who do not know it yet.
+const DISMISSAL_LIMIT: Duration = Duration::from_secs(30);
 /// Between two tries of a server that starts while others are not there yet.
 const READY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -216,11 +218,16 @@ pub async fn run(args: Args) -> Result<()> {
         &certificates,
         config,
         cluster_cidr,
-        (&store, peers),
+        (&store, peers.clone()),
         &record,
         shutdown,
     )
     .await;
+    if members::is_leaving(&store) {
+        // Those who stay may count on its vote until they know of its end.
+        let told = tokio::time::timeout(DISMISSAL_LIMIT, members::removed(store.clone(), peers)).await;
+        tracing::info!(told = told.is_ok(), "this server has left the cluster");
+    }
     closed.cancel();
     store.close().await;
     let _ = listening.await;
@@ -247,8 +254,9 @@ async fn serve(
     tokio::spawn(members::keep(api.clone(), shutdown.clone()));
     let leaves = (store.clone(), shutdown.clone());
     tokio::spawn(async move {
-        members::removed(leaves.0, peers).await;
-        tracing::error!("this server has left the cluster: it stops");
+        // While it is still a member: clients go elsewhere, and the Leases are given back.
+        members::leaving(&leaves.0).await;
+        tracing::error!("this server was removed from the cluster: it stops");
         leaves.1.cancel();
     });
 

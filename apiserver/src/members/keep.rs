@@ -230,8 +230,8 @@ impl Silent {
 /// Returns once this member was removed from the cluster and may stop: those who stay may count on its vote before.
 pub async fn removed(store: Store, peers: Peers) {
     let asks = async {
-        is_leaving(&store).await;
-        tracing::warn!("this server was removed from the cluster: it stops when the others know");
+        leaving(&store).await;
+        tracing::warn!("this member was removed from the cluster: it stops when the others know");
         loop {
             for other in peers.known() {
                 // One who refuses to talk says so by that.
@@ -253,18 +253,26 @@ pub async fn removed(store: Store, peers: Peers) {
     }
 }
 
+/// Whether this member was removed, as far as it knows.
+#[must_use]
+pub fn is_leaving(store: &Store) -> bool {
+    let me = store.identity().member;
+    all(&store.snapshot())
+        .iter()
+        .any(|record| record.id == me && record.removed)
+}
+
 /// Returns once this member knows that it is to go: from the record, or, as it may not get that any more, from the membership.
-async fn is_leaving(store: &Store) {
+pub async fn leaving(store: &Store) {
     let me = store.identity().member;
     let mut standing = store.standing();
     let mut was_in = false;
     loop {
-        let recorded = all(&store.snapshot());
         let is_in = {
             let now = standing.borrow_and_update();
             now.members.voters.contains(&me) || now.members.learners.contains(&me)
         };
-        if (was_in && !is_in) || recorded.iter().any(|record| record.id == me && record.removed) {
+        if (was_in && !is_in) || is_leaving(store) {
             return;
         }
         was_in |= is_in;

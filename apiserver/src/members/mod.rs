@@ -10,5 +10,5 @@ mod record;
 pub mod serve;
 
 pub use change::{AdmitError, admit, announce, leave};
-pub use keep::{follow, keep, removed};
+pub use keep::{follow, is_leaving, keep, leaving, removed};
 pub use record::{Record, all, find, is_record};
