@@ -252,12 +252,14 @@ async fn serve(
         () = shutdown.cancelled() => return Ok(()),
     }
     tokio::spawn(members::keep(api.clone(), shutdown.clone()));
-    let leaves = (store.clone(), shutdown.clone());
+    let leaves = (store.clone(), shutdown.clone(), peers);
     tokio::spawn(async move {
         // While it is still a member: clients go elsewhere, and the Leases are given back.
         members::leaving(&leaves.0).await;
         tracing::error!("this server was removed from the cluster: it stops");
         leaves.1.cancel();
+        // Whoever asked this server to leave is answered when the others know.
+        members::removed(leaves.0, leaves.2).await;
     });
 
     let rewriting = api.clone();
