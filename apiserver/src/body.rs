@@ -12,14 +12,23 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::limits::{Readers, Reading, steady_millis};
+
 /// Largest request body in bytes. Source: kube-apiserver, `MaxRequestBodyBytes` (3 MiB).
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxStream = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
+/// Bytes that are handed over at once of a body whose reader is watched.
+const PIECE: usize = 64 * 1024;
+
 /// A response body: nothing, bytes known at once, or a stream.
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    /// How its client takes it.
+    reading: Option<Reading>,
+}
 
 enum Inner {
     Full(Bytes),
@@ -29,26 +38,36 @@ enum Inner {
 impl Body {
     #[must_use]
     pub fn empty() -> Body {
-        Body(Inner::Full(Bytes::new()))
+        Body::from(Bytes::new())
     }
 
     pub fn stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
-        Body(Inner::Stream(Box::pin(stream)))
+        Body {
+            inner: Inner::Stream(Box::pin(stream)),
+            reading: None,
+        }
     }
 
     /// The bytes, if they are all known already.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&Bytes> {
-        match &self.0 {
+        match &self.inner {
             Inner::Full(bytes) => Some(bytes),
             Inner::Stream(_) => None,
+        }
+    }
+
+    /// Notes from now on whether its client takes what is sent. Small bodies are sent at once and need no notes.
+    pub(crate) fn read_by(&mut self, readers: &Readers) {
+        if !matches!(&self.inner, Inner::Full(bytes) if bytes.len() <= PIECE) {
+            self.reading = Some(readers.open());
         }
     }
 
     /// The body as a stream of its chunks.
     #[must_use]
     pub fn into_stream(self) -> BoxStream {
-        match self.0 {
+        match self.inner {
             Inner::Full(bytes) => Box::pin(futures::stream::once(async move { Ok(bytes) })),
             Inner::Stream(stream) => stream,
         }
@@ -57,7 +76,10 @@ impl Body {
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(bytes: T) -> Body {
-        Body(Inner::Full(bytes.into()))
+        Body {
+            inner: Inner::Full(bytes.into()),
+            reading: None,
+        }
     }
 }
 
@@ -69,21 +91,37 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        let this = &mut *self;
+        if let Some(reading) = &this.reading {
+            reading.taken();
+        }
+        let polled = match &mut this.inner {
             Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Full(bytes) => {
+                let piece = if this.reading.is_some() {
+                    PIECE
+                } else {
+                    bytes.len()
+                };
+                let piece = bytes.split_to(piece.min(bytes.len()));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Inner::Stream(stream) => stream
                 .poll_next_unpin(cx)
                 .map(|next| next.map(|chunk| chunk.map(Frame::data))),
+        };
+        if let (Some(reading), Poll::Ready(Some(Ok(_)))) = (&this.reading, &polled) {
+            reading.offered(steady_millis());
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Inner::Full(bytes) if bytes.is_empty())
+        matches!(&self.inner, Inner::Full(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Stream(_) => SizeHint::default(),
         }

@@ -17,6 +17,7 @@ pub mod bootstrap;
 mod connect;
 mod convert;
 mod custom;
+mod deadline;
 mod discovery;
 mod dispatch;
 pub mod event_rate_limit;
@@ -31,6 +32,8 @@ mod impersonate;
 mod in_process;
 pub mod join;
 mod key;
+mod limits;
+pub mod local;
 pub mod members;
 mod metrics;
 mod negotiate;
@@ -113,6 +116,8 @@ pub struct Config {
     pub audit: Option<Arc<audit::Audit>>,
     /// Requests that run at once, counted in seats.
     pub seats: u32,
+    /// Requests without credentials are those of `system:anonymous`; else they are refused.
+    pub anonymous: bool,
 }
 
 impl Config {
@@ -135,6 +140,7 @@ impl Config {
             peers: None,
             audit: None,
             seats: flow::DEFAULT_SEATS,
+            anonymous: true,
         }
     }
 

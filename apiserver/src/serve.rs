@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::ReadToEnd;
 use crate::identity::{User, end_of_certificate};
+use crate::limits::{GivenUp, LOOK_EVERY, Places, Readers, steady_millis};
 use crate::pki::ServerTls;
 use crate::{ApiServer, Peer};
 
@@ -64,6 +65,7 @@ impl ApiServer {
     ) -> io::Result<()> {
         let tls = tls.into();
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Places::default());
         let connections = TaskTracker::new();
         loop {
             let permit = slots
@@ -82,10 +84,14 @@ impl ApiServer {
                     }
                 },
             };
+            let Some(place) = places.take(address.ip()) else {
+                tracing::debug!(%address, "a client has all the connections it may have");
+                continue;
+            };
             let acceptor = TlsAcceptor::from(tls.current());
             let (server, shutdown) = (self.clone(), shutdown.clone());
             connections.spawn(async move {
-                let _permit = permit;
+                let _held = (permit, place);
                 connection(server, acceptor, tcp, address, shutdown).await;
             });
         }
@@ -132,33 +138,85 @@ async fn connection(
         .1
         .peer_certificates()
         .and_then(|chain| chain.first());
-    let peer = Arc::new(Peer {
+    let peer = Peer {
         // One without a usable name is as good as none.
         user: certificate.and_then(|der| User::from_certificate(der)),
         until: certificate.and_then(|der| end_of_certificate(der)),
         issuer: certificate.and_then(|der| crate::pki::issuer_of(der)),
         address: Some(address),
         fence: None,
+    };
+    let client = Arc::new(Client {
+        peer,
+        readers: Readers::default(),
+        given_up: GivenUp::new(steady_millis()),
+        cut: CancellationToken::new(),
     });
     let ended = if http2 {
-        serve_http2(server, peer, tls, shutdown).await
+        serve_http2(server, client, tls, shutdown).await
     } else {
-        serve_http1(server, peer, tls, shutdown).await
+        serve_http1(server, client, tls, shutdown).await
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended");
     }
 }
 
+/// What the server remembers of a client for as long as its connection lasts.
+struct Client {
+    peer: Peer,
+    readers: Readers,
+    given_up: GivenUp,
+    cut: CancellationToken,
+}
+
+impl Client {
+    /// Until the connection has to be cut; says why.
+    async fn abuses(&self) -> &'static str {
+        loop {
+            tokio::select! {
+                () = self.cut.cancelled() => return "it gives up too many requests",
+                () = self.readers.opened() => {}
+            }
+            while self.readers.any() {
+                tokio::select! {
+                    () = self.cut.cancelled() => return "it gives up too many requests",
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+                if self.readers.stalled(steady_millis()) {
+                    return "it does not read its answers";
+                }
+            }
+        }
+    }
+}
+
+/// A request that is being worked on: dropped before its answer was there, its client has given it up.
+struct Asked(Option<Arc<Client>>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take()
+            && !client.given_up.count(steady_millis())
+        {
+            client.cut.cancel();
+        }
+    }
+}
+
 macro_rules! service {
-    ($server:expr, $peer:expr) => {{
-        let (server, peer) = ($server, $peer);
+    ($server:expr, $client:expr) => {{
+        let (server, client) = ($server, $client);
         service_fn(move |request: http::Request<Incoming>| {
-            let (server, peer) = (server.clone(), peer.clone());
+            let (server, client) = (server.clone(), client.clone());
             async move {
                 let request = request.map(|body| ReadToEnd::from(body).boxed_unsync());
+                let mut asked = Asked(Some(client.clone()));
                 // Boxed: a stream keeps room for this future as long as its body lives, and a watch lives for hours.
-                Ok::<_, std::convert::Infallible>(Box::pin(server.handle(&peer, request)).await)
+                let mut answer = Box::pin(server.handle(&client.peer, request)).await;
+                asked.0 = None;
+                answer.body_mut().read_by(&client.readers);
+                Ok::<_, std::convert::Infallible>(answer)
             }
         })
     }};
@@ -166,7 +224,7 @@ macro_rules! service {
 
 async fn serve_http1(
     server: ApiServer,
-    peer: Arc<Peer>,
+    client: Arc<Client>,
     tls: TlsStream<TcpStream>,
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
@@ -178,11 +236,15 @@ async fn serve_http1(
         .max_buf_size(MAX_HEADER_BYTES.max(SEND_BUFFER))
         .half_close(false);
     let connection = builder
-        .serve_connection(TokioIo::new(tls), service!(server, peer))
+        .serve_connection(TokioIo::new(tls), service!(server, client.clone()))
         .with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => return ended,
+        why = client.abuses() => {
+            tracing::info!(address = ?client.peer.address, why, "a client is cut off");
+            return Ok(());
+        }
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
@@ -190,7 +252,7 @@ async fn serve_http1(
 
 async fn serve_http2(
     server: ApiServer,
-    peer: Arc<Peer>,
+    client: Arc<Client>,
     tls: TlsStream<TcpStream>,
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
@@ -199,16 +261,21 @@ async fn serve_http2(
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_PENDING_RESETS)
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(tls), service!(server, peer));
+    let connection = builder.serve_connection(TokioIo::new(tls), service!(server, client.clone()));
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => return ended,
+        why = client.abuses() => {
+            tracing::info!(address = ?client.peer.address, why, "a client is cut off");
+            return Ok(());
+        }
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await

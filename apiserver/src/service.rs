@@ -11,6 +11,7 @@ use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::audit::{self, Trail};
 use crate::authorize::Attributes;
@@ -23,8 +24,8 @@ use crate::respond::{self, Answer};
 use crate::route::{NoRoute, Operation, Verb, route};
 use crate::tokens::{self, authenticate, documents};
 use crate::{
-    ApiServer, Peer, User, aggregate, authorities, backup, connect, discovery, dispatch, health, impersonate,
-    join, members, openapi, pretty, rbac,
+    ApiServer, Peer, User, aggregate, authorities, backup, connect, deadline, discovery, dispatch, health,
+    impersonate, join, members, openapi, pretty, rbac,
 };
 
 /// Names a request in the audit log; a client may choose it. Source: Kubernetes `audit.HeaderAuditID`.
@@ -52,10 +53,19 @@ impl ApiServer {
             wants_gzip && peer.address.is_some() && matches!(labels.verb, "list" | "get" | "document");
         let audit_id = self.audit_id(peer, &parts);
         let mut trail = None;
+        let limit = deadline::of(&routed, &query);
+        let accept = text(&parts, header::ACCEPT).map(str::to_owned);
         let asked = self.answer(peer, routed, parts, query, body, audit_id.as_ref(), &mut trail);
-        let answered = AssertUnwindSafe(asked).catch_unwind().await;
+        let answered = match limit {
+            Ok(limit) => AssertUnwindSafe(timeout(limit, asked)).catch_unwind().await,
+            Err(status) => {
+                drop(asked);
+                Ok(Ok(respond::status_for(&status, accept.as_deref())))
+            }
+        };
         let mut answer = match answered {
-            Ok(answer) => answer,
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => respond::status_for(&deadline::exceeded(), accept.as_deref()),
             Err(_) => {
                 tracing::error!(
                     verb = labels.verb,
@@ -386,7 +396,9 @@ impl ApiServer {
                     Status::unauthorized()
                 })?
             }
-            (None, None) if parts.headers.contains_key(header::AUTHORIZATION) => {
+            (None, None)
+                if parts.headers.contains_key(header::AUTHORIZATION) || !self.inner().config.anonymous =>
+            {
                 return Err(Status::unauthorized());
             }
             (None, None) => User::anonymous(),

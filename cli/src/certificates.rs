@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use corten_apiserver::ApiServer;
 use corten_apiserver::authorities::{self, Authorities};
-use corten_apiserver::pki::{self, Pki, ServerNames, ServerTls, SignRequest};
+use corten_apiserver::pki::{self, Pki, ServerNames, ServerTls, SignRequest, TlsProfile};
 use corten_apiserver::tokens::{self, Issuer};
 use corten_controllers::certificates::{Signer, ToSign};
 use parking_lot::RwLock;
@@ -28,6 +28,7 @@ pub struct Settings {
     pub life: Duration,
     pub kubeconfig: PathBuf,
     pub server_url: String,
+    pub profile: TlsProfile,
 }
 
 /// Clones are the same.
@@ -53,7 +54,7 @@ impl Certificates {
             MIN_LIFE.as_secs()
         );
         let pki = read(&settings)?;
-        let tls = ServerTls::new(pki.server_tls()?);
+        let tls = ServerTls::new(pki.server_tls_as(&settings.profile)?);
         let issuer =
             Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the keys of ServiceAccounts")?;
         let authorities = Authorities::new(pki.ca.bundle());
@@ -150,7 +151,7 @@ impl Certificates {
         let trust = bundle != old.ca.bundle();
         let server = trust || new.server.cert_pem != old.server.cert_pem;
         let admin = trust || new.admin.cert_pem != old.admin.cert_pem;
-        let tls = new.server_tls()?;
+        let tls = new.server_tls_as(&self.0.settings.profile)?;
         self.0.issuer.set_keys(&new.accounts)?;
         *self.0.pki.write() = Arc::new(new);
         if trust {

@@ -2,6 +2,7 @@
 //!
 //! Parses flags, builds the parts, runs them. Decides nothing.
 
+mod admin;
 mod agent;
 mod audit;
 mod authority;
@@ -52,6 +53,8 @@ enum Command {
     Member(member::Args),
     /// Make, list and delete the tokens that machines join with
     Token(token::Args),
+    /// Get in as administrator, on a server's machine
+    Admin(admin::Args),
     /// Check audit logs
     Audit(audit::Args),
     /// Replace the cluster's certificate authority, or the key of ServiceAccounts' tokens, while it runs
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => process::block_on(backup::run(args)),
         Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),
+        Command::Admin(args) => admin::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Certificate(args) => process::block_on(authority::run(args)),
         Command::Reset(args) => process::block_on(reset::run(args)),

@@ -4,6 +4,7 @@ mod about;
 mod audit;
 mod birth;
 mod components;
+mod guard;
 mod peers;
 mod witness;
 
@@ -36,6 +37,10 @@ use crate::certificates::{Certificates, Settings};
 
 /// The file the admin's credentials are written to, in the data folder.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
+/// The operator's way in, in the data folder.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+/// Where a hardened server records, in the data folder.
+const AUDIT_LOG: &str = "audit/audit.log";
 /// How long the components may take to end.
 const COMPONENTS_LIMIT: Duration = Duration::from_secs(5);
 /// How long a server that was removed goes on voting for those who do not know it yet.
@@ -93,6 +98,8 @@ pub struct Args {
     #[arg(long)]
     tls_san: Vec<String>,
     #[command(flatten)]
+    guard: guard::Args,
+    #[command(flatten)]
     audit: audit::Args,
     #[command(flatten)]
     backups: crate::backup::schedule::Args,
@@ -124,7 +131,12 @@ pub async fn run(args: Args) -> Result<()> {
     let cluster_cidr = share.map_or(args.cluster_cidr, |share| share.cluster_cidr);
 
     let mut config = corten_apiserver::Config::new(advertise, String::new());
-    config.audit = args.audit.open(None)?;
+    let always = args.data_dir.join(AUDIT_LOG);
+    config.audit = args
+        .audit
+        .open(args.guard.is_hardened().then_some(always.as_path()))?;
+    config.anonymous = args.guard.anonymous();
+    config.seats = args.guard.seats();
     config.service_cidr = service_cidr;
     config.port = args.port;
     let pki_dir = args.data_dir.join("pki");
@@ -148,6 +160,7 @@ pub async fn run(args: Args) -> Result<()> {
         life: args.certificate_lifetime,
         kubeconfig: args.data_dir.join(ADMIN_KUBECONFIG),
         server_url,
+        profile: args.guard.tls()?,
     })?;
     config.ca = certificates.authorities();
     config.pki_dir = Some(pki_dir.clone());
@@ -282,6 +295,13 @@ async fn serve(
     tokio::spawn(certificates.clone().keep(shutdown.clone()));
     tokio::spawn(certificates.clone().follow(api.clone(), shutdown.clone()));
     tracing::info!(%address, kubeconfig = %kubeconfig.display(), "serving the Kubernetes API");
+
+    let (local, socket, stop) = (api.clone(), args.data_dir.join(ADMIN_SOCKET), shutdown.clone());
+    tokio::spawn(async move {
+        if let Err(error) = local.serve_local(&socket, stop).await {
+            tracing::error!(%error, socket = %socket.display(), "there is no break-glass socket");
+        }
+    });
 
     // Components use the same API as everyone, through their own identity, without sockets.
     let root_ca = certificates.authorities().subscribe();

@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use crate::authorize::{Attributes, Verdict as Authorized};
 use crate::body::{Body, BoxError};
+use crate::local::BREAK_GLASS;
 use crate::negotiate;
 use crate::respond::Answer;
 use crate::{Peer, User};
@@ -92,7 +93,10 @@ impl Audit {
         peer: &Peer,
         parts: &Parts,
     ) -> Option<Arc<Trail>> {
-        let verdict = self.policy.evaluate(asked);
+        let mut verdict = self.policy.evaluate(asked);
+        if asked.user.name == BREAK_GLASS {
+            verdict.level = verdict.level.max(Level::Metadata);
+        }
         self.levels[verdict.level as usize].fetch_add(1, Ordering::Relaxed);
         if verdict.level == Level::None {
             return None;

@@ -12,6 +12,7 @@ mod files;
 mod front_proxy;
 mod kubeconfig;
 pub mod peers;
+mod profile;
 pub mod rollover;
 mod share;
 mod sign;
@@ -37,6 +38,7 @@ pub use account_key::AccountKey;
 pub use files::write_private;
 pub use front_proxy::{CLIENT as FRONT_PROXY_CLIENT, FrontProxy};
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
+pub use profile::TlsProfile;
 pub use share::{shared, store_shared};
 pub use sign::SignRequest;
 pub use tls::ServerTls;
@@ -260,10 +262,23 @@ fn name(common_name: &str, organizations: &[&str]) -> Result<DistinguishedName, 
 /// # Errors
 /// Too many groups, or a CA whose key does not fit.
 pub fn issue_client(ca: &Ca, common_name: &str, organizations: &[&str]) -> Result<Issued, PkiError> {
+    issue_client_for(ca, common_name, organizations, LEAF_LIFE)
+}
+
+/// As [`issue_client`], valid for `life` from now.
+///
+/// # Errors
+/// See [`issue_client`].
+pub fn issue_client_for(
+    ca: &Ca,
+    common_name: &str,
+    organizations: &[&str],
+    life: Duration,
+) -> Result<Issued, PkiError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = name(common_name, organizations)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    ca.issue(params, LEAF_LIFE, OffsetDateTime::now_utc())
+    ca.issue(params, life, OffsetDateTime::now_utc())
 }
 
 /// A server certificate that covers `names`, valid for [`LEAF_LIFE`] from `now`.
@@ -356,7 +371,15 @@ impl Pki {
     /// # Errors
     /// PEM that does not hold what its name says.
     pub fn server_tls(&self) -> Result<Arc<rustls::ServerConfig>, PkiError> {
-        server_tls(&self.ca, &self.server)
+        self.server_tls_as(&TlsProfile::default())
+    }
+
+    /// As [`Pki::server_tls`], with the versions and suites of `profile`.
+    ///
+    /// # Errors
+    /// PEM that does not hold what its name says.
+    pub fn server_tls_as(&self, profile: &TlsProfile) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        server_tls_as(&self.ca, &self.server, profile)
     }
 }
 
@@ -365,7 +388,15 @@ impl Pki {
 /// # Errors
 /// PEM that does not hold what its name says.
 pub fn server_tls(ca: &Ca, server: &Issued) -> Result<Arc<rustls::ServerConfig>, PkiError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    server_tls_as(ca, server, &TlsProfile::default())
+}
+
+fn server_tls_as(
+    ca: &Ca,
+    server: &Issued,
+    profile: &TlsProfile,
+) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    let provider = Arc::new(profile.provider());
     let mut roots = rustls::RootCertStore::empty();
     for cert in certificates(&ca.bundle())? {
         roots.add(cert)?;
@@ -376,7 +407,7 @@ pub fn server_tls(ca: &Ca, server: &Issued) -> Result<Arc<rustls::ServerConfig>,
     let key = PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes())
         .map_err(|error| unusable("server.key", &error))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_protocol_versions(&profile.versions())?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&server.cert_pem)?, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -32,8 +32,9 @@ pub struct Args {
     audit_log_maxsize: u64,
     /// What happens when the log cannot be written. blocking: requests wait for it, and are answered all the same;
     /// blocking-strict: requests are refused; batch: no request waits
-    #[arg(long, default_value = "blocking", value_parser = mode)]
-    audit_log_mode: Mode,
+    /// [default: blocking; hardened: blocking-strict]
+    #[arg(long, value_parser = mode)]
+    audit_log_mode: Option<Mode>,
     /// Each line of the audit log carries a digest of the ones before; `corten audit verify` checks them
     #[arg(long)]
     audit_log_chain: bool,
@@ -51,7 +52,7 @@ fn mode(text: &str) -> Result<Mode, String> {
 }
 
 impl Args {
-    /// `always`: where to without a path; such a log is chained.
+    /// `always`: where to without a path; such a log is strict and chained.
     ///
     /// # Errors
     /// A bad policy, or a log that cannot be opened: a server that has to record does not start without.
@@ -77,7 +78,11 @@ impl Args {
             chained: self.audit_log_chain || always.is_some(),
         };
         let log = Log::open(&settings).with_context(|| format!("open the audit log {}", path.display()))?;
-        Ok(Some(Arc::new(Audit::new(policy, log, self.audit_log_mode))))
+        let mode = self.audit_log_mode.unwrap_or(match always {
+            Some(_) => Mode::BlockingStrict,
+            None => Mode::Blocking,
+        });
+        Ok(Some(Arc::new(Audit::new(policy, log, mode))))
     }
 }
 
