@@ -148,7 +148,7 @@ impl ApiServer {
         {
             return respond::status_for(&status, accept);
         }
-        let request = self.perform(user, routed, parts, query, body, &path, accept);
+        let request = self.perform(peer, user, routed, parts, query, body, &path, accept);
         audit::scoped(trail.clone(), request).await
     }
 
@@ -156,6 +156,7 @@ impl ApiServer {
     #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
     async fn perform(
         &self,
+        peer: &Peer,
         user: User,
         routed: Result<Operation, NoRoute>,
         parts: Parts,
@@ -185,7 +186,9 @@ impl ApiServer {
         let mut answer = match seats {
             Some(None) => too_many_requests(),
             seats => {
-                let answer = self.work(user, routed, parts, query, body, path, accept).await;
+                let answer = self
+                    .work(peer, user, routed, parts, query, body, path, accept)
+                    .await;
                 match streams {
                     true => respond::holding(answer, seats), // until it is sent
                     false => answer,
@@ -204,6 +207,7 @@ impl ApiServer {
     #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
     async fn work(
         &self,
+        peer: &Peer,
         user: User,
         routed: Result<Operation, NoRoute>,
         parts: Parts,
