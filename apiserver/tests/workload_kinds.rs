@@ -91,6 +91,13 @@ async fn every_kind_is_created_read_changed_and_deleted() {
             &w.delete(&one, &json!({"propagationPolicy": "Background"})).await,
             200,
         );
+        if path.contains("persistentvolume") {
+            // It waits for a controller to see that nobody uses it.
+            let held = check(&w.get(&one).await, 200);
+            assert!(held["metadata"]["deletionTimestamp"].is_string(), "{path}");
+            let free = json!({"metadata": {"finalizers": []}});
+            check(&w.patch(&one, "merge", &free).await, 200);
+        }
         check(&w.get(&one).await, 404);
     }
 }
