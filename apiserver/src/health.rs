@@ -89,6 +89,9 @@ pub fn metrics(server: &Inner) -> Answer {
         ("corten_store_watchers", store.watchers as u64),
         ("corten_store_log_bytes", store.log_bytes),
         ("corten_store_image_bytes", store.image_bytes),
+        ("corten_store_scrubs_total", store.scrubs),
+        ("corten_store_scrubbed_bytes_total", store.scrubbed_bytes),
+        ("corten_store_damages_total", store.damages),
     ]);
     server.flow.render(&mut text);
     if let Some(audit) = &server.config.audit {

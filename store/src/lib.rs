@@ -47,8 +47,8 @@ pub use model::{
 };
 pub use store::driven::Driven;
 pub use store::{
-    Action, Birth, Change, Config, Fatal, Inbox, Membership, Progress, Refusal, Standing, Status, Store,
-    founder, joiner,
+    Action, Birth, Change, Config, Fatal, Inbox, Membership, Pace, Progress, Refusal, Standing, Status,
+    Store, founder, joiner,
 };
 pub use transport::{Connect, Transport};
 pub use tree::{RangeIter, Snapshot};

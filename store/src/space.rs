@@ -159,6 +159,14 @@ impl Space {
     }
 }
 
+/// What of a file is on disk is read from there the next time, not from memory. No more than a wish.
+pub(crate) fn forget_cached(path: &Path) {
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+    if let Ok(file) = File::open(path) {
+        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+}
+
 /// Total and free bytes, as far as they are not for others.
 fn ask(dir: &Path) -> io::Result<(u64, u64)> {
     let found = nix::sys::statvfs::statvfs(dir)?;

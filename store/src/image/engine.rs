@@ -2,11 +2,13 @@
 //! that only a kill in the middle of a batch costs a repair when it opens next.
 
 use std::fs::File;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{
@@ -210,6 +212,51 @@ impl Image for EngineImage {
             space.look();
         }
         Ok(())
+    }
+
+    fn rewrite(&mut self, batch: &Batch) -> Result<(), ImageError> {
+        let path = self.path.with_extension("new");
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(error)?;
+        }
+        let mut new = EngineImage::new(&path).within(self.space.clone());
+        new.write(batch)?;
+        std::fs::rename(&path, &self.path).map_err(error)?;
+        (self.live, self.peak) = (new.live, new.peak);
+        self.sync_folder()
+    }
+
+    fn check(&mut self, after: Option<&[u8]>, bytes: u64) -> Result<(Option<Bytes>, u64), ImageError> {
+        if !self.path.exists() {
+            return Ok((None, 0));
+        }
+        if after.is_none() {
+            crate::space::forget_cached(&self.path);
+        }
+        let database = self.open()?;
+        let read = database.begin_read().map_err(error)?;
+        let keys = match read.open_table(KEYS) {
+            Ok(keys) => keys,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok((None, 0)),
+            Err(other) => return Err(error(other)),
+        };
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut checked = 0;
+        for record in keys.range::<&[u8]>((start, Bound::Unbounded)).map_err(error)? {
+            let (key, record) = record.map_err(error)?;
+            decode_record(key.value(), record.value())?;
+            checked += (key.value().len() + record.value().len()) as u64;
+            if checked >= bytes {
+                return Ok((Some(Bytes::copy_from_slice(key.value())), checked));
+            }
+        }
+        let head = read.open_table(HEAD).map_err(error)?;
+        let meta = head.get(b"meta".as_slice()).map_err(error)?;
+        decode_meta(
+            meta.ok_or(ImageError::Damaged("its head is missing".into()))?
+                .value(),
+        )?;
+        Ok((None, checked))
     }
 
     fn set_aside(&mut self) -> Result<(), ImageError> {

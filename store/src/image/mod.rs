@@ -86,6 +86,23 @@ pub trait Image: Send + 'static {
     /// After an error nothing about the disk is known: the caller must stop the process.
     fn write(&mut self, batch: &Batch) -> Result<(), ImageError>;
 
+    /// As [`Image::write`] of a batch that replaces everything, and the old image is there until the new one is whole.
+    ///
+    /// # Errors
+    /// Those of [`Image::write`].
+    fn rewrite(&mut self, batch: &Batch) -> Result<(), ImageError> {
+        self.write(batch)
+    }
+
+    /// Reads and verifies the records after a key from the disk itself, about so many bytes of them. The last key, if more
+    /// may follow, and the bytes.
+    ///
+    /// # Errors
+    /// What is there is not what was written.
+    fn check(&mut self, _after: Option<&[u8]>, _bytes: u64) -> Result<(Option<Bytes>, u64), ImageError> {
+        Ok((None, 0))
+    }
+
     /// Puts a damaged image, if there is one, out of the way, without deleting it, so that the next load finds none.
     ///
     /// # Errors

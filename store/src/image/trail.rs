@@ -102,6 +102,39 @@ impl Trail {
         !self.writing && (over || self.hurried && left)
     }
 
+    /// Where the image on disk, or on its way there, stands.
+    pub fn image_index(&self) -> u64 {
+        self.image.base.index
+    }
+
+    /// Whether a batch is on its way.
+    pub fn writing(&self) -> bool {
+        self.writing
+    }
+
+    /// The image as of now, whole. No batch may be on its way.
+    pub fn rewrite(&mut self, state: &Snapshot, base: Base) -> Batch {
+        let identity = self.image.identity;
+        let moving = self.behind + self.bytes;
+        let meta = Meta {
+            installed: false,
+            ..Meta::of_installed(identity, base, state)
+        };
+        *self = Trail {
+            behind: moving,
+            moving,
+            writing: true,
+            hurried: self.hurried,
+            ..Trail::new(meta.clone(), self.interval)
+        };
+        Batch {
+            replace: true,
+            puts: state.tree.iter().cloned().collect(),
+            deletes: Vec::new(),
+            meta,
+        }
+    }
+
     /// Whether every interval is over at once, until the image holds everything.
     pub fn hurry(&mut self, hurried: bool) {
         self.hurried = hurried;

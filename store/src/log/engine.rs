@@ -555,10 +555,15 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
             return Ok(());
         }
         let root = if base.index <= self.state.last_index {
-            Root {
-                hash: self.chain_at(base.index)?,
-                ..self.root
-            }
+            let hash = match self.chain_at(base.index) {
+                Ok(hash) => hash,
+                Err(error) => {
+                    // The record is damaged. The old base is as good, and the next cut lies behind it.
+                    tracing::warn!(%error, "the log is not cut");
+                    return Ok(());
+                }
+            };
+            Root { hash, ..self.root }
         } else {
             Root {
                 hash: chain::root(self.state.identity, &base),
@@ -612,6 +617,12 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         self.state.lost = lost;
         self.mark(self.state.last_index)?;
         self.watermark.sync()
+    }
+
+    fn forget_cached(&self) {
+        for file in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            crate::space::forget_cached(&file.path());
+        }
     }
 
     fn fsyncs(&self) -> u64 {

@@ -142,6 +142,9 @@ pub trait Log: Send + 'static {
     /// As [`Log::append`].
     fn note_loss(&mut self, lost: Option<Lost>) -> Result<(), LogError>;
 
+    /// Lets the operating system forget what it keeps of the files, so that what is read next comes from the disk.
+    fn forget_cached(&self) {}
+
     /// The number of fsyncs so far.
     fn fsyncs(&self) -> u64;
 

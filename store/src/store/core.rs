@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::sync::watch as tokio_watch;
 use super::agreement::{Agreement, EVERY, Verdict, Vote};
 use super::pressure::{Refusal, refuse};
 use super::queue::{Reply, Request};
+use super::scrub::{Piece, Place};
 use super::settled::Settled;
 use super::status::{Counters, Membership, Standing};
 use crate::command::{self, Command, CommandError};
@@ -66,6 +68,13 @@ pub enum Action {
     ReplaceImage(Batch),
     /// Write the image; the answer comes as a request. Only one is under way at a time.
     WriteImage(Batch),
+    /// The same, into a new file that takes the place of the old one once it is whole.
+    RewriteImage(Batch),
+    /// Read a piece of what is at rest. Damage of the log goes to [`Core::log_damaged`].
+    Scrub {
+        place: Place,
+        done: SyncSender<Piece>,
+    },
     /// Forget the log's entries up to here. May be lost in a crash.
     Cut(Base),
     /// Note durably whether there are other members; see [`crate::log::Log::note_peers`].
@@ -127,6 +136,10 @@ pub struct Core {
     disagree: bool,
     /// There is too little room on the disk.
     full: Option<Full>,
+    /// A record of the log up to here is damaged on disk.
+    damaged: Option<u64>,
+    /// The image is damaged on disk.
+    image_damaged: bool,
     /// See [`super::Config::vital`].
     vital: &'static [&'static str],
     /// The state that came with the snapshot message in the replica's hands.
@@ -206,6 +219,8 @@ impl Core {
             settled,
             disagree: false,
             full: None,
+            damaged: None,
+            image_damaged: false,
             vital,
             arrived: None,
             ticks: 0,
@@ -268,7 +283,21 @@ impl Core {
     /// moves on with every write, so that what is deleted leaves the disk.
     pub fn note_room(&mut self, full: Option<Full>) {
         self.full = full;
-        self.trail.hurry(full.is_some());
+        self.damaged.take_if(|index| *index <= self.trail.image_index());
+        self.trail.hurry(full.is_some() || self.damaged.is_some());
+    }
+
+    /// A record of the log is not as it was written. All that was applied is in memory: once the image holds it, the log
+    /// up to here is cut, and the damage with it.
+    pub fn log_damaged(&mut self) {
+        tracing::error!(
+            upto = self.applied.index,
+            "the log is damaged on disk: the image takes over what it held"
+        );
+        self.shared.counters.damages.fetch_add(1, Ordering::Relaxed);
+        self.damaged = Some(self.applied.index);
+        self.trail.hurry(true);
+        self.advance_image();
     }
 
     /// Why no write is taken now, or none that grows.
@@ -364,6 +393,12 @@ impl Core {
                     inputs.push(Input::Read { token });
                 }
                 Request::ImageWritten(written) => self.image_written(written?, &mut inputs),
+                Request::Scrub { place, done } => self.actions.push_back(Action::Scrub { place, done }),
+                Request::ImageDamaged => {
+                    tracing::error!("the image is damaged on disk: it is written anew");
+                    self.shared.counters.damages.fetch_add(1, Ordering::Relaxed);
+                    self.image_damaged = true;
+                }
                 Request::Close => close = true,
             }
         }
@@ -794,6 +829,11 @@ impl Core {
     }
 
     fn advance_image(&mut self) {
+        if self.image_damaged && !self.trail.writing() {
+            self.image_damaged = false;
+            let batch = self.trail.rewrite(&self.mvcc.snapshot(), self.applied.clone());
+            self.actions.push_back(Action::RewriteImage(batch));
+        }
         while self.trail.due() {
             let batch = self.trail.advance(self.mvcc.snapshot(), self.applied.clone());
             self.actions.extend(batch.map(Action::WriteImage));

@@ -63,6 +63,7 @@ impl Driven {
                 identity,
                 space: None,
                 vital: config.vital,
+                _scrub: std::sync::mpsc::sync_channel(1).0,
             }),
         };
         let driven = Driven {

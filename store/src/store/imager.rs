@@ -5,10 +5,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::queue::Request;
+use super::scrub::{PIECE_BYTES, Piece, Place};
+use bytes::Bytes;
+
 use crate::image::{Batch, Image, ImageError};
 
 enum Task {
     Write(Box<Batch>),
+    Rewrite(Box<Batch>),
+    /// The piece after this key, for whoever waits for it.
+    Check(Option<Bytes>, SyncSender<Piece>),
     SetAside,
 }
 
@@ -26,7 +32,8 @@ pub(super) struct Imager {
 impl Imager {
     pub fn start(image: impl Image, done: SyncSender<Request>) -> std::io::Result<Self> {
         // The owner sends the next batch only after the last one was answered.
-        let (sender, receiver) = sync_channel(1);
+        // And one piece is read at a time.
+        let (sender, receiver) = sync_channel(2);
         let thread = std::thread::Builder::new()
             .name("store-image".into())
             .spawn(move || run(image, receiver, done))?;
@@ -39,6 +46,18 @@ impl Imager {
     /// Starts to write; the answer comes as [`Request::ImageWritten`].
     pub fn write(&self, batch: Batch) {
         let task = Task::Write(Box::new(batch));
+        self.send(Work { task, waiter: None });
+    }
+
+    /// As [`Imager::write`], into a new file.
+    pub fn rewrite(&self, batch: Batch) {
+        let task = Task::Rewrite(Box::new(batch));
+        self.send(Work { task, waiter: None });
+    }
+
+    /// Reads a piece and tells `done`. Damage comes as [`Request::ImageDamaged`].
+    pub fn check(&self, after: Option<Bytes>, done: SyncSender<Piece>) {
+        let task = Task::Check(after, done);
         self.send(Work { task, waiter: None });
     }
 
@@ -86,10 +105,18 @@ impl Imager {
 
 fn run(mut image: impl Image, batches: Receiver<Work>, done: SyncSender<Request>) {
     while let Ok(Work { task, waiter }) = batches.recv() {
+        if let Task::Check(after, piece) = task {
+            if !check(&mut image, after, &piece) && done.send(Request::ImageDamaged).is_err() {
+                return;
+            }
+            continue;
+        }
         let write = || {
             match &task {
                 Task::Write(batch) => image.write(batch)?,
+                Task::Rewrite(batch) => image.rewrite(batch)?,
                 Task::SetAside => image.set_aside()?,
+                Task::Check(..) => unreachable!("done above"),
             }
             Ok(image.disk_bytes())
         };
@@ -103,4 +130,23 @@ fn run(mut image: impl Image, batches: Receiver<Work>, done: SyncSender<Request>
             return;
         }
     }
+}
+
+/// Reads a piece; whether it is as it was written.
+fn check(image: &mut impl Image, after: Option<Bytes>, done: &SyncSender<Piece>) -> bool {
+    let read = catch_unwind(AssertUnwindSafe(|| image.check(after.as_deref(), PIECE_BYTES)));
+    let (piece, whole) = match read {
+        Ok(Ok((next, bytes))) => {
+            let next = next.map(|key| Place::Image(Some(key)));
+            (Piece { next, bytes }, true)
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "scrub");
+            (Piece::default(), false)
+        }
+        Err(_) => (Piece::default(), false),
+    };
+    // The thread that asked may have ended.
+    let _ = done.send(piece);
+    whole
 }

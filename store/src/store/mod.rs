@@ -16,6 +16,7 @@ mod power_cut_tests;
 pub(crate) mod pressure;
 mod queue;
 mod recovery;
+mod scrub;
 mod settled;
 mod status;
 
@@ -46,6 +47,7 @@ pub(crate) use open::{lock, random_identity};
 pub use pressure::Refusal;
 use queue::{Queue, Request};
 pub use recovery::{founder, joiner};
+pub use scrub::Pace;
 use status::Counters;
 pub use status::{Membership, Progress, Standing, Status};
 
@@ -82,6 +84,8 @@ pub struct Config {
     pub reserve: Option<u64>,
     /// Prefixes of keys that may be written even when the disk is full.
     pub vital: &'static [&'static str],
+    /// How often what is at rest is read, and how fast.
+    pub scrub: Pace,
 }
 
 /// How a member comes into being. Asked only once: afterwards its folder says who it is.
@@ -115,6 +119,7 @@ impl Config {
             peers: None,
             reserve: None,
             vital: &[],
+            scrub: Pace::default(),
         }
     }
 }
@@ -135,6 +140,8 @@ struct Inner {
     /// `None` in memory.
     space: Option<Arc<Space>>,
     vital: &'static [&'static str],
+    /// Ends the scrub.
+    _scrub: std::sync::mpsc::SyncSender<()>,
 }
 
 impl Drop for Inner {

@@ -46,7 +46,8 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     let (opened, opening) = oneshot::channel();
     let space = config.dir.as_deref().map(|dir| open_space(dir, config.reserve));
     let space = space.transpose()?.map(Arc::new);
-    let vital = config.vital;
+    let (vital, pace) = (config.vital, config.scrub);
+    let on_disk = config.dir.is_some();
     let mut config = config;
     if let Some(space) = &space {
         // What the image still has to take in must fit into the reserve.
@@ -70,6 +71,10 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
         })
         .map_err(OpenError::Thread)?;
     let (hub, applied, identity) = opening.await.expect("the thread answers or the process ends")?;
+    let (scrub, stopped) = std::sync::mpsc::sync_channel(1);
+    if on_disk {
+        super::scrub::start(pace, queue.clone(), counters.clone(), stopped).map_err(OpenError::Thread)?;
+    }
     Ok(Store {
         inner: Arc::new(Inner {
             hub,
@@ -80,6 +85,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
             identity,
             space,
             vital,
+            _scrub: scrub,
         }),
     })
 }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Instant;
 
 use super::core::{Action, Core, Fatal};
 use super::imager::Imager;
 use super::queue::{Depth, Request, batch_from};
 use super::recovery::forget;
+use super::scrub::{PIECE_BYTES, Piece, Place};
 use super::status::Counters;
 use crate::log::{Append, Base, Durable, Log};
 use crate::replica::TICK;
@@ -128,6 +129,8 @@ impl<L: Log> Owner<L> {
                     self.counters.image_bytes.store(bytes, Ordering::Relaxed);
                 }
                 Action::WriteImage(batch) => self.imager.write(batch),
+                Action::RewriteImage(batch) => self.imager.rewrite(batch),
+                Action::Scrub { place, done } => self.scrub(place, done),
                 Action::Cut(base) => self.cut(base)?,
                 Action::NotePeers(peers) => self.log.note_peers(peers)?,
                 Action::Halt { index } => {
@@ -148,6 +151,34 @@ impl<L: Log> Owner<L> {
             }
         }
         Ok(())
+    }
+
+    fn scrub(&mut self, place: Place, done: SyncSender<Piece>) {
+        let low = match place {
+            Place::Image(after) => return self.imager.check(after, done),
+            Place::Log(low) => low,
+        };
+        if low == 0 {
+            self.log.forget_cached();
+        }
+        let state = self.log.state();
+        let (low, end) = (low.max(state.base.index + 1), state.last_index + 1);
+        let mut piece = Piece::default();
+        if low < end {
+            match self.log.entries(low, end, PIECE_BYTES) {
+                Ok(entries) => {
+                    let next = entries.last().map_or(end, |entry| entry.index + 1);
+                    piece.next = (next < end).then_some(Place::Log(next));
+                    piece.bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+                }
+                Err(error) => {
+                    tracing::error!(%error, "scrub");
+                    self.core.log_damaged();
+                }
+            }
+        }
+        // The thread that asked may have ended.
+        let _ = done.send(piece);
     }
 
     fn append(&mut self, batch: Append) -> Result<Durable, Fatal> {

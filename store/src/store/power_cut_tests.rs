@@ -31,7 +31,7 @@ use crate::model::{Op, Precondition, Txn, TxnOutcome};
 use crate::tree::Snapshot;
 
 /// Power cuts of the short run; `POWER_CUTS=200` for the long one.
-const CUTS: u64 = 6;
+const CUTS: u64 = 3;
 /// Ticks after which the members must agree again.
 const HEAL: usize = 3000;
 const HOT: u64 = 5;
@@ -322,7 +322,10 @@ impl World {
                 Action::Send { to, message } => self.wire.push_back((to, message)),
                 Action::SendSnapshot { to, message, state } => self.send_snapshot(at, to, message, state),
                 Action::SnapshotLost { to } => drop(up.store.inbox().snapshot_sent(to, false)),
-                other @ (Action::Halt { .. } | Action::NoteRepaired) => {
+                other @ (Action::Halt { .. }
+                | Action::NoteRepaired
+                | Action::RewriteImage(_)
+                | Action::Scrub { .. }) => {
                     panic!("member {} lost nothing: {other:?}", member.id)
                 }
             }

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use raft::eraftpb::ConfChangeV2;
 use tokio::sync::oneshot;
 
+use super::scrub::{Piece, Place};
 use super::{MAX_QUEUED, MAX_QUEUED_BYTES};
 use crate::error::StoreError;
 use crate::image::ImageError;
 use crate::model::{Revision, TxnOutcome};
 use crate::tree::Snapshot;
 
-/// Places beyond [`MAX_QUEUED`] for what must always fit: `Close`, and the answer of the image's thread.
-const RESERVED: usize = 2;
+/// Places beyond [`MAX_QUEUED`] for what must always fit: `Close`, and what the image's thread says, once for each of its
+/// two tasks.
+const RESERVED: usize = 3;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -51,6 +53,13 @@ pub(super) enum Request {
     },
     Transfer(u64),
     ImageWritten(Result<u64, ImageError>),
+    /// Read a piece of what is at rest.
+    Scrub {
+        place: Place,
+        done: SyncSender<Piece>,
+    },
+    /// The image on disk is not what was written.
+    ImageDamaged,
     Close,
 }
 
@@ -74,7 +83,9 @@ impl Request {
             // Raft sends again what is lost.
             Request::Message(_) | Request::Install { .. } | Request::Unreachable(_) | Request::Lost(_) => (),
             Request::SnapshotSent { .. } | Request::Transfer(_) => (),
-            Request::ImageWritten(_) | Request::Close => (),
+            Request::ImageWritten(_) | Request::ImageDamaged | Request::Close => (),
+            // Whoever waits hears that nobody answers.
+            Request::Scrub { .. } => (),
         }
     }
 }
@@ -95,7 +106,10 @@ pub(super) struct Depth {
 impl Depth {
     /// A request was taken out.
     pub fn leave(&self, request: &Request) {
-        if matches!(request, Request::ImageWritten(_) | Request::Close) {
+        if matches!(
+            request,
+            Request::ImageWritten(_) | Request::ImageDamaged | Request::Close
+        ) {
             return;
         }
         self.requests.fetch_sub(1, Ordering::Relaxed);

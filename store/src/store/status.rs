@@ -43,6 +43,11 @@ pub struct Status {
     pub members: Membership,
     /// Whole states received from a leader.
     pub installed: u64,
+    /// Times everything at rest was read.
+    pub scrubs: u64,
+    pub scrubbed_bytes: u64,
+    /// Times something at rest was not as it was written, and was replaced.
+    pub damages: u64,
 }
 
 /// Who takes part, by id.
@@ -98,6 +103,9 @@ pub(super) struct Counters {
     pub image_bytes: AtomicU64,
     pub image_applied: AtomicU64,
     pub installed: AtomicU64,
+    pub scrubs: AtomicU64,
+    pub scrubbed_bytes: AtomicU64,
+    pub damages: AtomicU64,
     pub members: Mutex<Membership>,
     pub standing: tokio_watch::Sender<Standing>,
 }
@@ -118,6 +126,9 @@ impl Counters {
             image_bytes: get(&self.image_bytes),
             image_applied: get(&self.image_applied),
             installed: get(&self.installed),
+            scrubs: get(&self.scrubs),
+            scrubbed_bytes: get(&self.scrubbed_bytes),
+            damages: get(&self.damages),
             members: self.members.lock().clone(),
             ..Status::default()
         }

@@ -532,6 +532,7 @@ impl World {
                 };
                 self.after(0, told);
             }
+            other @ (Action::RewriteImage(_) | Action::Scrub { .. }) => panic!("nobody scrubs: {other:?}"),
             other @ Action::Halt { .. } => panic!("S3: a member finds its own state wrong: {other:?}"),
         }
     }
