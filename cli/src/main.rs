@@ -42,7 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a server: API, store, controllers and scheduler
-    Server(server::Args),
+    Server(Box<server::Args>),
     /// Run a node: Pods through containerd, routes and Service NAT
     Agent(agent::Args),
     /// Create, list, load and delete clusters made of network namespaces on this machine
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     process::init();
     let result = match cli.command {
-        Command::Server(args) => process::block_on(server::run(args)),
+        Command::Server(args) => process::block_on(server::run(*args)),
         Command::Agent(args) => process::block_on(agent::run(args)),
         Command::Cluster(args) => process::block_on(cluster::run(args)),
         Command::Backup(args) => process::block_on(backup::run(args)),
