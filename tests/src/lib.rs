@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod command;
 pub mod faults;
 pub mod helm;
+pub mod hostile;
 pub mod kubectl;
 pub mod leftovers;
 pub mod load;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 const USAGE: &str = "corten-soak EXPERIMENT... [--minutes N] [--count N] [--watches N] [--other BINARY]
   failover   kill -9 the leader, --count times (100): the time without writes and without reads
@@ -28,7 +28,16 @@ const USAGE: &str = "corten-soak EXPERIMENT... [--minutes N] [--count N] [--watc
   dark       all servers dead for --minutes (10), with nodes and a Service
   node       kill one server after the other, --count rounds (10): nodes go on with another within 1 s
   watches    --watches (10000) open on one server that is killed
+  hostile    --count (200) hostile clients on one server, for --minutes (0.5): system traffic's p99 and the memory
 Root is needed; CORTEN_BIN names the binary.";
+
+const HOSTILE: &str = "hostile";
+/// Objects of 4 KiB that hostile clients list.
+const HOSTILE_OBJECTS: usize = 2000;
+/// What system traffic may notice of them.
+const HOSTILE_P99: Duration = Duration::from_millis(100);
+/// What they may take of the server's memory.
+const HOSTILE_BYTES: u64 = 1 << 30;
 
 /// How long and how often.
 #[derive(Clone, Default)]
@@ -74,7 +83,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<(Vec<String>, Option
             "--count" => options.count = Some(number()? as usize),
             "--watches" => options.watches = Some(number()? as usize),
             "--other" => options.other = Some(words.next().ok_or(anyhow::anyhow!(USAGE))?.into()),
-            name if experiments::NAMES.contains(&name) => names.push(name.to_owned()),
+            name if name == HOSTILE || experiments::NAMES.contains(&name) => names.push(name.to_owned()),
             _ => bail!(USAGE),
         }
     }
@@ -84,10 +93,35 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<(Vec<String>, Option
     Ok((names, options))
 }
 
+/// # Errors
+/// System traffic suffered, or memory was not bounded.
+fn hostile(options: &Options) -> Result<()> {
+    let report = corten_tests::hostile::run(corten_tests::hostile::Options {
+        clients: options.count(200),
+        time: options.time(0.5),
+        objects: HOSTILE_OBJECTS,
+    })?;
+    println!("{report}");
+    let most = report.attacked.quantile(0.99);
+    ensure!(most < HOSTILE_P99, "system traffic's p99 is {most:?}");
+    ensure!(
+        report.failed == 0,
+        "{} requests of system traffic failed",
+        report.failed
+    );
+    let grown = report.rss_most.saturating_sub(report.rss_before);
+    ensure!(grown < HOSTILE_BYTES, "RSS has grown by {grown} bytes");
+    Ok(())
+}
+
 fn run(names: &[String], options: Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for name in names {
         println!("== {name}");
+        if name == HOSTILE {
+            hostile(&options)?;
+            continue;
+        }
         runtime.block_on(experiments::run(name, options.clone()))?;
         println!("== {name}: nothing was lost, stale or missed");
     }
