@@ -2,7 +2,9 @@
 
 mod backup;
 mod bad_input;
+mod canary;
 mod clients;
+mod custom_resource;
 mod disk_full;
 mod helm;
 mod join;
