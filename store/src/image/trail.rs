@@ -99,7 +99,9 @@ impl Trail {
         let over = self.entries >= self.interval.entries || self.bytes >= self.interval.bytes;
         let goal = self.next.as_ref().map_or(0, |next| next.base.index);
         let left = self.entries > 0 || goal > self.image.base.index;
-        !self.writing && (over || self.hurried && left)
+        // Once writes are refused for its sake, none comes to end the interval.
+        let hurried = self.hurried || self.too_far_behind().is_some();
+        !self.writing && (over || hurried && left)
     }
 
     /// Where the image on disk, or on its way there, stands.
