@@ -11,6 +11,7 @@
 
 pub mod check;
 pub mod compare;
+mod element;
 pub mod extract;
 pub mod items;
 pub mod managers;
