@@ -13,6 +13,7 @@ use corten_apiserver::audit::{Audit, Mode};
 const DEFAULT_MEGABYTES: u64 = 100;
 
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// A file with the audit policy (audit.k8s.io/v1 Policy) [default: writes with their objects, reads without, nothing of
     /// the contents of Secrets, ConfigMaps and tokens]

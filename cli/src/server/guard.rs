@@ -4,6 +4,7 @@ use anyhow::Result;
 use corten_apiserver::pki::TlsProfile;
 
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// A set of stricter defaults than Kubernetes'. hardened: TLS 1.3 only, no anonymous requests, and a chained audit log
     /// in the data folder without which nothing is served
