@@ -32,6 +32,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("serve") => runtime.block_on(serve(Path::new(&args[1]), args[2].parse().expect("an address"))),
         Some("objects") => runtime.block_on(objects(Path::new(&args[1]))),
+        Some("reopen") => runtime.block_on(reopen(Path::new(&args[1]))),
         _ => {
             let folder = PathBuf::from(args.first().map_or("bench-etcd", String::as_str));
             let seconds = args.get(1).map_or(5, |text| text.parse().expect("seconds"));
@@ -57,14 +58,18 @@ async fn compare(folder: &Path, time: Duration) {
         let clients = connect(address).await;
         let mut found = Vec::new();
         for count in CLIENTS {
-            let before = written(server.0.id());
+            let (before, busy) = (written(server.0.id()), cpu(server.0.id()));
             let puts = load(&clients, count, time, |client, n| Call::Put {
                 key: format!("/registry/pods/namespace-{client}/pod-{}", n % 500).into(),
                 value: vec![n as u8; VALUE].into(),
             })
             .await;
             let bytes = (written(server.0.id()) - before) as f64 / (puts.count * VALUE as u64) as f64;
-            println!("{name:>6} {count:>4} clients: {puts}, {bytes:.2} bytes written per payload byte");
+            let busy = (cpu(server.0.id()) - busy) / puts.count as f64 * 1e6;
+            println!(
+                "{name:>6} {count:>4} clients: {puts}, {busy:.1} us of the server's CPU each, {bytes:.2} bytes written \
+                 per payload byte"
+            );
             if count == 1 {
                 let ratio = puts.p50.as_secs_f64() / raw.0.as_secs_f64();
                 println!("{name:>6} one client's p50 is {ratio:.2} x that of raw fdatasync");
@@ -78,13 +83,18 @@ async fn compare(folder: &Path, time: Duration) {
                 .await
                 .expect("put");
         }
+        let busy = cpu(server.0.id());
         let gets = load(&clients, 64, time, |_, n| {
             Call::get(&format!("/range/{:05}", n % RANGE as u64))
         })
         .await;
-        println!("{name:>6}   64 clients, linearizable get: {gets}");
+        let each = |busy: f64, count: u64| (cpu(server.0.id()) - busy) / count as f64 * 1e6;
+        let used = each(busy, gets.count);
+        println!("{name:>6}   64 clients, linearizable get: {gets}, {used:.1} us of CPU each");
+        let busy = cpu(server.0.id());
         let ranges = load(&clients, 4, time, |_, _| Call::range("/range/")).await;
-        println!("{name:>6}    4 clients, linearizable range of {RANGE}: {ranges}");
+        let used = each(busy, ranges.count);
+        println!("{name:>6}    4 clients, linearizable range of {RANGE}: {ranges}, {used:.0} us of CPU each");
         println!("{name:>6} resident: {} MiB", resident(server.0.id()) >> 20);
         found.extend([gets.rate, ranges.rate]);
         rates.push(found);
@@ -250,6 +260,18 @@ async fn objects(dir: &Path) {
     );
     store.close().await;
     drop(store);
+    // In a process of its own: what this one's allocator keeps of the old state would be counted again.
+    let me = std::env::current_exe().expect("this program");
+    let again = Command::new(me).arg("reopen").arg(dir).status();
+    assert!(
+        again.is_ok_and(|status| status.success()),
+        "the store opens again"
+    );
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+/// What a restart costs.
+async fn reopen(dir: &Path) {
     let begun = Instant::now();
     let store = Store::open(Config::new(dir)).await.expect("open");
     println!(
@@ -257,9 +279,17 @@ async fn objects(dir: &Path) {
         store.status().keys,
         begun.elapsed()
     );
-    println!("resident after it: {} MiB", resident(me) >> 20);
+    println!("resident after it: {} MiB", resident(std::process::id()) >> 20);
     store.close().await;
-    let _ = std::fs::remove_dir_all(dir);
+}
+
+/// User and system time of a process so far, in seconds.
+fn cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The command's name stands in parentheses and may hold spaces; fields 14 and 15 follow it.
+    let after = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks = after.split(' ').skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// p50 and p99 of the disk's own.
