@@ -258,11 +258,9 @@ mod tests {
     use serde_json::json;
 
     fn parse(limits: &str) -> Result<Option<EventRateLimit>, String> {
-        let text = format!(
-            "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: EventRateLimit\n  path: e.yaml\n"
-        );
+        let text = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: EventRateLimit\n  path: e.yaml\n";
         let file = format!("apiVersion: {GROUP}\nkind: Configuration\nlimits: {limits}\n");
-        EventRateLimit::parse(&text, |path| {
+        EventRateLimit::parse(text, |path| {
             assert_eq!(path, Path::new("e.yaml"));
             Ok(file.clone())
         })
