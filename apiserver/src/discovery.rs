@@ -264,8 +264,12 @@ fn make_aggregated(types: &Types, v2: bool, legacy: bool) -> Document {
                 .map(|version| {
                     let own = |remote: &&Arc<Remote>| remote.group == group && remote.version == *version;
                     if let Some(remote) = types.remote.iter().find(own) {
-                        let freshness = if remote.available { "Current" } else { "Stale" };
-                        return json!({ "version": version, "freshness": freshness, "resources": *remote.resources });
+                        // Who has not told yet what it serves must not be taken for one that serves nothing.
+                        let known = remote.resources.as_deref();
+                        let current = remote.available && known.is_some();
+                        let freshness = if current { "Current" } else { "Stale" };
+                        let resources = known.map_or(&[][..], Vec::as_slice);
+                        return json!({ "version": version, "freshness": freshness, "resources": resources });
                     }
                     let mut resources: Vec<Value> =
                         types.members(group, version).map(|ty| discovered(ty)).collect();

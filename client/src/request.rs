@@ -362,6 +362,16 @@ impl ApiClient {
         serde_json::from_slice(&body).map_err(ApiError::Decode)
     }
 
+    /// As [`Self::get_path`], in the form that `accept` names.
+    pub(crate) async fn get_path_as<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        accept: &'static str,
+    ) -> Result<T, ApiError> {
+        let body = self.call_as(Method::GET, path.to_owned(), accept, None).await?;
+        serde_json::from_slice(&body).map_err(ApiError::Decode)
+    }
+
     /// A question that is posted, such as a SubjectAccessReview, and its answer.
     pub async fn ask<T: for<'de> Deserialize<'de>>(
         &self,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use corten_client::discovery::Discovered;
 use corten_client::{
     ApiClient, Cache, Change, Controller, DeleteOptions, ObjectExt, ObjectKey, PartialObject, Patch,
     Propagation, Requeue, Selection, Subresource, Target, Writes,
@@ -15,7 +16,7 @@ use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use serde_json::json;
 
 use crate::context::{Context, Doing, SyncError, time};
-use crate::monitors::Monitors;
+use crate::monitors::{Monitors, Unknown};
 
 /// Source: kube-controller-manager `--concurrent-namespace-syncs`.
 const WORKERS: usize = 10;
@@ -31,6 +32,8 @@ struct Ctx {
 /// What is left in a Namespace after a round of deletion.
 #[derive(Debug, Default, PartialEq)]
 struct Left {
+    /// Groups whose kinds could not be looked at.
+    unknown: Option<Unknown>,
     /// Objects by kind, as `plural.group`.
     objects: BTreeMap<String, usize>,
     /// Objects by finalizer.
@@ -72,12 +75,28 @@ pub async fn run(context: Context, monitors: Monitors) {
                 .collect()
         });
     }
-    controller
-        .run(context.shutdown.clone(), move |key, writes| {
-            let ctx = ctx.clone();
-            async move { sync(&ctx, &key, &writes).await }
-        })
-        .await;
+    // A group that is known again may have been what a Namespace waited for.
+    let (queue, namespaces, mut unknown) = (
+        controller.handle(),
+        ctx.namespaces.clone(),
+        ctx.monitors.unknown.clone(),
+    );
+    let look_again = async move {
+        while unknown.changed().await.is_ok() {
+            let all = namespaces.list();
+            let terminating = all.iter().filter(|namespace| namespace.is_terminating());
+            terminating.for_each(|namespace| queue.add(namespace.key()));
+        }
+        std::future::pending::<()>().await;
+    };
+    let running = controller.run(context.shutdown.clone(), move |key, writes| {
+        let ctx = ctx.clone();
+        async move { sync(&ctx, &key, &writes).await }
+    });
+    tokio::select! {
+        () = running => {}
+        () = look_again => {}
+    }
 }
 
 async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, SyncError> {
@@ -114,6 +133,11 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
             left.failures.join("; ")
         )));
     }
+    if let Some(unknown) = left.unknown {
+        // It comes back when more is known: see `run`.
+        tracing::debug!(namespace = key.name, why = unknown.why, "a namespace cannot be finalized yet");
+        return Ok(None);
+    }
     if left.objects.is_empty() {
         finalize(ctx, key, namespace.uid(), writes).await?;
     }
@@ -122,7 +146,10 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
 
 /// One round: Pods, and only once none is left everything else.
 async fn empty(ctx: &Ctx, namespace: &str) -> Left {
-    let mut left = Left::default();
+    let mut left = Left {
+        unknown: ctx.monitors.unknown.borrow().clone(),
+        ..Left::default()
+    };
     let namespaced = || {
         ctx.monitors
             .kinds
@@ -130,11 +157,11 @@ async fn empty(ctx: &Ctx, namespace: &str) -> Left {
             .filter(|kind| kind.target.namespaced && kind.can("list"))
     };
     for kind in namespaced().filter(|kind| is_pods(&kind.target)) {
-        empty_kind(ctx, &kind.target, namespace, &mut left).await;
+        empty_kind(ctx, kind, namespace, &mut left).await;
     }
     if left.objects.is_empty() && left.failures.is_empty() {
         for kind in namespaced().filter(|kind| !is_pods(&kind.target)) {
-            empty_kind(ctx, &kind.target, namespace, &mut left).await;
+            empty_kind(ctx, kind, namespace, &mut left).await;
         }
     }
     left
@@ -144,18 +171,19 @@ fn is_pods(target: &Target) -> bool {
     target.group.is_empty() && target.plural == "pods"
 }
 
-async fn empty_kind(ctx: &Ctx, target: &Target, namespace: &str, left: &mut Left) {
-    if let Err(error) = try_empty_kind(ctx, target, namespace, left).await {
+async fn empty_kind(ctx: &Ctx, kind: &Discovered, namespace: &str, left: &mut Left) {
+    if let Err(error) = try_empty_kind(ctx, kind, namespace, left).await {
         left.failures.push(corten_client::runner::chain(&error));
     }
 }
 
 async fn try_empty_kind(
     ctx: &Ctx,
-    target: &Target,
+    kind: &Discovered,
     namespace: &str,
     left: &mut Left,
 ) -> Result<(), SyncError> {
+    let target = &kind.target;
     let selection = Selection::namespace(namespace);
     let list = || async {
         let objects = ctx.api.list_target::<PartialObject>(target, &selection).await;
@@ -167,8 +195,12 @@ async fn try_empty_kind(
             propagation: Some(Propagation::Background),
             ..Default::default()
         };
-        let deleted = ctx.api.delete_collection(target, &selection, &options).await;
-        deleted.doing(|| format!("delete all {target} in {namespace}"))?;
+        if kind.can("deletecollection") {
+            let deleted = ctx.api.delete_collection(target, &selection, &options).await;
+            deleted.doing(|| format!("delete all {target} in {namespace}"))?;
+        } else {
+            delete_each(ctx, target, &objects, &options).await?;
+        }
         objects = list().await?;
     }
     if objects.is_empty() {
@@ -181,6 +213,28 @@ async fn try_empty_kind(
         .flat_map(|object| object.metadata.finalizers.iter().flatten())
     {
         *left.finalizers.entry(finalizer.clone()).or_default() += 1;
+    }
+    Ok(())
+}
+
+/// For kinds that cannot be deleted all at once.
+async fn delete_each(
+    ctx: &Ctx,
+    target: &Target,
+    objects: &[PartialObject],
+    options: &DeleteOptions,
+) -> Result<(), SyncError> {
+    for object in objects.iter().filter(|object| !object.is_terminating()) {
+        let key = object.key();
+        match ctx.api.delete_target(target, &key, options).await {
+            Err(error) if !error.is_not_found() => {
+                return Err(SyncError::Api {
+                    doing: format!("delete {target} {key}"),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -230,6 +284,13 @@ fn conditions(namespace: &Namespace, left: &Left, now: Timestamp) -> Vec<Namespa
         let parts: Vec<String> = counts.iter().map(|(name, count)| text(name, *count)).collect();
         parts.join(", ")
     };
+    let undiscovered = left.unknown.as_ref().map(|unknown| {
+        let message = format!(
+            "Discovery failed for some groups, {} failing: {}",
+            unknown.groups, unknown.why
+        );
+        ("DiscoveryFailed", message)
+    });
     let failed = (!left.failures.is_empty()).then(|| {
         let message = format!(
             "Failed to delete all resource types, {} remaining: {}",
@@ -259,7 +320,7 @@ fn conditions(namespace: &Namespace, left: &Left, now: Timestamp) -> Vec<Namespa
     let wanted = [
         (
             "NamespaceDeletionDiscoveryFailure",
-            None,
+            undiscovered,
             "ResourcesDiscovered",
             "All resources successfully discovered",
         ),
@@ -323,11 +384,19 @@ mod tests {
                 .map(|(name, count)| (name.to_owned(), count.parse().expect("a number")))
                 .collect()
         };
-        let left = Left {
-            objects: counts(objects),
-            finalizers: counts(finalizers),
-            failures: failures.iter().map(|text| (*text).to_owned()).collect(),
-        };
+        check_left(
+            Left {
+                unknown: None,
+                objects: counts(objects),
+                finalizers: counts(finalizers),
+                failures: failures.iter().map(|text| (*text).to_owned()).collect(),
+            },
+            wanted,
+        );
+    }
+
+    #[track_caller]
+    fn check_left(left: Left, wanted: &str) {
         let now = Timestamp::from_second(1_000).expect("a time");
         let mut namespace = Namespace::default();
         let made = conditions(&namespace, &left, now);
@@ -358,6 +427,23 @@ mod tests {
     #[test]
     fn an_empty_namespace_reports_no_trouble() {
         check("", "", &[], "");
+    }
+
+    #[test]
+    fn groups_that_nobody_knows_are_named() {
+        let why = "unable to retrieve the complete list of server APIs: a/v1: stale GroupVersion discovery: a/v1";
+        let unknown = Unknown {
+            groups: 1,
+            why: why.into(),
+        };
+        let left = Left {
+            unknown: Some(unknown),
+            ..Left::default()
+        };
+        check_left(
+            left,
+            &format!("DiscoveryFailed: Discovery failed for some groups, 1 failing: {why}"),
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod cases;
 pub mod cluster;
 pub mod command;
 pub mod faults;
+pub mod gadgets;
 pub mod helm;
 pub mod hostile;
 pub mod kubectl;

@@ -3,80 +3,13 @@
 
 use std::time::Duration;
 
+use corten_tests::gadgets::{convert, definition, gadget};
 use corten_tests::wait::expect;
 use corten_tests::{Kubectl, Lone, Webhook, eventually};
 use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const DEFINITION: &str = "customresourcedefinition gadgets.example.com";
-
-/// `v1` has `spec.size: "3"`, `v2` has `spec.width: 3`.
-fn convert(review: &Value) -> Value {
-    let request = &review["request"];
-    let desired = request["desiredAPIVersion"].as_str().unwrap_or_default();
-    let objects = request["objects"].as_array().cloned().unwrap_or_default();
-    let converted = objects.into_iter().map(|mut object| {
-        object["apiVersion"] = desired.into();
-        let spec = object["spec"].as_object_mut().expect("a gadget has a spec");
-        if desired.ends_with("v2") {
-            let size = spec.remove("size").unwrap_or_default();
-            let width: i64 = size
-                .as_str()
-                .and_then(|size| size.parse().ok())
-                .unwrap_or_default();
-            spec.insert("width".into(), width.into());
-        } else {
-            let width = spec.remove("width").and_then(|width| width.as_i64());
-            spec.insert("size".into(), width.unwrap_or_default().to_string().into());
-        }
-        object
-    });
-    let converted: Vec<Value> = converted.collect();
-    json!({ "kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1",
-        "response": { "uid": request["uid"], "result": { "status": "Success" }, "convertedObjects": converted } })
-}
-
-fn definition(webhook: &Webhook) -> Value {
-    let version = |name: &str, field: &str, kind: &str, rule: &str| {
-        json!({
-            "name": name, "served": true, "storage": name == "v1",
-            "subresources": { "status": {} },
-            "selectableFields": [{ "jsonPath": ".spec.colour" }],
-            "additionalPrinterColumns": [
-                { "name": "Size", "type": "string", "jsonPath": format!(".spec.{field}") },
-                { "name": "Colour", "type": "string", "jsonPath": ".spec.colour", "priority": 1 },
-            ],
-            "schema": { "openAPIV3Schema": { "type": "object", "description": "A gadget.", "properties": {
-                "spec": { "type": "object", "description": "What it should be.", "required": [field],
-                    "properties": { field: { "type": kind, "description": "How wide it is." },
-                        "colour": { "type": "string", "default": "grey", "enum": ["grey", "blue", "red"] } },
-                    "x-kubernetes-validations": [{ "rule": rule, "message": "a gadget does not shrink" }] },
-                "status": { "type": "object", "properties": { "width": { "type": "integer" } } },
-            } } },
-        })
-    };
-    let mut v1 = version("v1", "size", "string", "int(self.size) >= int(oldSelf.size)");
-    v1["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"]["maxLength"] = 9.into();
-    let mut v2 = version("v2", "width", "integer", "self.width >= oldSelf.width");
-    v2["subresources"]["scale"] =
-        json!({ "specReplicasPath": ".spec.width", "statusReplicasPath": ".status.width" });
-    let conversion = json!({ "conversionReviewVersions": ["v1"], "clientConfig": webhook.client_config() });
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": "gadgets.example.com" },
-        "spec": {
-            "group": "example.com", "scope": "Namespaced",
-            "names": { "plural": "gadgets", "singular": "gadget", "kind": "Gadget", "listKind": "GadgetList", "shortNames": ["gg"] },
-            "versions": [v1, v2],
-            "conversion": { "strategy": "Webhook", "webhook": conversion },
-        },
-    })
-}
-
-fn gadget(name: &str, spec: &Value) -> Value {
-    json!({ "apiVersion": "example.com/v1", "kind": "Gadget", "metadata": { "name": name }, "spec": spec })
-}
 
 #[track_caller]
 fn says(kubectl: &Kubectl, line: &str, want: &str) {
@@ -96,7 +29,7 @@ fn a_definition_with_all_features_through_kubectl() {
     let webhook = Webhook::start(convert);
     let server = Lone::start("info");
     let kubectl = &server.kubectl;
-    kubectl.apply(&definition(&webhook));
+    kubectl.apply(&definition(&webhook.client_config()));
     says(
         kubectl,
         &format!("wait {DEFINITION} --for=condition=Established --timeout=30s")

@@ -6,6 +6,7 @@ mod canary;
 mod clients;
 mod custom_resource;
 mod disk_full;
+mod extension;
 mod helm;
 mod join;
 mod kubectl_matrix;

@@ -25,7 +25,7 @@ use super::Remote;
 use crate::outbound::{Place, connect};
 use crate::read::filter::keys;
 use crate::write::{Answered, Decision, Env, Payload, Subject, transact, update};
-use crate::{ApiServer, Inner, proxy};
+use crate::{ApiServer, Inner};
 
 /// A server that answers well is asked again after so long. Source: upstream's resync of 30 s.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -118,9 +118,9 @@ async fn run(server: Weak<Inner>, closing: CancellationToken) {
                 Some((key, resources)) = discovered.recv() => {
                     let Some(inner) = server.upgrade() else { return };
                     if let Some(own) = known.get_mut(&key)
-                        && own.remote.resources != resources
+                        && own.remote.resources.as_ref() != Some(&resources)
                     {
-                        own.remote = Arc::new(Remote { resources, ..(*own.remote).clone() });
+                        own.remote = Arc::new(Remote { resources: Some(resources), ..(*own.remote).clone() });
                         publish(&inner, &known);
                     }
                 }
@@ -234,7 +234,8 @@ impl Check {
             let changed = endpoints_changed(&inner, &self.remote.place, from);
             drop(inner);
             tokio::select! {
-                () = changed => {}
+                // What failed before says nothing about what is there now.
+                () = changed => retry = FIRST_RETRY,
                 () = tokio::time::sleep(wait) => {}
                 () = ended.cancelled() => return,
                 () = closing.cancelled() => return,
@@ -253,22 +254,19 @@ impl Check {
             return Err(("ServiceNotFound", "the APIService names no service".into()));
         };
         let snapshot = inner.store.snapshot();
-        let ty = registry()
-            .lookup("", "v1", "services")
-            .expect("Services are built in");
-        if (Subject { ty, namespace }).read(&snapshot, name).is_err() {
-            return Err((
-                "ServiceNotFound",
-                format!("service/{name} in {namespace:?} is not present"),
-            ));
-        }
+        let read = |plural| {
+            let ty = registry().lookup("", "v1", plural).expect("built in");
+            let found = (Subject { ty, namespace }).read(&snapshot, name);
+            found.ok().map(|found| found.value)
+        };
+        let (service, endpoints) = (read("services"), read("endpoints"));
+        let wrong = unfit((namespace, name, *port), service.as_ref(), endpoints.as_ref());
         let reached = inner
             .config
             .service_addresses
             .contains_key(&format!("{namespace}/{name}"));
-        if !reached && let Err(why) = proxy::locate(inner, namespace, name, *port).await {
-            let why = format!("endpoints for service/{name} in {namespace:?} have no addresses: {why}");
-            return Err(("MissingEndpoints", why));
+        if let Some(wrong) = wrong.filter(|(reason, _)| !reached || *reason == "ServiceNotFound") {
+            return Err(wrong);
         }
         let document = self
             .fetch(inner)
@@ -308,6 +306,46 @@ impl Check {
         let body = body.map_err(|error| error.to_string())?.to_bytes();
         serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
+}
+
+/// What is wrong with a Service before anybody behind it is asked. `endpoints` are those of its name. Pure.
+fn unfit(
+    (namespace, name, port): (&str, &str, u16),
+    service: Option<&Value>,
+    endpoints: Option<&Value>,
+) -> Option<(&'static str, String)> {
+    let of = format!("service/{name} in {namespace:?}");
+    let Some(service) = service else {
+        return Some(("ServiceNotFound", format!("{of} is not present")));
+    };
+    // Others may have endpoints that nothing here knows of.
+    if service["spec"]["type"]
+        .as_str()
+        .is_some_and(|kind| kind != "ClusterIP")
+    {
+        return None;
+    }
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let Some(found) = ports.find(|own| own["port"].as_u64() == Some(port.into())) else {
+        return Some(("ServicePortError", format!("{of} is not listening on port {port}")));
+    };
+    let Some(endpoints) = endpoints else {
+        return Some((
+            "EndpointsNotFound",
+            format!("cannot find endpointslices for {of}"),
+        ));
+    };
+    let port_name = found["name"].as_str().unwrap_or_default();
+    let mut subsets = endpoints["subsets"].as_array().into_iter().flatten();
+    let serves = subsets.any(|subset| {
+        let mut ports = subset["ports"].as_array().into_iter().flatten();
+        let named = ports.any(|own| own["name"].as_str().unwrap_or_default() == port_name);
+        named && subset["addresses"].as_array().is_some_and(|all| !all.is_empty())
+    });
+    (!serves).then(|| {
+        let why = format!("endpointslices for {of} have no addresses with port name {port_name:?}");
+        ("MissingEndpoints", why)
+    })
 }
 
 fn path(remote: &Remote) -> String {
@@ -444,4 +482,41 @@ async fn write(
         )
     });
     written.await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ports`: `number[:name]` of the Service; `endpoints`: names of the ports that have addresses.
+    #[track_caller]
+    fn check(kind: &str, ports: &str, endpoints: Option<&[&str]>, want: &str) {
+        let port = |text: &str| {
+            let (number, name) = text.split_once(':').unwrap_or((text, ""));
+            json!({ "port": number.parse::<u16>().expect("a port"), "name": name })
+        };
+        let ports: Vec<Value> = ports.split_whitespace().map(port).collect();
+        let service = json!({ "spec": { "type": kind, "ports": ports } });
+        let subset = |name: &&str| json!({ "addresses": [{ "ip": "10.0.0.1" }], "ports": [{ "name": name }] });
+        let endpoints = endpoints
+            .map(|names| json!({ "subsets": names.iter().map(subset).collect::<Vec<Value>>() }));
+        let service = Some(&service).filter(|_| !kind.is_empty());
+        let found = unfit(("ns", "s", 443), service, endpoints.as_ref());
+        let found = found.map(|(reason, why)| format!("{reason}: {why}"));
+        assert_eq!(found.unwrap_or_default(), want);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_service_is_told_in_upstreams_words() {
+        check("", "", None, "ServiceNotFound: service/s in \"ns\" is not present");
+        let port = "ServicePortError: service/s in \"ns\" is not listening on port 443";
+        check("ClusterIP", "80", Some(&[""]), port);
+        let none = "EndpointsNotFound: cannot find endpointslices for service/s in \"ns\"";
+        check("ClusterIP", "443", None, none);
+        let missing = "MissingEndpoints: endpointslices for service/s in \"ns\" have no addresses with port name ";
+        check("ClusterIP", "443", Some(&[]), &format!("{missing}\"\""));
+        check("ClusterIP", "443:https", Some(&["http"]), &format!("{missing}\"https\""));
+        check("ClusterIP", "80 443:https", Some(&["http", "https"]), "");
+        check("NodePort", "80", None, "");
+    }
 }

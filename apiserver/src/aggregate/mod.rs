@@ -36,8 +36,8 @@ pub struct Remote {
     pub tls: Result<Arc<ClientConfig>, String>,
     /// Its stored condition `Available`.
     pub available: bool,
-    /// Resources as aggregated discovery shows them; none before the first answer.
-    pub resources: Arc<Vec<Value>>,
+    /// Resources as aggregated discovery shows them; `None` before the first answer.
+    pub resources: Option<Arc<Vec<Value>>>,
 }
 
 impl Remote {
@@ -65,7 +65,7 @@ impl Remote {
             version_priority: spec["versionPriority"].as_i64().unwrap_or_default(),
             tls: client_tls(spec, config),
             available: follow::is_available(service),
-            resources: Arc::default(),
+            resources: None,
             group,
             version,
             place,

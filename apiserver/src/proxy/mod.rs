@@ -90,15 +90,11 @@ pub async fn locate(inner: &Inner, namespace: &str, name: &str, port: u16) -> Re
     };
     let snapshot = inner.store.snapshot();
     let seed: u32 = rand::rng().random();
-    of_service(
-        services,
-        &snapshot,
-        &format!("https:{name}:{port}"),
-        seed as usize,
-    )
-    .map_err(|status| match status.is_not_found() {
+    let id = format!("https:{name}:{port}");
+    of_service(services, &snapshot, &id, seed as usize).map_err(|status| match status.is_not_found() {
         true => format!("service {name:?} not found"),
-        false => status.message,
+        // Who calls a Service names it without scheme and port.
+        false => status.message.replace(&id, name),
     })
 }
 

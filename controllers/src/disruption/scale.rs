@@ -156,6 +156,7 @@ impl Scales {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let found = discover(api)
             .await?
+            .kinds
             .into_iter()
             .map(|known| known.target)
             .find(|target| target.group == group && target.kind == owner.kind);
