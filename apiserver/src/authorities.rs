@@ -25,13 +25,11 @@ use crate::key::{Keys, prefix_range};
 use crate::pki::{self, rollover};
 use crate::query::Query;
 use crate::respond::{self, Answer};
-use crate::{ApiServer, sealing, store_status};
+use crate::{ApiServer, members, sealing, store_status};
 
 /// Where nodes see, on the EndpointSlice `kubernetes`, that other authorities are in force: [`Authorities::hash`].
 pub const ANNOTATION: &str = "corten.dev/authorities";
 const KEY: &str = "/corten.dev.internal/authorities";
-/// What the record is sealed with: all servers have it, and it is not rolled over.
-const SECRET: &str = "peer-ca.key";
 /// How long a new key for tokens is shown before it signs, unless another time is asked for.
 const OVERLAP: Duration = Duration::from_secs(60);
 const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -146,14 +144,16 @@ fn range() -> Range<Bytes> {
     prefix_range(KEY)
 }
 
-fn secret(dir: &Path) -> Result<Vec<u8>, Status> {
-    std::fs::read(dir.join(SECRET)).map_err(Status::internal)
-}
-
 /// The record and its revision; `None`: there is none, or one of another cluster's servers.
-fn record(snapshot: &Snapshot, secret: &[u8]) -> Option<(Revision, Option<rollover::Files>)> {
+fn record(snapshot: &Snapshot, secrets: &[Vec<u8>]) -> Option<(Revision, Option<rollover::Files>)> {
     let entry = snapshot.get(&Bytes::from_static(KEY.as_bytes()))?;
-    let opened = sealing::open_with(secret, &entry.value).map_err(|error| error.to_string());
+    let mut opened = Err("there is no secret".to_owned());
+    for secret in secrets {
+        opened = sealing::open_with(secret, &entry.value).map_err(|error| error.to_string());
+        if opened.is_ok() {
+            break;
+        }
+    }
     let files = opened.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
     if let Err(error) = &files {
         tracing::error!(
@@ -187,17 +187,17 @@ pub async fn answer(server: &ApiServer, call: Call, query: &Query) -> Result<Ans
         .read_barrier()
         .await
         .map_err(|error| store_status(&error))?;
-    let secret = secret(dir)?;
+    let secrets = rollover::secrets(dir).map_err(Status::internal)?;
     let snapshot = inner.store.snapshot();
-    let stored = record(&snapshot, &secret);
+    let stored = record(&snapshot, &secrets);
     let own = rollover::read(dir).map_err(Status::internal)?;
     let current = stored
         .as_ref()
         .and_then(|(_, files)| files.clone())
         .unwrap_or(own);
-    let wanted = decide(server, call, query, &current, &snapshot)?;
+    let wanted = decide(server, call, query, &current, &snapshot).await?;
     let text = serde_json::to_vec(&wanted).map_err(Status::internal)?;
-    let value = sealing::seal_with(&secret, KEY.as_bytes(), &text)
+    let value = sealing::seal_with(&secrets[0], KEY.as_bytes(), &text)
         .ok_or_else(|| Status::internal("the record cannot be sealed"))?;
     let key = Bytes::from_static(KEY.as_bytes());
     let unchanged = match stored {
@@ -232,7 +232,7 @@ pub async fn answer(server: &ApiServer, call: Call, query: &Query) -> Result<Ans
     answer(show(&wanted, inner))
 }
 
-fn decide(
+async fn decide(
     server: &ApiServer,
     call: Call,
     query: &Query,
@@ -245,16 +245,20 @@ fn decide(
         Call::RotateCa => rollover::rotate_authority(current, now).map_err(conflict),
         Call::FinishCa => {
             let files = rollover::finish_authority(current).map_err(conflict)?;
-            let behind = behind(server, snapshot);
-            if !behind.is_empty() && query.get("force") != Some("true") {
-                let names = behind.join(", ");
-                return Err(Status::failure(
-                    409,
-                    "Conflict",
-                    format!(
-                        "these nodes have not shown a certificate of the new authority and would have to join again: {names}; force=true finishes all the same"
-                    ),
-                ));
+            for (who, behind) in [
+                ("nodes", behind(server, snapshot)),
+                ("members", members_behind(server, snapshot).await),
+            ] {
+                if !behind.is_empty() && query.get("force") != Some("true") {
+                    let names = behind.join(", ");
+                    return Err(Status::failure(
+                        409,
+                        "Conflict",
+                        format!(
+                            "these {who} have not shown a certificate of the new authority and would have to join again: {names}; force=true finishes all the same"
+                        ),
+                    ));
+                }
             }
             Ok(files)
         }
@@ -290,14 +294,37 @@ fn behind(server: &ApiServer, snapshot: &Snapshot) -> Vec<String> {
         .collect()
 }
 
-fn show(files: &rollover::Files, inner: &crate::Inner) -> Value {
-    let certificates = |names: [&str; 2]| -> Vec<Value> {
-        let texts = names.iter().filter_map(|name| files.get(*name));
-        texts.flat_map(|pem| pki::describe(pem)).collect()
+/// Members of the store that do not show a certificate of the newest authority when they are asked now. A witness follows no
+/// record: it joins anew.
+async fn members_behind(server: &ApiServer, snapshot: &Snapshot) -> Vec<String> {
+    let inner = server.inner();
+    let Some(peers) = &inner.config.peers else {
+        return Vec::new();
     };
+    let me = inner.store.identity();
+    let others = members::all(snapshot)
+        .into_iter()
+        .filter(|record| !record.removed && record.id != me.member);
+    let asked = others.map(|record| async move {
+        // Each question goes over a connection of its own, so what is shown is what is in force there.
+        let answered = peers.about(me, record.id).await.is_ok();
+        let newest = answered && inner.config.peer_tls.is_newest(record.id);
+        (!newest).then(|| match record.name.as_str() {
+            "" => format!("{:016x}", record.id),
+            name => name.to_owned(),
+        })
+    });
+    let behind = futures::future::join_all(asked).await;
+    behind.into_iter().flatten().collect()
+}
+
+fn show(files: &rollover::Files, inner: &crate::Inner) -> Value {
+    let [cluster, peers, front_proxy] = rollover::trusted(files).map(|pem| pki::describe(&pem));
     let keys = inner.config.tokens.as_ref().map(|issuer| issuer.jwks());
     json!({
-        "certificateAuthorities": certificates(["ca.crt", "ca-old.crt"]),
+        "certificateAuthorities": cluster,
+        "peerAuthorities": peers,
+        "frontProxyAuthorities": front_proxy,
         "serviceAccountKeys": keys.map(|keys| keys["keys"].clone()).unwrap_or_default(),
     })
 }
@@ -346,8 +373,8 @@ async fn apply(
     dir: &Path,
     take_over: &impl Fn() -> Result<(), String>,
 ) -> Result<(), String> {
-    let secret = secret(dir).map_err(|status| status.message.to_string())?;
-    let (revision, wanted) = match record(snapshot, &secret) {
+    let secrets = rollover::secrets(dir).map_err(|error| error.to_string())?;
+    let (revision, wanted) = match record(snapshot, &secrets) {
         Some((revision, Some(files))) => (revision.0, Some(files)),
         _ => (0, None),
     };

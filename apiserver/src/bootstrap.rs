@@ -17,7 +17,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::pki::FRONT_PROXY_CLIENT;
+use crate::pki::{CurrentFrontProxy, FRONT_PROXY_CLIENT};
 use crate::rbac::{self, policy, reconcile};
 use crate::write::allocate::repair;
 use crate::write::{Answered, Decision, Env, Payload, Subject, create, delete, transact, update};
@@ -203,7 +203,7 @@ impl ApiServer {
     fn front_proxy(&self) -> Value {
         let config = &self.inner().config;
         let mut data = json!({ "client-ca-file": &*config.ca.bundle() });
-        if let Some(own) = &config.front_proxy {
+        if let Some(own) = config.front_proxy.as_ref().map(CurrentFrontProxy::get) {
             let list = |names: &[&str]| Value::from(json!(names).to_string());
             for (key, value) in [
                 ("requestheader-allowed-names", list(&[FRONT_PROXY_CLIENT])),

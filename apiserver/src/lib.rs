@@ -107,11 +107,13 @@ pub struct Config {
     /// `NAMESPACE/NAME`. Empty but in tests; nothing in an object gets here.
     pub service_addresses: std::collections::BTreeMap<String, SocketAddr>,
     /// How aggregated API servers know this one; `None`: they are shown no certificate.
-    pub front_proxy: Option<Arc<pki::FrontProxy>>,
+    pub front_proxy: Option<pki::CurrentFrontProxy>,
     /// Takes joining servers in; `None`: this server does not.
     pub cluster: Option<Arc<dyn join::Cluster>>,
     /// The way to the other members of the store; `None`: there will never be any.
     pub peers: Option<corten_store::peers::Peers>,
+    /// How that way is secured, and what the others have shown on it.
+    pub peer_tls: pki::peers::PeerTls,
     /// Who asks for what is recorded here; `None`: nowhere.
     pub audit: Option<Arc<audit::Audit>>,
     /// Requests that run at once, counted in seats.
@@ -138,6 +140,7 @@ impl Config {
             front_proxy: None,
             cluster: None,
             peers: None,
+            peer_tls: pki::peers::PeerTls::default(),
             audit: None,
             seats: flow::DEFAULT_SEATS,
             anonymous: true,

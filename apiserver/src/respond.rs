@@ -6,7 +6,9 @@ use bytes::Bytes;
 use corten_api::schema::proto;
 use corten_api::status::Status;
 use futures::{StreamExt, TryStreamExt};
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WARNING};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WARNING,
+};
 use http::{Response, StatusCode};
 
 use crate::body::{Body, BoxError};
@@ -204,13 +206,19 @@ pub fn pretty(response: Answer) -> Answer {
         return response;
     }
     let mut pretty = Pretty::default();
-    response.map(|body| match body.as_bytes() {
+    without_length(response).map(|body| match body.as_bytes() {
         Some(bytes) => Body::from(pretty.push(bytes)),
         None => Body::stream(
             body.into_stream()
                 .map(move |chunk| chunk.map(|bytes| Bytes::from(pretty.push(&bytes)))),
         ),
     })
+}
+
+/// What an aggregated server has said about the length of its answer holds no more once the answer is written differently.
+fn without_length(mut response: Answer) -> Answer {
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response
 }
 
 /// Compresses bodies of at least [`GZIP_FROM_BYTES`] and streamed lists. Watches must never come here: each of their
@@ -224,7 +232,7 @@ pub fn gzip(response: Answer) -> Answer {
     {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, body) = without_length(response).into_parts();
     parts
         .headers
         .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -250,4 +258,24 @@ pub fn gzip(response: Answer) -> Answer {
     let non_empty =
         compressed.filter(|chunk| futures::future::ready(!matches!(chunk, Ok(bytes) if bytes.is_empty())));
     Response::from_parts(parts, Body::stream(non_empty))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_differently_has_another_length() {
+        let proxied = || {
+            let body = Body::stream(futures::stream::iter([Ok(Bytes::from_static(b"{}"))]));
+            let mut answer = with_type(StatusCode::OK, "application/json", body);
+            answer
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
+            answer
+        };
+        for answer in [gzip(proxied()), pretty(proxied())] {
+            assert_eq!(answer.headers().get(CONTENT_LENGTH), None);
+        }
+    }
 }

@@ -160,7 +160,7 @@ async fn a_group_of_another_server_is_served_through_the_front_end() {
     let sick = Arc::new(AtomicBool::new(false));
     let address = aggregated(&front, &own, sick.clone()).await;
     let mut config = Config::new(IpAddr::from([192, 0, 2, 1]), "test CA");
-    config.front_proxy = Some(Arc::new(front.clone()));
+    config.front_proxy = Some(front.clone().into());
     config.service_addresses.insert("default/wardle".into(), address);
     let w = World::with(config).await;
 

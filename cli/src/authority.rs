@@ -25,12 +25,13 @@ pub struct Args {
 enum Verb {
     /// Which certificate authorities and which keys for tokens are trusted
     Show,
-    /// Make a new certificate authority and issue every certificate anew; the old one is trusted until --finish
+    /// Make new certificate authorities (the cluster's, the servers' among each other, the front proxy's) and issue every
+    /// certificate anew; the old ones are trusted until --finish
     RotateCa {
-        /// Trust the newest authority alone, once all have certificates of it
+        /// Trust the newest authorities alone, once all have certificates of them
         #[arg(long)]
         finish: bool,
-        /// Finish also when nodes would have to join again
+        /// Finish also when nodes or members would have to join again
         #[arg(long, requires = "finish")]
         force: bool,
     },
@@ -57,14 +58,15 @@ pub async fn run(args: Args) -> Result<()> {
         Verb::RotateCa { finish: false, .. } => (
             Request::post(format!("{PATH}/ca/rotate")),
             Some(
-                "The new authority signs from now on, and the old one is still trusted. Servers and nodes renew their \
-                 certificates by themselves; hand out the new admin.kubeconfig and new join tokens, then run: \
+                "The new authorities sign from now on, and the old ones are still trusted. Servers and nodes renew their \
+                 certificates by themselves; hand out the new admin.kubeconfig and new join tokens, let aggregated API \
+                 servers read ConfigMap extension-apiserver-authentication again, let a witness join anew, then run: \
                  corten certificate rotate-ca --finish",
             ),
         ),
         Verb::RotateCa { finish: true, force } => (
             Request::post(format!("{PATH}/ca/finish?force={force}")),
-            Some("The old authority is trusted no more. kubeconfigs and join tokens of it are void."),
+            Some("The old authorities are trusted no more. kubeconfigs and join tokens of them are void."),
         ),
         Verb::RotateServiceAccountKey {
             finish: false,
@@ -100,19 +102,20 @@ pub async fn run(args: Args) -> Result<()> {
 fn table(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mut out = String::new();
-    for (place, authority) in answer["certificateAuthorities"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        out += &format!(
-            "certificate authority  {:<8} {}  sha256 {}  until {}\n",
-            if place == 0 { "newest" } else { "old" },
-            text(&authority["subject"]),
-            text(&authority["sha256"]),
-            text(&authority["notAfter"]),
-        );
+    for (title, field) in [
+        ("certificate authority", "certificateAuthorities"),
+        ("peer authority", "peerAuthorities"),
+        ("front-proxy authority", "frontProxyAuthorities"),
+    ] {
+        for (place, authority) in answer[field].as_array().into_iter().flatten().enumerate() {
+            out += &format!(
+                "{title:<22} {:<8} {}  sha256 {}  until {}\n",
+                if place == 0 { "newest" } else { "old" },
+                text(&authority["subject"]),
+                text(&authority["sha256"]),
+                text(&authority["notAfter"]),
+            );
+        }
     }
     for (place, key) in answer["serviceAccountKeys"]
         .as_array()
@@ -138,12 +141,14 @@ mod tests {
                 { "subject": "CN=b", "sha256": "22", "notAfter": "2036-01-01T00:00:00Z" },
                 { "subject": "CN=a", "sha256": "11", "notAfter": "2035-01-01T00:00:00Z" },
             ],
+            "peerAuthorities": [{ "subject": "CN=p", "sha256": "33", "notAfter": "2036-01-01T00:00:00Z" }],
             "serviceAccountKeys": [{ "kid": "k" }],
         });
         assert_eq!(
             table(&answer),
             "certificate authority  newest   CN=b  sha256 22  until 2036-01-01T00:00:00Z\n\
              certificate authority  old      CN=a  sha256 11  until 2035-01-01T00:00:00Z\n\
+             peer authority         newest   CN=p  sha256 33  until 2036-01-01T00:00:00Z\n\
              service account key    newest   k\n"
         );
     }

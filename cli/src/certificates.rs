@@ -1,13 +1,16 @@
 //! A server's certificates while it runs: issued anew before they end, and signed for others on request.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use corten_apiserver::ApiServer;
 use corten_apiserver::authorities::{self, Authorities};
-use corten_apiserver::pki::{self, Pki, ServerNames, ServerTls, SignRequest, TlsProfile};
+use corten_apiserver::pki::peers::PeerTls;
+use corten_apiserver::pki::{
+    self, CurrentFrontProxy, FrontProxy, Pki, ServerNames, ServerTls, SignRequest, TlsProfile,
+};
 use corten_apiserver::tokens::{self, Issuer};
 use corten_controllers::certificates::{Signer, ToSign};
 use parking_lot::RwLock;
@@ -42,6 +45,9 @@ struct Shared {
     authorities: Authorities,
     /// Of tokens; its keys change with the files.
     issuer: Arc<Issuer>,
+    front_proxy: CurrentFrontProxy,
+    /// Set once the store is open: with the id of this member.
+    peers: OnceLock<(PeerTls, u64)>,
 }
 
 impl Certificates {
@@ -58,12 +64,16 @@ impl Certificates {
         let issuer =
             Issuer::new(tokens::DEFAULT_ISSUER, &pki.accounts).context("read the keys of ServiceAccounts")?;
         let authorities = Authorities::new(pki.ca.bundle());
+        let front_proxy = FrontProxy::open(&settings.dir, OffsetDateTime::now_utc())
+            .context("open the front-proxy authority")?;
         Ok(Certificates(Arc::new(Shared {
             settings,
             pki: RwLock::new(Arc::new(pki)),
             tls,
             authorities,
             issuer: Arc::new(issuer),
+            front_proxy: front_proxy.into(),
+            peers: OnceLock::new(),
         })))
     }
 
@@ -83,6 +93,21 @@ impl Certificates {
     /// Of ServiceAccounts' tokens.
     pub fn issuer(&self) -> Arc<Issuer> {
         self.0.issuer.clone()
+    }
+
+    /// What aggregated API servers are shown.
+    pub fn front_proxy(&self) -> CurrentFrontProxy {
+        self.0.front_proxy.clone()
+    }
+
+    /// Opens what this member shows the others, and keeps it from now on.
+    ///
+    /// # Errors
+    /// Files that cannot be used.
+    pub fn secure_peers(&self, tls: PeerTls, member: u64) -> Result<()> {
+        tls.renew(&self.0.settings.dir, member, OffsetDateTime::now_utc())?;
+        let _ = self.0.peers.set((tls, member)); // asked for once
+        Ok(())
     }
 
     /// Follows what the cluster decides about its authorities, until `shutdown`.
@@ -164,6 +189,11 @@ impl Certificates {
         }
         if admin {
             self.write_kubeconfig()?;
+        }
+        let (dir, now) = (&self.0.settings.dir, OffsetDateTime::now_utc());
+        self.0.front_proxy.renew(dir, now)?;
+        if let Some((tls, member)) = self.0.peers.get() {
+            tls.renew(dir, *member, now)?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 
 /// How the files of the peers' authority begin.
-const PEERS_FILES: &str = "peer-ca.";
+const PEERS_FILES: &str = "peer-ca";
 
 /// Takes servers in, and hands out what all servers of the cluster share.
 #[derive(Debug)]

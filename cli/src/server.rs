@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use corten_apiserver::event_rate_limit::EventRateLimit;
 use corten_apiserver::members::{self, AdmitError, Record};
-use corten_apiserver::pki::peers::PeerPki;
+use corten_apiserver::pki::peers::PeerTls;
 use corten_apiserver::pki::{self, ServerNames};
 use corten_apiserver::tokens::{self, oidc};
 use corten_apiserver::{ApiServer, sealing};
@@ -140,7 +140,6 @@ pub async fn run(args: Args) -> Result<()> {
     config.service_cidr = service_cidr;
     config.port = args.port;
     let pki_dir = args.data_dir.join("pki");
-    let now = time::OffsetDateTime::now_utc();
     let service_ip = config.kubernetes_service_ip().into();
     let (ips, names): (Vec<_>, Vec<_>) = args
         .tls_san
@@ -178,9 +177,7 @@ pub async fn run(args: Args) -> Result<()> {
     if let Some(path) = &args.admission_control_config_file {
         config.event_rate_limit = event_rate_limit(path)?.map(Arc::new);
     }
-    let front_proxy =
-        corten_apiserver::pki::FrontProxy::open(&pki_dir, now).context("open the front-proxy authority")?;
-    config.front_proxy = Some(Arc::new(front_proxy));
+    config.front_proxy = Some(certificates.front_proxy());
     let sharing = Arc::new(crate::join::Sharing {
         pki: pki_dir.clone(),
         service_cidr,
@@ -191,8 +188,10 @@ pub async fn run(args: Args) -> Result<()> {
 
     install_encryption(&args, &pki_dir)?;
 
-    let dialler = Dialler::default();
-    let peers = Peers::new(dialler.clone(), Handle::current(), peer_address.to_string());
+    let peer_tls = PeerTls::default();
+    config.peer_tls = peer_tls.clone();
+    let dialler = Dialler(peer_tls.clone());
+    let peers = Peers::new(dialler, Handle::current(), peer_address.to_string());
     peers.set_addresses(born.addresses);
     config.peers = Some(peers.clone());
     let mut store_config = corten_store::Config::new(args.data_dir.join("store"));
@@ -203,15 +202,16 @@ pub async fn run(args: Args) -> Result<()> {
     let store = Store::open(store_config).await.context("open the store")?;
     let member = store.identity().member;
     let _ = sharing.store.set(crate::join::StoreHandle(store.clone()));
-    let peer_pki = PeerPki::open(&pki_dir, member, now).context("open the peers' certificates")?;
-    dialler.start(&peer_pki)?;
+    certificates
+        .secure_peers(peer_tls.clone(), member)
+        .context("open the peers' certificates")?;
     let name = host_name();
     peers.set_about(about(store.clone(), name.clone(), args.data_dir.clone()));
     // Members talk until the very end: a server that stops still hands over.
     let closed = CancellationToken::new();
     let listening = tokio::spawn(peers::listen(
         peer_listener,
-        peer_pki,
+        peer_tls,
         store.clone(),
         peers.clone(),
         closed.clone(),

@@ -203,6 +203,8 @@ mod tests {
 
     #[test]
     fn another_document_is_no_empty_server() {
-        assert!(serde_json::from_value::<GroupList>(json!({ "kind": "APIGroupList", "groups": [] })).is_err());
+        assert!(
+            serde_json::from_value::<GroupList>(json!({ "kind": "APIGroupList", "groups": [] })).is_err()
+        );
     }
 }

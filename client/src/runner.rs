@@ -125,6 +125,8 @@ pub struct Controller<K = ObjectKey> {
     name: &'static str,
     workers: usize,
     caches: Vec<Seen>,
+    /// How long `caches` are waited for; `None`: for ever.
+    patience: Option<Duration>,
     shared: Arc<Shared<K>>,
     stats: Arc<Stats>,
 }
@@ -139,6 +141,7 @@ impl<K: Key> Controller<K> {
             name,
             workers: DEFAULT_WORKERS,
             caches: Vec::new(),
+            patience: None,
             shared: Arc::new(shared),
             stats: Arc::default(),
         }
@@ -146,6 +149,12 @@ impl<K: Key> Controller<K> {
 
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// After so long `sync` runs also while caches are not complete: somebody else's server may be what they wait for.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -183,10 +192,16 @@ impl<K: Key> Controller<K> {
         F: Future<Output = Result<Requeue, E>> + Send + 'static,
         E: std::error::Error + Send + 'static,
     {
-        for cache in &self.caches {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = cache.wait_synced() => {}
+        let complete = async {
+            for cache in &self.caches {
+                cache.wait_synced().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = complete => {}
+            () = sleep_until(self.patience.map(|patience| Instant::now() + patience)), if self.patience.is_some() => {
+                warn!(controller = self.name, "not all caches are complete, going on all the same");
             }
         }
         let mut work = JoinSet::new();
@@ -376,6 +391,24 @@ mod tests {
         shutdown.cancel();
         running.await.expect("ends cleanly");
         took
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_is_never_complete_is_not_waited_for_for_ever() {
+        let never = Cache::<ConfigMap>::new();
+        let controller = Controller::<ObjectKey>::new("test")
+            .needs(&never)
+            .patience(Duration::from_millis(10));
+        controller.handle().add(ObjectKey::cluster("a"));
+        let (called, mut calls) = mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(controller.run(shutdown.clone(), move |key, _| {
+            let _ = called.send(key);
+            async { Ok::<_, Failure>(None) }
+        }));
+        assert_eq!(calls.recv().await, Some(ObjectKey::cluster("a")));
+        shutdown.cancel();
+        running.await.expect("ends cleanly");
     }
 
     #[tokio::test]

@@ -48,31 +48,30 @@ pub async fn run(context: Context, monitors: Monitors) {
         namespaces: context.cache(),
         monitors,
     });
-    let mut controller = Controller::new("namespace")
+    let controller = Controller::new("namespace")
         .workers(WORKERS)
         .watch(&ctx.namespaces, |change| match change {
             Change::Applied { new, .. } if new.is_terminating() => vec![new.key()],
             _ => vec![],
         });
-    // Whatever goes may have been the last thing its Namespace waited for.
+    // Whatever goes may have been the last thing its Namespace waited for. These caches are not waited for: one of a kind
+    // that cannot be listed now must not keep other Namespaces.
     for monitor in ctx
         .monitors
         .watched
         .iter()
         .filter(|monitor| monitor.target.namespaced)
     {
-        let namespaces = ctx.namespaces.clone();
-        controller = controller.watch(&monitor.cache, move |change| {
+        let (queue, namespaces) = (controller.handle(), ctx.namespaces.clone());
+        monitor.cache.on_change(move |change| {
             let Change::Deleted(object) = change else {
-                return vec![];
+                return;
             };
             let key = ObjectKey::cluster(object.namespace());
-            namespaces
-                .get(&key)
-                .filter(|namespace| namespace.is_terminating())
-                .map(|_| key)
-                .into_iter()
-                .collect()
+            let found = namespaces.get(&key);
+            if found.is_some_and(|namespace| namespace.is_terminating()) {
+                queue.add(key);
+            }
         });
     }
     // A group that is known again may have been what a Namespace waited for.
@@ -135,7 +134,11 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
     }
     if let Some(unknown) = left.unknown {
         // It comes back when more is known: see `run`.
-        tracing::debug!(namespace = key.name, why = unknown.why, "a namespace cannot be finalized yet");
+        tracing::debug!(
+            namespace = key.name,
+            why = unknown.why,
+            "a namespace cannot be finalized yet"
+        );
         return Ok(None);
     }
     if left.objects.is_empty() {
@@ -431,7 +434,8 @@ mod tests {
 
     #[test]
     fn groups_that_nobody_knows_are_named() {
-        let why = "unable to retrieve the complete list of server APIs: a/v1: stale GroupVersion discovery: a/v1";
+        let why =
+            "unable to retrieve the complete list of server APIs: a/v1: stale GroupVersion discovery: a/v1";
         let unknown = Unknown {
             groups: 1,
             why: why.into(),

@@ -29,6 +29,8 @@ pub struct Cluster {
     /// One per version under test; the newest is last.
     pub kubectls: Vec<Kubectl>,
     program: PathBuf,
+    /// How much its processes say, as `CORTEN_LOG` has it; `None`: as usual.
+    level: Option<&'static str>,
 }
 
 impl Cluster {
@@ -41,6 +43,18 @@ impl Cluster {
     /// As [`Cluster::create`], of `servers` servers, with more flags for `corten cluster create`.
     #[track_caller]
     pub fn create_with(purpose: &str, servers: u32, nodes: u32, flags: &[&str]) -> Cluster {
+        Cluster::create_saying(None, purpose, servers, nodes, flags)
+    }
+
+    /// As [`Cluster::create_with`], of processes that say as much as `level`, as `CORTEN_LOG` has it.
+    #[track_caller]
+    pub fn create_saying(
+        level: Option<&'static str>,
+        purpose: &str,
+        servers: u32,
+        nodes: u32,
+        flags: &[&str],
+    ) -> Cluster {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(
             xtask::prerequisites::is_root(),
@@ -53,6 +67,7 @@ impl Cluster {
             hosts: Vec::new(),
             kubectls: Vec::new(),
             program: binary(),
+            level,
         };
         let started = Instant::now();
         let (servers, nodes) = (servers.to_string(), nodes.to_string());
@@ -165,7 +180,13 @@ impl Cluster {
     /// Runs the binary under test.
     #[track_caller]
     pub fn corten(&self, words: &[&str], limit: Duration) -> Finished {
-        command::run(Command::new(&self.program).args(words), "", limit)
+        // What it starts inherits how much it is to say.
+        let mut command = Command::new(&self.program);
+        command.args(words);
+        if let Some(level) = self.level {
+            command.env("CORTEN_LOG", level);
+        }
+        command::run(&mut command, "", limit)
     }
 
     /// A verb of `corten cluster` about one host: `cut`, `heal`, `kill`, `stop`, `start`, `pause`, `resume`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use corten_tests::gadgets::{convert, definition, gadget};
 use corten_tests::wait::expect;
 use corten_tests::{Kubectl, Lone, Webhook, eventually};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const DEFINITION: &str = "customresourcedefinition gadgets.example.com";

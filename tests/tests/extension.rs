@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -29,7 +30,7 @@ fn extensions_in_pods_serve_as_their_users_and_are_missed_when_they_are_gone() {
         rcgen::generate_simple_self_signed([format!("{SERVICE}.{NAMESPACE}.svc")]).expect("a certificate");
     let certificate = own.cert.pem();
     let bundle = base64::engine::general_purpose::STANDARD.encode(&certificate);
-    kubectl.apply(&manifests::list(&installed(
+    kubectl.namespace(NAMESPACE).apply(&manifests::list(&installed(
         &certificate,
         &own.signing_key.serialize_pem(),
     )));
@@ -74,6 +75,10 @@ fn extensions_in_pods_serve_as_their_users_and_are_missed_when_they_are_gone() {
             "{left:?}"
         );
     });
+    cases.case(
+        "it serves on while the front proxy's authority is replaced",
+        || replaced_authorities(&cluster),
+    );
     cases.case("a webhook that is gone fails as its policy says", || {
         scaled(kubectl, 0);
         missed(kubectl);
@@ -409,6 +414,80 @@ fn missed(kubectl: &Kubectl) {
     policy("Fail");
 }
 
+/// All authorities are replaced. Not a request fails, neither before the API knows of the front proxy's new one nor after.
+fn replaced_authorities(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let own = cluster.host_dir("server-0").join("admin.kubeconfig");
+    let text = own.display().to_string();
+    let verb = |flags: &[&str]| {
+        let words = [&["certificate", "rotate-ca", "--kubeconfig", &text], flags].concat();
+        cluster.corten(&words, DEADLINE)
+    };
+    let mounted = |wanted: usize| {
+        eventually("the API is told whom to believe", DEADLINE, || {
+            let file = format!("{FOLDER}/trust/requestheader-client-ca-file");
+            let words = [
+                "-n",
+                NAMESPACE,
+                "exec",
+                "deployment/extension",
+                "--",
+                "cat",
+                &file,
+            ];
+            let found = kubectl
+                .run(&words, "")
+                .stdout
+                .matches("BEGIN CERTIFICATE")
+                .count();
+            expect(found == wanted, || format!("{found} authorities"))
+        });
+    };
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                kubectl.ok("get visits");
+                asked.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let stop = StopWith(&stop);
+        verb(&[]).ok();
+        mounted(2);
+        let beside = own.with_extension("copy");
+        std::fs::copy(&own, &beside).expect("copied");
+        std::fs::rename(&beside, cluster.kubeconfig()).expect("handed out");
+        // Whoever has just read the old one has its answer before that is void.
+        let before = asked.load(Ordering::SeqCst);
+        eventually("the new one is read", DEADLINE, || {
+            expect(
+                asked.load(Ordering::SeqCst) > before + 1 || asks.is_finished(),
+                || "not yet".into(),
+            )
+        });
+        eventually("the node has renewed its certificate", DEADLINE, || {
+            let finished = verb(&["--finish"]);
+            expect(finished.succeeded(), || finished.to_string())
+        });
+        mounted(1);
+        drop(stop);
+        asks.join().expect("no request failed");
+    });
+    println!(
+        "{} requests to the API while the authorities were replaced",
+        asked.load(Ordering::SeqCst)
+    );
+}
+
+/// Says that it is over, also when a panic ended it.
+struct StopWith<'a>(&'a AtomicBool);
+
+impl Drop for StopWith<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A namespace that is being deleted while the API is down: all else in it goes, and it says what it waits for.
 fn held_back(kubectl: &Kubectl, namespace: &str) {
     kubectl.ok(&format!("create namespace {namespace}"));
@@ -441,8 +520,9 @@ fn held_back(kubectl: &Kubectl, namespace: &str) {
 }
 
 fn wrong_services(kubectl: &Kubectl) {
+    let system = kubectl.namespace(NAMESPACE);
     let mut listening = service(9);
-    kubectl.apply(&listening);
+    system.apply(&listening);
     available(
         kubectl,
         "False",
@@ -450,7 +530,7 @@ fn wrong_services(kubectl: &Kubectl) {
         "failing or missing response from https://extension.kube-system.svc:443/apis/who.example.com/v1alpha1: ",
     );
     listening["spec"]["ports"][0]["port"] = 444.into();
-    kubectl.apply(&listening);
+    system.apply(&listening);
     available(
         kubectl,
         "False",
@@ -464,7 +544,7 @@ fn wrong_services(kubectl: &Kubectl) {
         "ServiceNotFound",
         "service/extension in \"kube-system\" is not present",
     );
-    kubectl.apply(&service(PORT));
+    system.apply(&service(PORT));
     available(kubectl, "True", "Passed", "all checks passed");
     eventually("it serves again", DEADLINE, || {
         let listed = kubectl.line("get visits");

@@ -15,6 +15,7 @@ mod leaves_nothing;
 mod main_job;
 mod node_cut;
 mod rolling_update;
+mod rollover;
 mod scheduling;
 mod self_healing;
 mod server_killed;

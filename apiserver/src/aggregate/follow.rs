@@ -3,7 +3,7 @@
 //! A server is asked when its APIService, its Service or its endpoints change, and every [`RECHECK`] beside. Every front end
 //! asks on its own; what they write is the same. Source: kube-aggregator's `status/remote/remote_available_controller.go`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Remote;
 use crate::outbound::{Place, connect};
+use crate::pki::{CurrentFrontProxy, FrontProxy};
 use crate::read::filter::keys;
 use crate::write::{Answered, Decision, Env, Payload, Subject, transact, update};
 use crate::{ApiServer, Inner};
@@ -78,11 +79,19 @@ async fn run(server: Weak<Inner>, closing: CancellationToken) {
     let mut known: HashMap<Bytes, Known> = HashMap::new();
     // What checks find out: the key of the APIService and the resources it serves.
     let (found, mut discovered) = mpsc::channel::<(Bytes, Arc<Vec<Value>>)>(64);
+    let Some(inner) = server.upgrade() else { return };
+    let mut shown = inner
+        .config
+        .front_proxy
+        .as_ref()
+        .map(CurrentFrontProxy::subscribe);
+    drop(inner);
     loop {
         let Some(inner) = server.upgrade() else { return };
         let snapshot = inner.store.snapshot();
-        known.clear();
+        let mut gone: HashSet<Bytes> = known.keys().cloned().collect();
         for entry in snapshot.range(keys(services()).range(None)) {
+            gone.remove(&entry.key);
             take(
                 &inner,
                 &mut known,
@@ -91,6 +100,7 @@ async fn run(server: Weak<Inner>, closing: CancellationToken) {
                 &found,
             );
         }
+        known.retain(|key, _| !gone.contains(key));
         publish(&inner, &known);
         let watch = inner
             .store
@@ -124,10 +134,25 @@ async fn run(server: Weak<Inner>, closing: CancellationToken) {
                         publish(&inner, &known);
                     }
                 }
+                // Another certificate is shown from now on: everything is taken over anew, and what is known of it is kept.
+                () = shows_another(&mut shown) => {
+                    known.values_mut().for_each(|own| own.spec = Value::Null);
+                    break;
+                }
                 () = closing.cancelled() => return,
             }
         }
     }
+}
+
+/// Ends when this server shows others another certificate.
+async fn shows_another(shown: &mut Option<watch::Receiver<Arc<FrontProxy>>>) {
+    if let Some(shown) = shown
+        && shown.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Takes an APIService over; `None`: it is gone.
@@ -157,7 +182,11 @@ fn take(
     }
     let end = CancellationToken::new();
     let spec = object["spec"].clone();
-    let remote = Arc::new(remote);
+    let resources = known
+        .get(key)
+        .filter(|own| own.remote.name == remote.name)
+        .and_then(|own| own.remote.resources.clone());
+    let remote = Arc::new(Remote { resources, ..remote });
     let check = Check {
         server: inner.me.clone(),
         remote: remote.clone(),
@@ -327,7 +356,10 @@ fn unfit(
     }
     let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let Some(found) = ports.find(|own| own["port"].as_u64() == Some(port.into())) else {
-        return Some(("ServicePortError", format!("{of} is not listening on port {port}")));
+        return Some((
+            "ServicePortError",
+            format!("{of} is not listening on port {port}"),
+        ));
     };
     let Some(endpoints) = endpoints else {
         return Some((
@@ -497,9 +529,10 @@ mod tests {
         };
         let ports: Vec<Value> = ports.split_whitespace().map(port).collect();
         let service = json!({ "spec": { "type": kind, "ports": ports } });
-        let subset = |name: &&str| json!({ "addresses": [{ "ip": "10.0.0.1" }], "ports": [{ "name": name }] });
-        let endpoints = endpoints
-            .map(|names| json!({ "subsets": names.iter().map(subset).collect::<Vec<Value>>() }));
+        let subset =
+            |name: &&str| json!({ "addresses": [{ "ip": "10.0.0.1" }], "ports": [{ "name": name }] });
+        let endpoints =
+            endpoints.map(|names| json!({ "subsets": names.iter().map(subset).collect::<Vec<Value>>() }));
         let service = Some(&service).filter(|_| !kind.is_empty());
         let found = unfit(("ns", "s", 443), service, endpoints.as_ref());
         let found = found.map(|(reason, why)| format!("{reason}: {why}"));
@@ -508,14 +541,25 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_service_is_told_in_upstreams_words() {
-        check("", "", None, "ServiceNotFound: service/s in \"ns\" is not present");
+        check(
+            "",
+            "",
+            None,
+            "ServiceNotFound: service/s in \"ns\" is not present",
+        );
         let port = "ServicePortError: service/s in \"ns\" is not listening on port 443";
         check("ClusterIP", "80", Some(&[""]), port);
         let none = "EndpointsNotFound: cannot find endpointslices for service/s in \"ns\"";
         check("ClusterIP", "443", None, none);
-        let missing = "MissingEndpoints: endpointslices for service/s in \"ns\" have no addresses with port name ";
+        let missing =
+            "MissingEndpoints: endpointslices for service/s in \"ns\" have no addresses with port name ";
         check("ClusterIP", "443", Some(&[]), &format!("{missing}\"\""));
-        check("ClusterIP", "443:https", Some(&["http"]), &format!("{missing}\"https\""));
+        check(
+            "ClusterIP",
+            "443:https",
+            Some(&["http"]),
+            &format!("{missing}\"https\""),
+        );
         check("ClusterIP", "80 443:https", Some(&["http", "https"]), "");
         check("NodePort", "80", None, "");
     }

@@ -88,7 +88,7 @@ fn client_tls(spec: &Value, config: &Config) -> Result<Arc<ClientConfig>, String
         (false, []) => Trust::Host,
         (false, pem) => Trust::Bundle(pem),
     };
-    let identity = match &config.front_proxy {
+    let identity = match config.front_proxy.as_ref().map(|current| current.get()) {
         None => None,
         Some(own) => {
             let unusable = |error: rustls_pki_types::pem::Error| format!("front-proxy certificate: {error}");

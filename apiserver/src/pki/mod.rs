@@ -36,7 +36,7 @@ pub const ENCRYPTION: &str = "encryption.yaml";
 
 pub use account_key::AccountKey;
 pub use files::write_private;
-pub use front_proxy::{CLIENT as FRONT_PROXY_CLIENT, FrontProxy};
+pub use front_proxy::{CLIENT as FRONT_PROXY_CLIENT, CurrentFrontProxy, FrontProxy};
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
 pub use profile::TlsProfile;
 pub use share::{shared, store_shared};
@@ -165,18 +165,16 @@ impl Ca {
     /// Files that cannot be read or written, or that do not hold a certificate and its key.
     pub fn open(dir: &Path, now: OffsetDateTime) -> Result<Ca, PkiError> {
         rollover::recover(dir)?;
-        let ca = Ca::open_as(dir, "ca", "corten-ca", now)?;
-        let older = rollover::older(dir)?;
-        Ok(Ca { older, ..ca })
+        Ca::open_as(dir, "ca", "corten-ca", now)
     }
 
-    /// An authority with files and a name of its own.
+    /// An authority with files and a name of its own, and with the one before it.
     fn open_as(dir: &Path, file: &str, common_name: &str, now: OffsetDateTime) -> Result<Ca, PkiError> {
         if let Some(found) = files::load(dir, file)? {
             let ca = Ca {
                 cert_pem: found.cert_pem,
                 key_pem: found.key_pem,
-                older: rollover::Older::default(),
+                older: rollover::older(dir, file)?,
             };
             ca.issuer().map_err(|source| PkiError::Unusable {
                 path: dir.join(format!("{file}.key")),

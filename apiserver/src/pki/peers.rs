@@ -1,9 +1,11 @@
 //! Certificates of the store's members among each other: an authority of their own, so that no client's certificate opens
 //! the peers' port and no member's certificate is a user. A certificate names its member by id, never by address.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
@@ -12,10 +14,15 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 
-use super::{Ca, Issued, LEAF_LIFE, PkiError, ServerNames, certificates, covers, files, name, unusable};
+use super::{
+    Ca, Issued, LEAF_LIFE, PkiError, ServerNames, certificates, covers, files, is_of, issuer_of, name,
+    subjects_of, trimmed, unusable,
+};
 
-/// The files `peer-ca.crt` and `peer-ca.key`.
-const CA_FILES: &str = "peer-ca";
+/// The files `peer-ca.crt` and `peer-ca.key`, and what is beside them while another authority takes over.
+pub(super) const CA_FILES: &str = "peer-ca";
+/// Start of the authority's name.
+pub(super) const CA_NAME: &str = "corten-peer-ca";
 /// The files `peer.crt` and `peer.key`.
 const OWN_FILES: &str = "peer";
 /// What follows a member's id in the name of its certificate.
@@ -34,21 +41,24 @@ impl PeerPki {
     /// # Errors
     /// See [`Ca::open`].
     pub fn ensure_ca(dir: &Path, now: OffsetDateTime) -> Result<(), PkiError> {
-        Ca::open_as(dir, CA_FILES, "corten-peer-ca", now).map(|_| ())
+        Ca::open_as(dir, CA_FILES, CA_NAME, now).map(|_| ())
     }
 
-    /// Opens or makes the files below `dir`; the certificate is issued anew when it is another member's or ends soon.
+    /// Opens or makes the files below `dir`; the certificate is issued anew when it is another member's, another
+    /// authority's, or ends soon.
     ///
     /// # Errors
     /// See [`Ca::open`].
     pub fn open(dir: &Path, member: u64, now: OffsetDateTime) -> Result<PeerPki, PkiError> {
-        let ca = Ca::open_as(dir, CA_FILES, "corten-peer-ca", now)?;
+        let ca = Ca::open_as(dir, CA_FILES, CA_NAME, now)?;
         let names = ServerNames {
             dns: vec![name_of(member)],
             ips: Vec::new(),
         };
         let own = match files::load(dir, OWN_FILES)? {
-            Some(found) if covers(&found.cert_pem, &names, LEAF_LIFE, now) => found,
+            Some(found) if is_of(&found.cert_pem, &ca) && covers(&found.cert_pem, &names, LEAF_LIFE, now) => {
+                trimmed(found, &ca)
+            }
             _ => {
                 let mut params = CertificateParams::new(names.dns)?;
                 params.distinguished_name = name(&format!("{member:016x}"), &[])?;
@@ -94,7 +104,7 @@ impl PeerPki {
 
     fn roots(&self) -> Result<Arc<rustls::RootCertStore>, PkiError> {
         let mut roots = rustls::RootCertStore::empty();
-        for cert in certificates(self.ca.cert_pem())? {
+        for cert in certificates(&self.ca.bundle())? {
             roots.add(cert)?;
         }
         Ok(Arc::new(roots))
@@ -103,6 +113,80 @@ impl PeerPki {
     fn key(&self) -> Result<PrivateKeyDer<'static>, PkiError> {
         PrivateKeyDer::from_pem_slice(self.own.key_pem.as_bytes())
             .map_err(|error| unusable("peer.key", &error))
+    }
+}
+
+/// What one member shows and believes now; it changes while the member runs. Open connections stay as they are. Clones are
+/// the same.
+#[derive(Clone, Default)]
+pub struct PeerTls(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    now: RwLock<Option<Now>>,
+    /// Who signed the certificate that a member has shown last, by the member's id. As many as there ever were members.
+    issuers: Mutex<HashMap<u64, Vec<u8>>>,
+}
+
+#[derive(Clone)]
+struct Now {
+    pki: PeerPki,
+    server: Arc<rustls::ServerConfig>,
+    client: Arc<rustls::ClientConfig>,
+}
+
+impl std::fmt::Debug for PeerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PeerTls")
+    }
+}
+
+impl PeerTls {
+    /// Opens the files below `dir` and takes over what has changed.
+    ///
+    /// # Errors
+    /// See [`PeerPki::open`].
+    pub fn renew(&self, dir: &Path, member: u64, now: OffsetDateTime) -> Result<(), PkiError> {
+        let pki = PeerPki::open(dir, member, now)?;
+        let same =
+            |old: &Now| old.pki.own.cert_pem == pki.own.cert_pem && old.pki.ca.bundle() == pki.ca.bundle();
+        if self.0.now.read().as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        let (server, client) = (pki.server_tls()?, pki.client_tls()?);
+        *self.0.now.write() = Some(Now { pki, server, client });
+        Ok(())
+    }
+
+    /// `None`: this member does not know yet who it is.
+    #[must_use]
+    pub fn server(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.0.now.read().as_ref().map(|now| now.server.clone())
+    }
+
+    /// `None`: this member does not know yet who it is.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<rustls::ClientConfig>> {
+        self.0.now.read().as_ref().map(|now| now.client.clone())
+    }
+
+    /// Notes what a member has shown; it was found to be good.
+    pub fn note(&self, member: u64, certificate: &CertificateDer<'_>) {
+        if let Some(issuer) = issuer_of(certificate) {
+            self.0.issuers.lock().insert(member, issuer);
+        }
+    }
+
+    /// Whether the certificate that a member has shown last is of the newest authority.
+    #[must_use]
+    pub fn is_newest(&self, member: u64) -> bool {
+        let newest = self
+            .0
+            .now
+            .read()
+            .as_ref()
+            .and_then(|now| subjects_of(now.pki.ca.cert_pem()).into_iter().next());
+        newest.is_some() && self.0.issuers.lock().get(&member) == newest.as_ref()
     }
 }
 

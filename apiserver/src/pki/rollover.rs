@@ -1,4 +1,4 @@
-//! A new authority beside the old one, and a new key for tokens beside the old one: both are believed until the old is dropped.
+//! New authorities beside the old ones, and a new key for tokens beside the old one: both are believed until the old is dropped.
 //!
 //! The old authority also signs the new one's key. Who trusts only the old certificate believes what the new one has
 //! signed, by that certificate, which is sent along: so no client has to be told before. The old authority's key is destroyed
@@ -6,24 +6,71 @@
 //!
 //! Decides on the contents of files, by name; the same on every server of a cluster. Must not know how they get there.
 //!
-//! `ca.crt` and `ca.key` are the newest authority, `ca-old.crt` is the one before, `ca-cross.crt` its word for the newest.
+//! Three authorities are replaced together: the cluster's (`ca`), that of the store's members (`peer-ca`) and the front proxy's
+//! (`front-proxy-ca`). `ca.crt` and `ca.key` are the newest one, `ca-old.crt` is the one before, `ca-cross.crt` its word for
+//! the newest.
 //! `sa.key` signs until `sa-next-SECONDS.key` does, from that time on; `sa-old-SECONDS.pub` is believed and signs nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::{AccountKey, BACKDATE, Ca, PkiError, certificates, files, name, shared};
+use super::{AccountKey, BACKDATE, Ca, PkiError, certificates, files, front_proxy, name, peers, shared};
 
 /// Contents by the names of files below `pki/`.
 pub type Files = BTreeMap<String, String>;
 
-const CERTIFICATE: &str = "ca.crt";
-const KEY: &str = "ca.key";
-const OLD: &str = "ca-old.crt";
-const CROSS: &str = "ca-cross.crt";
+/// One kind of authority.
+struct Family {
+    /// How its files begin.
+    file: &'static str,
+    /// How the names of its authorities begin.
+    common_name: &'static str,
+}
+
+/// The first is there on every server.
+const FAMILIES: [Family; 3] = [
+    Family {
+        file: "ca",
+        common_name: "corten-ca",
+    },
+    Family {
+        file: peers::CA_FILES,
+        common_name: peers::CA_NAME,
+    },
+    Family {
+        file: front_proxy::CA_FILES,
+        common_name: front_proxy::CA_NAME,
+    },
+];
+
+impl Family {
+    fn certificate(&self) -> String {
+        format!("{}.crt", self.file)
+    }
+
+    fn key(&self) -> String {
+        format!("{}.key", self.file)
+    }
+
+    fn old(&self) -> String {
+        format!("{}-old.crt", self.file)
+    }
+
+    fn cross(&self) -> String {
+        format!("{}-cross.crt", self.file)
+    }
+
+    fn files(&self) -> [String; 4] {
+        [self.certificate(), self.key(), self.old(), self.cross()]
+    }
+}
+
+/// What the record of all this is sealed with in the store, once the peers' authority was replaced; see [`secrets`].
+const SECRET: &str = "authorities.key";
 const NEXT_PREFIX: &str = "sa-next-";
 const NEXT_SUFFIX: &str = ".key";
 const FORMER_PREFIX: &str = "sa-old-";
@@ -62,7 +109,10 @@ pub(super) struct Older {
 
 /// Whether a file is one of those that are rolled over.
 fn is_rolled(name: &str) -> bool {
-    matches!(name, CERTIFICATE | KEY | OLD | CROSS)
+    FAMILIES
+        .iter()
+        .any(|family| family.files().iter().any(|own| own == name))
+        || name == SECRET
         || name == AccountKey::FILE
         || is_next(name)
         || is_former(name)
@@ -84,6 +134,31 @@ fn is_former(name: &str) -> bool {
     name.starts_with(FORMER_PREFIX) && name.ends_with(FORMER_SUFFIX)
 }
 
+/// What the record of the files is sealed with, then what it may have been sealed with before. All servers have it, and no
+/// rollover changes it: it comes from the key of the first authority of the peers, which it does not tell, and is kept in a
+/// file of its own once that key is gone.
+///
+/// # Errors
+/// What the file system reports; without any of these files there is no secret.
+pub fn secrets(dir: &Path) -> Result<Vec<Vec<u8>>, PkiError> {
+    if let Some(kept) = files::read_text(&dir.join(SECRET))? {
+        return Ok(vec![kept.into_bytes()]);
+    }
+    let path = dir.join(format!("{}.key", peers::CA_FILES));
+    let Some(key) = files::read_text(&path)? else {
+        return Err(PkiError::Unusable {
+            path,
+            reason: "there is no such file".into(),
+        });
+    };
+    Ok(vec![derived(&key).into_bytes(), key.into_bytes()])
+}
+
+fn derived(key: &str) -> String {
+    let digest = Sha256::digest(format!("corten authorities\0{key}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What is in force below `dir`.
 ///
 /// # Errors
@@ -94,7 +169,8 @@ pub fn read(dir: &Path) -> Result<Files, PkiError> {
     Ok(found)
 }
 
-/// Makes the files below `dir` those of `wanted`, whatever happens in between. Returns whether anything had to change.
+/// Makes the files below `dir` those of `wanted`, whatever happens in between; an authority of which `wanted` has no
+/// certificate stays as it is. Returns whether anything had to change.
 ///
 /// # Errors
 /// What the file system reports, and a name that is none of ours.
@@ -106,13 +182,23 @@ pub fn write(dir: &Path, wanted: &Files) -> Result<bool, PkiError> {
     if let Some(name) = wanted.keys().find(|name| !is_rolled(name)) {
         return Err(unusable(format!("{name} is no file of a rollover")));
     }
-    if !wanted.contains_key(CERTIFICATE) || !wanted.contains_key(KEY) {
+    let [cluster, ..] = &FAMILIES;
+    if !wanted.contains_key(&cluster.certificate()) || !wanted.contains_key(&cluster.key()) {
         return Err(unusable("it has no authority".into()));
     }
-    if read(dir)? == *wanted {
+    let (found, mut wanted) = (read(dir)?, wanted.clone());
+    for family in FAMILIES
+        .iter()
+        .filter(|family| !wanted.contains_key(&family.certificate()))
+        .collect::<Vec<_>>()
+    {
+        let own = found.iter().filter(|(name, _)| family.files().contains(name));
+        wanted.extend(own.map(|(name, content)| (name.clone(), content.clone())));
+    }
+    if found == wanted {
         return Ok(false);
     }
-    let text = serde_json::to_vec(wanted).map_err(|error| unusable(error.to_string()))?;
+    let text = serde_json::to_vec(&wanted).map_err(|error| unusable(error.to_string()))?;
     files::write_private(&dir.join(REDO), &text)?;
     recover(dir)?;
     Ok(true)
@@ -145,60 +231,73 @@ pub(super) fn recover(dir: &Path) -> Result<(), PkiError> {
     files::remove(&redo)
 }
 
-pub(super) fn older(dir: &Path) -> Result<Older, PkiError> {
+/// Of the authority whose files begin with `file`.
+pub(super) fn older(dir: &Path, file: &str) -> Result<Older, PkiError> {
+    let read = |what: &str| files::read_text(&dir.join(format!("{file}-{what}.crt")));
     Ok(Older {
-        trusted: files::read_text(&dir.join(OLD))?.unwrap_or_default(),
-        cross: files::read_text(&dir.join(CROSS))?.unwrap_or_default(),
+        trusted: read("old")?.unwrap_or_default(),
+        cross: read("cross")?.unwrap_or_default(),
     })
 }
 
-fn authority(files: &Files) -> Result<Ca, RolloverError> {
-    let (Some(cert), Some(key)) = (files.get(CERTIFICATE), files.get(KEY)) else {
-        return Err(RolloverError::None);
-    };
-    Ok(Ca {
-        cert_pem: cert.clone(),
-        key_pem: key.clone(),
+fn authority(files: &Files, family: &Family) -> Option<Ca> {
+    Some(Ca {
+        cert_pem: files.get(&family.certificate())?.clone(),
+        key_pem: files.get(&family.key())?.clone(),
         older: Older::default(),
     })
 }
 
-/// A new authority that signs from now on, beside the old one.
+/// New authorities that sign from now on, beside the old ones.
 ///
 /// # Errors
 /// See [`RolloverError`].
 pub fn rotate_authority(current: &Files, now: OffsetDateTime) -> Result<Files, RolloverError> {
-    if current.contains_key(OLD) {
+    if FAMILIES.iter().any(|family| current.contains_key(&family.old())) {
         return Err(RolloverError::Unfinished);
     }
-    let old = authority(current)?;
-    // Another name: whose certificate is whose shows, and no chain is ambiguous.
-    let common_name = format!("corten-ca-{}", now.unix_timestamp());
-    let new = Ca::generate_as(&common_name, now)?;
-    let cross = cross(&old, &new, &common_name, now)?;
     let mut files = current.clone();
-    for (name, content) in [
-        (OLD, old.cert_pem),
-        (CROSS, cross),
-        (CERTIFICATE, new.cert_pem),
-        (KEY, new.key_pem),
-    ] {
-        files.insert(name.into(), content);
+    let peers_key = current.get(&format!("{}.key", peers::CA_FILES));
+    if let Some(key) = peers_key.filter(|_| !current.contains_key(SECRET)) {
+        files.insert(SECRET.into(), derived(key));
+    }
+    for (place, family) in FAMILIES.iter().enumerate() {
+        let Some(old) = authority(current, family) else {
+            match place {
+                0 => return Err(RolloverError::None),
+                _ => continue,
+            }
+        };
+        // Another name: whose certificate is whose shows, and no chain is ambiguous.
+        let common_name = format!("{}-{}", family.common_name, now.unix_timestamp());
+        let new = Ca::generate_as(&common_name, now)?;
+        let cross = cross(&old, &new, &common_name, now)?;
+        for (name, content) in [
+            (family.old(), old.cert_pem),
+            (family.cross(), cross),
+            (family.certificate(), new.cert_pem),
+            (family.key(), new.key_pem),
+        ] {
+            files.insert(name, content);
+        }
     }
     Ok(files)
 }
 
-/// The newest authority alone.
+/// The newest authorities alone.
 ///
 /// # Errors
 /// See [`RolloverError`].
 pub fn finish_authority(current: &Files) -> Result<Files, RolloverError> {
     let mut files = current.clone();
-    if files.remove(OLD).is_none() {
-        return Err(RolloverError::Finished);
+    for family in &FAMILIES {
+        files.remove(&family.old());
+        files.remove(&family.cross());
     }
-    files.remove(CROSS);
-    Ok(files)
+    match files == *current {
+        true => Err(RolloverError::Finished),
+        false => Ok(files),
+    }
 }
 
 /// The old authority's word for the new one's key. It ends with the old one.
@@ -217,6 +316,15 @@ fn cross(old: &Ca, new: &Ca, common_name: &str, now: OffsetDateTime) -> Result<S
     params.not_after = end.unwrap_or(now);
     let key = KeyPair::from_pem(&new.key_pem)?;
     Ok(params.signed_by(&key, &old.issuer()?)?.pem())
+}
+
+/// The certificates that are trusted, PEM, the newest first: the cluster's, the peers' and the front proxy's.
+#[must_use]
+pub fn trusted(files: &Files) -> [String; 3] {
+    FAMILIES.each_ref().map(|family| {
+        let texts = [family.certificate(), family.old()];
+        texts.iter().filter_map(|name| files.get(name).cloned()).collect()
+    })
 }
 
 /// The keys for tokens in a set of files: the ones that sign, by when they begin, then the public parts of former ones.
@@ -392,10 +500,44 @@ mod tests {
         // Written so far: the key alone.
         let text = serde_json::to_vec(&rotated).expect("JSON");
         files::write_private(&dir.path().join(REDO), &text).expect("written");
-        files::write_private(&dir.path().join(KEY), rotated[KEY].as_bytes()).expect("written");
+        files::write_private(&dir.path().join("ca.key"), rotated["ca.key"].as_bytes()).expect("written");
         Pki::open(dir.path(), &names(), now).expect("opens");
         assert_eq!(read(dir.path()).expect("read"), rotated);
         assert!(!dir.path().join(REDO).exists());
+    }
+
+    #[test]
+    fn all_authorities_go_together_and_the_secret_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let now = OffsetDateTime::now_utc();
+        Pki::open(dir.path(), &names(), now).expect("opens");
+        peers::PeerPki::ensure_ca(dir.path(), now).expect("an authority");
+        super::super::FrontProxy::open(dir.path(), now).expect("an authority");
+        let first = read(dir.path()).expect("read");
+        let secret = secrets(dir.path()).expect("a secret").remove(0);
+        let rotated = rotate_authority(&first, now).expect("rotates");
+        assert!(write(dir.path(), &rotated).expect("written"));
+        assert_eq!(secrets(dir.path()).expect("a secret"), [secret.clone()]);
+        for (before, after) in trusted(&first).iter().zip(trusted(&rotated)) {
+            assert!(after.ends_with(before.as_str()) && after.len() > before.len());
+        }
+        let gone = &first["peer-ca.key"];
+        assert!(
+            rotated.values().all(|content| content != gone),
+            "the old key is destroyed"
+        );
+        let finished = finish_authority(&rotated).expect("finishes");
+        assert!(write(dir.path(), &finished).expect("written"));
+        let again = rotate_authority(&finished, now).expect("a second time");
+        assert!(write(dir.path(), &again).expect("written"));
+        assert_eq!(secrets(dir.path()).expect("a secret"), [secret]);
+        // A record of before knows the cluster's authority alone.
+        let mut less = finished.clone();
+        less.retain(|name, _| !name.starts_with("peer-ca") && !name.starts_with("front-proxy-ca"));
+        assert!(write(dir.path(), &less).expect("written"));
+        let found = read(dir.path()).expect("read");
+        assert_eq!(found["peer-ca.key"], again["peer-ca.key"]);
+        assert_eq!(found["ca.key"], finished["ca.key"]);
     }
 
     #[test]

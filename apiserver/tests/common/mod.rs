@@ -45,13 +45,18 @@ impl World {
     }
 
     /// With the bootstrap objects of a cluster of this configuration.
-    pub async fn with(mut config: Config) -> World {
+    pub async fn with(config: Config) -> World {
         let store = Store::open(corten_store::Config {
             tagger: Some(corten_apiserver::tag),
             ..corten_store::Config::in_memory()
         })
         .await
         .expect("store");
+        World::over(store, config).await
+    }
+
+    /// Over a store that is there, with the bootstrap objects.
+    pub async fn over(store: Store, mut config: Config) -> World {
         let key = AccountKey::generate().expect("key");
         let issuer = Issuer::new(DEFAULT_ISSUER, &key).expect("issuer");
         config.tokens.get_or_insert(Arc::new(issuer));

@@ -2,10 +2,10 @@
 //! them is the store's business.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use corten_apiserver::pki::peers::{PeerPki, member_of, server_name};
+use corten_apiserver::pki::peers::{PeerTls, member_of, server_name};
 use corten_store::Store;
 use corten_store::peers::{Dial, Io, Peers};
 use futures::future::BoxFuture;
@@ -22,26 +22,21 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens connections once this member knows who it is.
-#[derive(Clone, Default)]
-pub struct Dialler(Arc<OnceLock<TlsConnector>>);
-
-impl Dialler {
-    /// # Errors
-    /// Credentials that are not usable.
-    pub fn start(&self, pki: &PeerPki) -> anyhow::Result<()> {
-        let _ = self.0.set(TlsConnector::from(pki.client_tls()?));
-        Ok(())
-    }
-}
+#[derive(Clone)]
+pub struct Dialler(pub PeerTls);
 
 impl Dial for Dialler {
     fn dial(&self, member: u64, address: String) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        let tls = self.0.clone();
+        let own = self.0.clone();
         Box::pin(async move {
-            let tls = tls.get().ok_or(io::ErrorKind::NotConnected)?;
+            let connector = TlsConnector::from(own.client().ok_or(io::ErrorKind::NotConnected)?);
             let tcp = TcpStream::connect(address).await?;
             tcp.set_nodelay(true)?;
-            Ok(Box::new(tls.connect(server_name(member), tcp).await?) as Box<dyn Io>)
+            let tls = connector.connect(server_name(member), tcp).await?;
+            if let Some([shown, ..]) = tls.get_ref().1.peer_certificates() {
+                own.note(member, shown);
+            }
+            Ok(Box::new(tls) as Box<dyn Io>)
         })
     }
 }
@@ -49,15 +44,14 @@ impl Dial for Dialler {
 /// Takes peers' connections until `stop`.
 ///
 /// # Errors
-/// Credentials that are not usable.
+/// None: it ends with `stop`.
 pub async fn listen(
     listener: TcpListener,
-    pki: PeerPki,
+    tls: PeerTls,
     store: Store,
     peers: Peers,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let acceptor = TlsAcceptor::from(pki.server_tls()?);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -76,7 +70,10 @@ pub async fn listen(
             tracing::warn!("too many connections of peers");
             continue;
         };
-        let (acceptor, store, peers, stop) = (acceptor.clone(), store.clone(), peers.clone(), stop.clone());
+        let Some(acceptor) = tls.server().map(TlsAcceptor::from) else {
+            continue;
+        };
+        let (store, peers, stop) = (store.clone(), peers.clone(), stop.clone());
         tokio::spawn(async move {
             let _slot = slot;
             tokio::select! {

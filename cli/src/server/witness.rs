@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use corten_apiserver::members::{self, AdmitError};
-use corten_apiserver::pki::peers::PeerPki;
+use corten_apiserver::pki::peers::PeerTls;
 use corten_store::Store;
 use corten_store::peers::Peers;
 use corten_store::witness::INTERVAL;
@@ -20,6 +21,9 @@ use super::birth::Born;
 use super::host_name;
 use super::peers::{self, Dialler};
 
+/// How often its certificate is looked at.
+const LOOK: Duration = Duration::from_secs(3600);
+
 /// Until `shutdown`, or until it was removed.
 ///
 /// # Errors
@@ -31,8 +35,8 @@ pub async fn run(
     address: SocketAddr,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let dialler = Dialler::default();
-    let others = Peers::new(dialler.clone(), Handle::current(), address.to_string());
+    let tls = PeerTls::default();
+    let others = Peers::new(Dialler(tls.clone()), Handle::current(), address.to_string());
     others.set_addresses(born.addresses);
     let mut config = corten_store::Config::new(data_dir.join("store"));
     config.birth = born.birth;
@@ -40,15 +44,23 @@ pub async fn run(
     config.peers = Some(Arc::new(others.clone()));
     let store = Store::open(config).await.context("open the store")?;
     let member = store.identity().member;
-    let now = time::OffsetDateTime::now_utc();
-    let pki = PeerPki::open(&data_dir.join("pki"), member, now).context("open the peers' certificates")?;
-    dialler.start(&pki)?;
+    let (renewed, pki_dir) = (tls.clone(), data_dir.join("pki"));
+    let renew = move || renewed.renew(&pki_dir, member, time::OffsetDateTime::now_utc());
+    renew().context("open the peers' certificates")?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        while tokio::time::timeout(LOOK, stop.cancelled()).await.is_err() {
+            if let Err(error) = renew() {
+                tracing::error!(%error, "the witness's certificate was not renewed");
+            }
+        }
+    });
     others.set_about(about(store.clone(), host_name(), data_dir.to_owned()));
     tracing::info!(%address, member = format!("{member:x}"), "a witness: votes, and serves no API");
     let closed = CancellationToken::new();
     let listening = tokio::spawn(peers::listen(
         listener,
-        pki,
+        tls,
         store.clone(),
         others.clone(),
         closed.clone(),

@@ -7,6 +7,7 @@
 mod graph;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use corten_client::{
     ApiClient, ApiError, Change, Controller, DeleteOptions, ObjectExt, ObjectKey, PartialObject, Patch,
@@ -22,6 +23,8 @@ use graph::{Call, FOREGROUND, Graph, Judgement, ORPHAN, Owner, Place, Uid, judge
 
 /// Source: kube-controller-manager `--concurrent-gc-syncs`.
 const WORKERS: usize = 20;
+/// How long the first view of all kinds is waited for. Source: the garbage collector's `initialSyncTimeout`.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Ctx {
     api: ApiClient,
@@ -31,7 +34,9 @@ struct Ctx {
 }
 
 pub async fn run(context: Context, monitors: Monitors) {
-    let mut controller = Controller::<Uid>::new("garbagecollector").workers(WORKERS);
+    let mut controller = Controller::<Uid>::new("garbagecollector")
+        .workers(WORKERS)
+        .patience(PATIENCE);
     let ctx = Arc::new(Ctx {
         api: context.api.clone(),
         monitors,

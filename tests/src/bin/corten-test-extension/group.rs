@@ -85,7 +85,9 @@ impl Group {
             },
             ("DELETE", ["namespaces", namespace, "visits"]) => {
                 let names: Vec<String> = state.names(namespace);
-                names.iter().for_each(|name| drop(state.remove(namespace, name)));
+                for name in &names {
+                    state.remove(namespace, name);
+                }
                 Reply::Json(200, status(200, "", ""))
             }
             _ => Reply::Json(

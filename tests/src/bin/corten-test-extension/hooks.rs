@@ -22,7 +22,7 @@ pub fn mutate(review: &Value) -> Value {
 pub fn validate(review: &Value) -> Value {
     let request = &review["request"];
     let allowed = request["object"]["data"]["word"] != "forbidden";
-    let status = json!({ "code": 403, "message": "this word is forbidden" });
+    let status = json!({ "code": 403, "reason": "Forbidden", "message": "this word is forbidden" });
     answer(request, json!({ "allowed": allowed, "status": status }))
 }
 
