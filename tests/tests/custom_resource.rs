@@ -131,11 +131,20 @@ fn a_definition_with_all_features_through_kubectl() {
 
     upgraded(kubectl);
 
-    // It goes with its objects.
+    // It goes with its objects: who defines it again finds none of them.
+    let mut again = kubectl.json(DEFINITION);
     says(kubectl, &format!("delete {DEFINITION} --timeout=30s"), "deleted");
     eventually("the resource is gone", DEADLINE, || {
         let finished = kubectl.line("get --raw /apis/example.com/v2/gadgets");
         expect(finished.stderr.contains("NotFound"), || finished.to_string())
+    });
+    again["metadata"] = json!({ "name": again["metadata"]["name"] });
+    kubectl.apply(&again);
+    eventually("it is served again, and empty", DEADLINE, || {
+        let listed = kubectl.line("get gadgets.v2.example.com -A -o name");
+        expect(listed.succeeded() && listed.stdout.is_empty(), || {
+            listed.to_string()
+        })
     });
 }
 
@@ -206,11 +215,17 @@ fn upgraded(kubectl: &Kubectl) {
         let finished = kubectl.line("get --raw /apis/example.com/v1/gadgets");
         expect(finished.stderr.contains("NotFound"), || finished.to_string())
     });
-    says(
-        kubectl,
-        "get --raw /apis/example.com/v2/namespaces/default/gadgets/first",
-        "\"width\":5",
-    );
+    // What is stored was rewritten: nobody is asked to convert it any more, and it is of the new version.
+    let nobody = r#"[{"op":"replace","path":"/spec/conversion","value":{"strategy":"None"}}]"#;
+    patch(&["--type=json", "-p", nobody]).ok();
+    for (name, width) in [("first", 5), ("second", 7)] {
+        let spec = kubectl.json(&format!("gadgets.v2.example.com {name}"))["spec"].clone();
+        assert_eq!(
+            (&spec["width"], &spec["size"]),
+            (&json!(width), &json!(null)),
+            "{spec}"
+        );
+    }
 }
 
 #[track_caller]
