@@ -351,15 +351,20 @@ async fn a_member_that_was_away_too_long_gets_the_state_and_its_watchers_an_erro
 /// Plain TCP on the loopback: encryption is the caller's business.
 /// A connection starts with the id of who opens it.
 #[derive(Clone, Default)]
-struct Tcp(Arc<AtomicU64>);
+struct Tcp {
+    me: Arc<AtomicU64>,
+    /// To whom there was a connection.
+    dialled: Arc<Mutex<BTreeSet<u64>>>,
+}
 
 impl Dial for Tcp {
-    fn dial(&self, _: u64, address: String) -> BoxFuture<'static, std::io::Result<Box<dyn Io>>> {
-        let me = self.0.load(Ordering::Relaxed);
+    fn dial(&self, to: u64, address: String) -> BoxFuture<'static, std::io::Result<Box<dyn Io>>> {
+        let (me, dialled) = (self.me.load(Ordering::Relaxed), self.dialled.clone());
         Box::pin(async move {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             stream.write_u64(me).await?;
+            dialled.lock().insert(to);
             Ok(Box::new(stream) as Box<dyn Io>)
         })
     }
@@ -370,6 +375,7 @@ struct Member {
     store: Store,
     address: String,
     peers: Peers,
+    tcp: Tcp,
     listening: JoinHandle<()>,
 }
 
@@ -385,7 +391,7 @@ impl Member {
             ..Config::new(dir)
         };
         let store = Store::open(config).await.expect("open");
-        tcp.0.store(store.identity().member, Ordering::Relaxed);
+        tcp.me.store(store.identity().member, Ordering::Relaxed);
         let served = (store.clone(), peers.clone());
         let listening = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -401,6 +407,7 @@ impl Member {
             store,
             address,
             peers,
+            tcp,
             listening,
         }
     }
@@ -458,6 +465,11 @@ async fn members_talk_over_sockets() {
     assert_eq!(all.len(), 43);
     for member in &members {
         assert_eq!(keys(&member.store).await, all);
+    }
+    // The followers never had anything to say to each other, and are connected already when they have.
+    for (one, other) in [(1, 2), (2, 1)] {
+        let (tcp, other) = (members[one].tcp.clone(), members[other].id());
+        eventually(|| tcp.dialled.lock().contains(&other).then_some(())).await;
     }
     // The founder dies; what remains goes on.
     members.remove(0).stop().await;

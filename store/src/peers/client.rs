@@ -1,4 +1,6 @@
-//! The sending side: one worker for each peer, with one connection.
+//! The sending side: one worker for each peer, with one connection. It is made before there is something to say: a
+//! follower has to do with the other followers only when the leader has died, and then each handshake would make the
+//! time without a leader longer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use corten_proto::peers::peers_client::PeersClient;
 use corten_proto::peers::{Ask, RaftMessage, SnapshotPart};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -31,27 +34,51 @@ const ABOUT_LIMIT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Between two tries to connect; doubles up to the second, which a member that comes back may have to wait.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// Between two tries to connect to a peer that there is nothing to say to.
+const IDLE_RETRY: Duration = Duration::from_secs(1);
 /// A state that does not move on for so long has failed.
 const PART_LIMIT: Duration = Duration::from_secs(30);
 
 /// The transport of one member.
 pub(super) struct Outgoing {
+    workers: Arc<Workers>,
+}
+
+/// The way to each peer; made for everyone whose address is known, and for whoever else gets a message.
+struct Workers {
     shared: Arc<Shared>,
     me: Identity,
     inbox: Inbox,
-    queues: BTreeMap<u64, mpsc::Sender<Bytes>>,
+    queues: Mutex<BTreeMap<u64, mpsc::Sender<Bytes>>>,
 }
 
 impl Outgoing {
     pub fn new(shared: Arc<Shared>, me: Identity, inbox: Inbox) -> Self {
-        Outgoing {
-            shared,
+        let workers = Arc::new(Workers {
+            shared: shared.clone(),
             me,
             inbox,
-            queues: BTreeMap::new(),
-        }
+            queues: Mutex::default(),
+        });
+        // The workers end with this transport, and so does what starts them.
+        let (held, mut moved) = (Arc::downgrade(&workers), shared.moved.subscribe());
+        shared.runtime.spawn(async move {
+            while let Some(workers) = held.upgrade() {
+                let known = workers.shared.known();
+                for peer in known.into_iter().filter(|peer| *peer != me.member) {
+                    workers.queue(peer);
+                }
+                drop(workers);
+                if moved.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Outgoing { workers }
     }
+}
 
+impl Workers {
     fn peer(&self, to: u64) -> Peer {
         let line = Line {
             shared: self.shared.clone(),
@@ -63,25 +90,28 @@ impl Outgoing {
             inbox: self.inbox.clone(),
         }
     }
+
+    /// What waits for a peer.
+    fn queue(&self, to: u64) -> mpsc::Sender<Bytes> {
+        let mut queues = self.queues.lock();
+        let made = queues.entry(to).or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(MAX_WAITING);
+            self.shared.runtime.spawn(self.peer(to).work(receiver));
+            sender
+        });
+        made.clone()
+    }
 }
 
 impl Transport for Outgoing {
     fn send(&mut self, to: u64, message: Bytes) {
-        let queue = match self.queues.get(&to) {
-            Some(queue) => queue,
-            None => {
-                let (sender, receiver) = mpsc::channel(MAX_WAITING);
-                self.shared.runtime.spawn(self.peer(to).work(receiver));
-                self.queues.entry(to).or_insert(sender)
-            }
-        };
         // Full: the peer is slower than we are. Raft sends it again.
-        let _ = queue.try_send(message);
+        let _ = self.workers.queue(to).try_send(message);
     }
 
     fn send_snapshot(&mut self, to: u64, message: Bytes, state: Snapshot) {
-        let peer = self.peer(to);
-        self.shared.runtime.spawn(async move {
+        let peer = self.workers.peer(to);
+        self.workers.shared.runtime.spawn(async move {
             let sent = peer.transfer(message, state).await;
             if let Err(error) = &sent {
                 tracing::warn!(peer = format!("{to:x}"), %error, "a state could not be sent");
@@ -91,8 +121,9 @@ impl Transport for Outgoing {
     }
 
     fn snapshot_lost(&mut self, to: u64) {
-        let peer = self.peer(to);
-        self.shared
+        let peer = self.workers.peer(to);
+        self.workers
+            .shared
             .runtime
             .spawn(async move { peer.tell(to, false).await });
     }
@@ -162,14 +193,14 @@ impl Line {
 }
 
 impl Peer {
-    /// Sends what comes until nobody sends any more. A connection is made when there is something to say.
+    /// Sends what comes until nobody sends any more.
     async fn work(self, mut messages: mpsc::Receiver<Bytes>) {
-        let mut backoff = BACKOFF.0;
-        while let Some(first) = messages.recv().await {
+        let (mut backoff, mut first) = (BACKOFF.0, None);
+        while !messages.is_closed() {
             match self.line.connect().await {
                 Ok(client) => {
                     backoff = BACKOFF.0;
-                    let ended = self.stream(client, first, &mut messages).await;
+                    let ended = self.stream(client, first.take(), &mut messages).await;
                     if let Err(status) = ended {
                         self.line.shared.note_refusal(&status);
                         tracing::debug!(peer = format!("{:x}", self.line.to), %status, "the connection to a peer ended");
@@ -177,14 +208,30 @@ impl Peer {
                 }
                 Err(error) => {
                     tracing::debug!(peer = format!("{:x}", self.line.to), %error, "a peer is not reached");
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF.1);
             // What gathered is about a past the peer will be told anew.
             while messages.try_recv().is_ok() {}
             // Overloaded or closed: Raft finds out by itself, a little later.
             let _ = self.inbox.unreachable(self.line.to);
+            first = self.wanted(&mut messages).await;
+        }
+    }
+
+    /// Until it is worth another try: there is something to say, or it is time for one. Whom nobody knows an address of is
+    /// not looked for.
+    async fn wanted(&self, messages: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
+        let retry = async {
+            match self.line.shared.address(self.line.to) {
+                Some(_) => tokio::time::sleep(IDLE_RETRY).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = messages.recv() => message,
+            () = retry => None,
         }
     }
 
@@ -192,11 +239,13 @@ impl Peer {
     async fn stream(
         &self,
         mut client: PeersClient<Channel>,
-        first: Bytes,
+        first: Option<Bytes>,
         messages: &mut mpsc::Receiver<Bytes>,
     ) -> Result<(), Status> {
         let (sender, outgoing) = mpsc::channel(MAX_WAITING);
-        let _ = sender.try_send(RaftMessage { message: first });
+        if let Some(message) = first {
+            let _ = sender.try_send(RaftMessage { message });
+        }
         let call = client.messages(self.line.request(ReceiverStream::new(outgoing)));
         tokio::pin!(call);
         loop {

@@ -51,6 +51,8 @@ struct Shared {
     own_address: String,
     book: Mutex<Book>,
     about: OnceLock<Box<About>>,
+    /// Some address is another one than before.
+    moved: watch::Sender<()>,
     /// A peer said that this member was removed, and everybody who stays knows.
     dismissed: watch::Sender<bool>,
 }
@@ -85,6 +87,7 @@ impl Peers {
                 own_address: own_address.into(),
                 book: Mutex::default(),
                 about: OnceLock::new(),
+                moved: watch::Sender::default(),
                 dismissed: watch::Sender::default(),
             }),
         }
@@ -95,7 +98,24 @@ impl Peers {
         let mut book = self.shared.book.lock();
         book.told
             .retain(|member, told| addresses.get(member) != Some(told));
-        book.recorded = addresses;
+        if book.recorded != addresses {
+            book.recorded = addresses;
+            self.shared.moved.send_replace(());
+        }
+    }
+
+    /// Where each other member is, as far as this one knows.
+    pub fn addresses(&self) -> BTreeMap<u64, String> {
+        let book = self.shared.book.lock();
+        let mut addresses = book.recorded.clone();
+        addresses.extend(book.told.clone());
+        addresses.retain(|member, _| !book.removed.contains(member));
+        addresses
+    }
+
+    /// Changes whenever [`Peers::addresses`] may answer differently.
+    pub fn moved(&self) -> watch::Receiver<()> {
+        self.shared.moved.subscribe()
     }
 
     /// Who was removed for good: nobody talks to them, and nothing is taken from them.
@@ -110,9 +130,7 @@ impl Peers {
 
     /// The other members that this one knows an address of.
     pub fn known(&self) -> Vec<u64> {
-        let book = self.shared.book.lock();
-        let known: BTreeSet<u64> = book.recorded.keys().chain(book.told.keys()).copied().collect();
-        known.difference(&book.removed).copied().collect()
+        self.shared.known()
     }
 
     /// What this member says about itself. Only the first call counts.
@@ -143,6 +161,13 @@ impl Peers {
 }
 
 impl Shared {
+    /// Everybody whose address is known.
+    fn known(&self) -> Vec<u64> {
+        let book = self.book.lock();
+        let known: BTreeSet<u64> = book.recorded.keys().chain(book.told.keys()).copied().collect();
+        known.difference(&book.removed).copied().collect()
+    }
+
     fn address(&self, member: u64) -> Option<String> {
         let book = self.book.lock();
         if book.removed.contains(&member) {
@@ -172,10 +197,15 @@ impl Shared {
             .recorded
             .get(&member)
             .is_some_and(|recorded| recorded == address);
-        if known {
-            book.told.remove(&member);
+        let before = if known {
+            book.told.remove(&member)
         } else if book.told.len() < MAX_TOLD || book.told.contains_key(&member) {
-            book.told.insert(member, address.to_owned());
+            book.told.insert(member, address.to_owned())
+        } else {
+            return;
+        };
+        if before.as_deref() != (!known).then_some(address) {
+            self.moved.send_replace(());
         }
     }
 }

@@ -20,8 +20,8 @@ use crate::planted::{Bug, planted};
 
 /// Proposals a member may have on their way.
 const MAX_PENDING: usize = 32_768;
-/// Ticks a proposal waits for a leader before it is dropped, about 4 s.
-const HELD_TICKS: u64 = super::ticks(4_000);
+/// Ticks a proposal waits for a leader before it is dropped: who is cut off from the majority says so within 2 s.
+const HELD_TICKS: u64 = super::ticks(1_900);
 /// Ticks after which the outcome of a proposal that was sent is called unknown, about 10 s.
 const FLIGHT_TICKS: u64 = super::ticks(10_000);
 /// Ends every stamp.

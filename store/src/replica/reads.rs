@@ -1,6 +1,6 @@
 //! Linearizable reads by read-index. All reads that wait share one round; the next round starts when it is answered.
 //! `raft` may drop a round without a word (no leader, nothing committed in the term yet), so each has its own
-//! time-out, and a change of term or leader starts it again.
+//! time-out, and a change of term or leader starts it again, as does the first commit of a term.
 
 use raft::{RawNode, StateRole};
 
@@ -10,8 +10,8 @@ use super::cache::Cache;
 pub const MAX_WAITING: usize = 16_384;
 /// Ticks after which an unanswered round is asked again, about 150 ms.
 const RETRY_TICKS: u64 = super::ticks(150);
-/// Ticks after which a read fails, about 4 s.
-const TIMEOUT_TICKS: u64 = super::ticks(4_000);
+/// Ticks after which a read fails: who is cut off from the majority says so within 2 s.
+const TIMEOUT_TICKS: u64 = super::ticks(1_900);
 
 pub(super) struct Reads {
     member: u64,
@@ -30,6 +30,8 @@ struct Flight {
     term: u64,
     leader: u64,
     asked: u64,
+    /// Whether this member knew then that the leader had committed something in its term.
+    settled: bool,
 }
 
 impl Reads {
@@ -85,15 +87,16 @@ impl Reads {
     /// Starts a round when there is something to ask and someone to answer.
     pub fn pump(&mut self, node: &mut RawNode<Cache>) {
         let (term, leader) = (node.raft.term, node.raft.leader_id);
-        if self
-            .flight
-            .as_ref()
-            .is_some_and(|flight| (flight.term, flight.leader) != (term, leader))
-        {
+        let settled = node.raft.commit_to_current_term();
+        let asks_again = |flight: &Flight| {
+            // A new leader drops what it is asked before its first commit: waiting for a time-out would double the gap.
+            (flight.term, flight.leader) != (term, leader) || (settled && !flight.settled)
+        };
+        if self.flight.as_ref().is_some_and(asks_again) {
             self.ground();
         }
         let answerable = match node.raft.state {
-            StateRole::Leader => node.raft.commit_to_current_term(),
+            StateRole::Leader => settled,
             _ => leader != raft::INVALID_ID,
         };
         if self.flight.is_some() || self.waiting.is_empty() || !answerable {
@@ -109,6 +112,7 @@ impl Reads {
             term,
             leader,
             asked: self.now,
+            settled,
         });
         node.read_index(context);
     }
