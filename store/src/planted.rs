@@ -62,6 +62,8 @@ pub enum Bug {
     RebuildTakesLastValue,
     /// A member that has lost entries votes.
     VoteWithHole,
+    /// A leader goes on believing what a peer's log held before it lost something.
+    ShorterLogNotBelieved,
 }
 
 #[cfg(feature = "planted")]

@@ -13,6 +13,7 @@ use raft::{INVALID_ID, ProgressState, RawNode, StateRole};
 
 use super::cache::Cache;
 use crate::log::Lost;
+use crate::planted::{Bug, planted};
 
 /// Stands for the member's own read among those of its callers.
 pub(super) const TOKEN: u64 = u64::MAX;
@@ -92,7 +93,8 @@ pub(super) fn believe(node: &mut RawNode<Cache>, refusal: &mut Message) {
     let Some(progress) = node.raft.mut_prs().get_mut(refusal.from) else {
         return;
     };
-    if progress.state == ProgressState::Snapshot || progress.matched <= refusal.reject_hint {
+    let known = progress.state == ProgressState::Snapshot || progress.matched <= refusal.reject_hint;
+    if known || planted(Bug::ShorterLogNotBelieved) {
         return;
     }
     tracing::warn!(

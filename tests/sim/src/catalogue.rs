@@ -2,11 +2,11 @@
 
 use corten_store::planted::Bug;
 
-use crate::options::Limits;
+use crate::options::{Fault, Faults, Limits};
 use crate::run::{Failure, run};
 
 /// A bug and its budget of seeds.
-pub const CATALOGUE: [(Bug, u64); 29] = [
+pub const CATALOGUE: [(Bug, u64); 30] = [
     (Bug::AcknowledgeBeforeFsync, 50),
     (Bug::AnswerBeforeFsync, 50),
     (Bug::VoteNotSaved, 8000),
@@ -36,13 +36,27 @@ pub const CATALOGUE: [(Bug, u64); 29] = [
     (Bug::PageOfNewestState, 50),
     (Bug::RebuildTakesLastValue, 50),
     (Bug::VoteWithHole, 1000),
+    (Bug::ShorterLogNotBelieved, 1000),
 ];
+
+/// What has to come together for a bug to show, where that seldom does by itself.
+fn forced(bug: Bug) -> Faults {
+    Faults::of(match bug {
+        // A proposal is in a state that its proposer gets whole, because it hears nothing for so long that the log is cut.
+        Bug::UnknownToldDropped => &[Fault::Partition, Fault::Images, Fault::Delay],
+        // A member loses the leadership and has it again while a proposal is still on its way to it.
+        Bug::LateCopyHappens => &[Fault::Delay, Fault::Repeat, Fault::Transfer],
+        Bug::ShorterLogNotBelieved => &[Fault::Damage, Fault::Crash],
+        _ => &[],
+    })
+}
 
 /// The first seed from `from` on that shows a bug, and how many were needed; nothing if its budget did not do.
 #[must_use]
 pub fn find(bug: Bug, from: u64, budget: u64) -> Option<(u64, Box<Failure>)> {
     let limits = Limits {
         bug: Some(bug),
+        forced: forced(bug),
         ..Limits::default()
     };
     (0..budget).find_map(|n| run(from + n, limits).err().map(|failure| (n + 1, failure)))

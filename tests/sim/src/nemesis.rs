@@ -84,6 +84,16 @@ impl Nemesis {
         world.after(next, What::Fault(fault));
     }
 
+    /// Nobody writes any more, and once more a disk loses something: the member has to get it back all the same.
+    pub fn disturb_calm(world: &mut World) {
+        if world.options.faults.has(Fault::Damage) {
+            let random = world.nemesis.random(Fault::Damage);
+            let one = random.below(world.members.len() as u64) as usize;
+            let restart = random.spread(20 * MILLISECOND, SECOND);
+            Nemesis::damage(world, one, restart);
+        }
+    }
+
     /// A disk loses a part of the log. One at a time, as the loss of a whole disk: what a majority has must stay.
     fn damage(world: &mut World, place: usize, restart: Time) {
         let enough = world.admin.voters() >= 3 && world.admin.settled(world);

@@ -75,6 +75,11 @@ impl Faults {
     pub const ALL: Faults = Faults((1 << FAULTS.len()) - 1);
 
     #[must_use]
+    pub fn of(faults: &[Fault]) -> Faults {
+        Faults(faults.iter().fold(0, |set, fault| set | 1 << *fault as u32))
+    }
+
+    #[must_use]
     pub fn has(self, fault: Fault) -> bool {
         self.0 & (1 << fault as u32) != 0
     }
@@ -127,6 +132,8 @@ pub struct Limits {
     pub safety: Time,
     pub clients: usize,
     pub watchers: usize,
+    /// Classes that every run has, drawn or not.
+    pub forced: Faults,
     /// A bug of the store to run with; only where those are built in.
     pub bug: Option<Bug>,
 }
@@ -138,6 +145,7 @@ impl Default for Limits {
             safety: Time::MAX,
             clients: usize::MAX,
             watchers: usize::MAX,
+            forced: Faults(0),
             bug: None,
         }
     }
@@ -153,7 +161,7 @@ impl Options {
         for fault in FAULTS {
             drawn |= u32::from(random.chance(density)) << fault as u32;
         }
-        let faults = Faults(drawn & limits.faults.0);
+        let faults = Faults((drawn | limits.forced.0) & limits.faults.0);
         let members = *random.pick(&[1, 3, 3, 3, 3, 3, 5]).unwrap_or(&3);
         let witness = members == 3 && random.chance(0.3);
         let safety = random.range(4, 12) * SECOND;

@@ -221,14 +221,18 @@ impl World {
         }
         self.heal();
         let (healed, acknowledged) = (self.now, self.shared.acknowledged);
-        let mut look = self.now;
+        let (mut look, mut calm) = (self.now, false);
         loop {
             self.next();
             if self.now >= look {
                 look = self.now + 100 * MILLISECOND;
                 self.quiet |= self.shared.acknowledged >= acknowledged + 5;
                 if self.quiet && self.is_together() {
-                    break;
+                    if calm {
+                        break;
+                    }
+                    calm = true;
+                    Nemesis::disturb_calm(self);
                 }
             }
             assert!(
@@ -878,6 +882,7 @@ impl World {
         let members = self.members.iter().filter(|member| !member.gone);
         let mut together = self.admin.settled(self);
         for member in members {
+            together &= !member.damaged;
             together &= member
                 .up
                 .as_ref()
