@@ -49,6 +49,9 @@ pub struct ServerRequest {
     pub peer: SocketAddr,
     /// Where clients reach it.
     pub api: SocketAddr,
+    /// Its host's name, for people.
+    #[serde(default)]
+    pub name: String,
     /// It votes and holds the log, but no objects.
     #[serde(default)]
     pub witness: bool,

@@ -66,7 +66,7 @@ mod write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use corten_api::Status;
 use corten_store::{Store, StoreError};
@@ -233,6 +233,13 @@ impl ApiServer {
             lanes: write::lanes::Lanes::default(),
             bootstrapped: AtomicBool::new(false),
         }))
+    }
+
+    /// Whether no request is being answered, but for those about members and what goes on for hours.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let metrics = &self.inner().metrics;
+        metrics.inflight.load(Ordering::Relaxed) <= metrics.member_calls.load(Ordering::Relaxed)
     }
 
     pub(crate) fn inner(&self) -> &Inner {

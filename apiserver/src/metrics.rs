@@ -39,6 +39,8 @@ struct Histogram {
 pub struct Metrics {
     requests: Mutex<BTreeMap<Labels, Histogram>>,
     pub inflight: AtomicI64,
+    /// Of them, those about members: one that asks a server to leave is answered when it has left.
+    pub member_calls: AtomicI64,
     pub watches: AtomicI64,
     pub watch_events: AtomicU64,
 }

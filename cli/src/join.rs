@@ -16,6 +16,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 
+/// Bytes of a host's name. Source: gethostname(2), 64; and room for a domain.
+const MAX_NAME: usize = 253;
 /// How the files of the peers' authority begin.
 const PEERS_FILES: &str = "peer-ca";
 
@@ -53,9 +55,12 @@ impl Sharing {
             // It serves nobody but members.
             files.retain(|name, _| name.starts_with(PEERS_FILES));
         }
+        if request.name.len() > MAX_NAME {
+            return Err(Status::bad_request("the name of the member is too long"));
+        }
         let record = Record {
             id: request.member,
-            name: String::new(),
+            name: request.name,
             peer: request.peer.to_string(),
             api: if request.witness {
                 String::new()

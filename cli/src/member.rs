@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use corten_api::humanize;
 use http::Request;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -86,7 +88,7 @@ pub async fn run(args: Args) -> Result<()> {
         async move { ask::<Members>(&client, Request::get(path)).await }
     };
     match args.verb {
-        Verb::List => print!("{}", table(&list(PATH.into()).await?.members)),
+        Verb::List => print!("{}", table(&list(PATH.into()).await?.members, Timestamp::now())),
         Verb::Status { member } => {
             let path = member.map_or_else(|| PATH.to_owned(), |member| format!("{PATH}/{member}"));
             let members = list(path).await?;
@@ -149,12 +151,12 @@ async fn ask<T: serde::de::DeserializeOwned>(
         })
 }
 
-const HEADS: [&str; 10] = [
-    "ID", "NAME", "PEER", "API", "ROLE", "TERM", "APPLIED", "LAG", "DISK", "HEALTH",
+const HEADS: [&str; 12] = [
+    "ID", "NAME", "PEER", "API", "ROLE", "TERM", "APPLIED", "LAG", "DISK", "FREE", "HEALTH", "HALTED",
 ];
 
-fn table(members: &[Value]) -> String {
-    let rows = members.iter().map(row);
+fn table(members: &[Value], now: Timestamp) -> String {
+    let rows = members.iter().map(|member| row(member, now));
     let rows: Vec<[String; HEADS.len()]> = std::iter::once(HEADS.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
@@ -166,7 +168,7 @@ fn table(members: &[Value]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn row(member: &Value) -> [String; HEADS.len()] {
+fn row(member: &Value, now: Timestamp) -> [String; HEADS.len()] {
     let text = |value: &Value| match value {
         Value::String(text) if !text.is_empty() => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -187,8 +189,21 @@ fn row(member: &Value) -> [String; HEADS.len()] {
         text(&about["applied"]),
         text(&member["lag"]),
         disk,
+        about["diskFreeBytes"]
+            .as_u64()
+            .map_or_else(|| "-".to_owned(), mebibytes),
         text(&member["health"]),
+        halted(&about["halted"], now),
     ]
+}
+
+/// Why the member stopped itself the last time, and how long ago; its supervisor has started it again since.
+fn halted(halted: &Value, now: Timestamp) -> String {
+    let at = halted["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    match (at, halted["reason"].as_str()) {
+        (Some(at), Some(reason)) => format!("{} ago: {reason}", humanize::age(Some(at), now)),
+        _ => "-".to_owned(),
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -204,19 +219,38 @@ mod tests {
     fn a_member_that_does_not_answer_has_dashes() {
         let members = [
             json!({ "id": "ab", "name": "s0", "peer": "192.0.2.1:6444", "api": "192.0.2.1:6443", "role": "leader",
-                "health": "healthy", "lag": 0, "about": { "term": 3, "applied": 17, "logBytes": 1 << 20, "imageBytes": 0 } }),
+                "health": "healthy", "lag": 0, "about": { "term": 3, "applied": 17, "logBytes": 1 << 20, "imageBytes": 0,
+                "diskFreeBytes": 5 << 20, "halted": { "at": "2026-01-01T00:00:00Z", "reason": "write the log" } } }),
             json!({ "id": "cd", "name": "", "peer": "192.0.2.2:6444", "api": "", "role": "voter",
                 "health": "unreachable", "about": null }),
         ];
-        let table = table(&members);
+        let now: Timestamp = "2026-01-01T00:00:30Z".parse().expect("a time");
+        let table = table(&members, now);
         let lines: Vec<Vec<&str>> = table
             .lines()
             .map(|line| line.split_whitespace().collect())
             .collect();
         assert_eq!(
             lines[1][3..],
-            ["192.0.2.1:6443", "leader", "3", "17", "0", "1.0Mi", "healthy"]
+            [
+                "192.0.2.1:6443",
+                "leader",
+                "3",
+                "17",
+                "0",
+                "1.0Mi",
+                "5.0Mi",
+                "healthy",
+                "30s",
+                "ago:",
+                "write",
+                "the",
+                "log"
+            ]
         );
-        assert_eq!(lines[2][3..], ["-", "voter", "-", "-", "-", "-", "unreachable"]);
+        assert_eq!(
+            lines[2][3..],
+            ["-", "voter", "-", "-", "-", "-", "-", "unreachable", "-"]
+        );
     }
 }

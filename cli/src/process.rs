@@ -1,8 +1,11 @@
 //! What every long-running verb needs of its process: logging, the TLS provider, a runtime, signals.
 
 use std::future::Future;
+use std::process::ExitCode;
 
 use anyhow::Result;
+use corten_apiserver::members::AdmitError;
+use corten_store::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -20,6 +23,29 @@ pub fn init() {
         .init();
     // Fails only when a provider is set already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The exit code of a process that would fail again in the same way, whoever starts it: a supervisor had better not.
+/// Source: sysexits.h, EX_CONFIG.
+pub const USELESS: u8 = 78;
+
+/// What a supervisor is told by the exit code. (A store that cannot go on aborts: that is worth another start.)
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if is_useless(error) {
+        return ExitCode::from(USELESS);
+    }
+    ExitCode::FAILURE
+}
+
+/// Whether this server has no place in its cluster any more, or what it holds has to be restored by somebody.
+fn is_useless(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(AdmitError::Removed { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(OpenError::Image { .. } | OpenError::Mismatch(_) | OpenError::Entry { .. })
+            )
+    })
 }
 
 pub fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
@@ -43,4 +69,22 @@ pub fn shutdown() -> Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_supervisor_is_told_when_another_start_is_of_no_use() {
+        let error = |error: anyhow::Error| is_useless(&error.context("open the store"));
+        assert!(error(AdmitError::Removed { id: 1 }.into()));
+        assert!(error(OpenError::Mismatch("a hole".into()).into()));
+        let in_use = OpenError::InUse { dir: "/data".into() };
+        assert!(!error(in_use.into()), "the other process may end");
+        let busy = Err::<(), _>(std::io::Error::from(std::io::ErrorKind::AddrInUse)).context("listen");
+        assert!(!error(busy.expect_err("an error")));
+    }
 }

@@ -10,6 +10,7 @@ mod witness;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ const AUDIT_LOG: &str = "audit/audit.log";
 const COMPONENTS_LIMIT: Duration = Duration::from_secs(5);
 /// How long a server that was removed goes on voting for those who do not know it yet.
 const DISMISSAL_LIMIT: Duration = Duration::from_secs(30);
+/// A server that stops has answered its clients when it had nothing to answer at so many looks, with this between them.
+const IDLE_LOOKS: u32 = 2;
+const IDLE_PAUSE: Duration = Duration::from_millis(20);
 /// Between two tries of a server that starts while others are not there yet.
 const READY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -206,7 +210,13 @@ pub async fn run(args: Args) -> Result<()> {
         .secure_peers(peer_tls.clone(), member)
         .context("open the peers' certificates")?;
     let name = host_name();
-    peers.set_about(about(store.clone(), name.clone(), args.data_dir.clone()));
+    let drained = Arc::new(AtomicBool::new(false));
+    peers.set_about(about(
+        store.clone(),
+        name.clone(),
+        args.data_dir.clone(),
+        drained.clone(),
+    ));
     // Members talk until the very end: a server that stops still hands over.
     let closed = CancellationToken::new();
     let listening = tokio::spawn(peers::listen(
@@ -232,7 +242,7 @@ pub async fn run(args: Args) -> Result<()> {
         config,
         cluster_cidr,
         (&store, peers.clone()),
-        &record,
+        (&record, drained),
         shutdown,
     )
     .await;
@@ -254,7 +264,7 @@ async fn serve(
     config: corten_apiserver::Config,
     cluster_cidr: Ipv4Net,
     (store, peers): (&Store, Peers),
-    record: &Record,
+    (record, drained): (&Record, Arc<AtomicBool>),
     shutdown: CancellationToken,
 ) -> Result<()> {
     let api = ApiServer::new(store.clone(), config);
@@ -321,6 +331,7 @@ async fn serve(
     let stop_serving = CancellationToken::new();
     let handing_over = {
         let (store, shutdown, stop_serving) = (store.clone(), shutdown.clone(), stop_serving.clone());
+        let api = api.clone();
         tokio::spawn(async move {
             shutdown.cancelled().await;
             // First, so that the Leases are free for others at once; a hung component must not keep the server.
@@ -329,6 +340,18 @@ async fn serve(
             }
             members::leave(&store).await;
             stop_serving.cancel();
+            // Requests that were on their way arrive between two looks; the others wait with a removal until then.
+            let idle = async {
+                let mut looks = 0;
+                while looks < IDLE_LOOKS {
+                    tokio::time::sleep(IDLE_PAUSE).await;
+                    looks = if api.is_idle() { looks + 1 } else { 0 };
+                }
+            };
+            if tokio::time::timeout(COMPONENTS_LIMIT, idle).await.is_err() {
+                tracing::warn!("requests are not answered in time");
+            }
+            drained.store(true, Ordering::Relaxed);
         })
     };
     let served = api.serve(listener, tls, stop_serving);

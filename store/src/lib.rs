@@ -22,6 +22,7 @@
 pub mod backup;
 pub mod command;
 pub mod error;
+pub mod halt;
 pub mod history;
 pub mod image;
 pub mod log;

@@ -19,6 +19,8 @@ const MAX_LAG: u64 = 256;
 
 /// A server that is silent for so long is no endpoint of the Service `kubernetes` any more.
 const UNPUBLISH_AFTER: Duration = Duration::from_secs(3);
+/// A server that was removed stays a member until it has answered its clients, but no longer than this.
+const DRAIN_LIMIT: Duration = Duration::from_secs(6);
 /// After a change that failed.
 const RETRY: Duration = Duration::from_millis(250);
 /// Between two questions to members that have yet to hear of a change, or that may say whether this one may go.
@@ -94,6 +96,7 @@ pub async fn keep(api: ApiServer, stop: CancellationToken) {
     let mut standing = store.standing();
     let mut silent = Silent::default();
     let mut published: Option<Vec<Record>> = None;
+    let mut draining = BTreeMap::new();
     while !stop.is_cancelled() {
         let now = standing.borrow_and_update().clone();
         let records = all(&store.snapshot());
@@ -122,7 +125,12 @@ pub async fn keep(api: ApiServer, stop: CancellationToken) {
                 again = Some(RETRY);
             }
         }
-        if let Some(change) = due(&now, &records) {
+        let change = due(&now, &records);
+        if let Some(Change::Remove(id)) = change
+            && still_serves(&api, &now, id, &mut draining).await
+        {
+            again = Some(ASK_AGAIN);
+        } else if let Some(change) = change {
             match store.change_members(&[change]).await {
                 Ok(()) => tracing::info!(?change, "the membership changed"),
                 Err(error) => {
@@ -188,6 +196,20 @@ async fn finish_removals(api: &ApiServer, now: &Standing, records: &[Record]) ->
         tracing::info!(member = format!("{:x}", record.id), "the member has left");
     }
     Ok(true)
+}
+
+/// Whether a member that is to be removed still answers its clients: what they write through one that is no member any more
+/// would hang. `since`: when it was asked first.
+async fn still_serves(api: &ApiServer, now: &Standing, id: u64, since: &mut BTreeMap<u64, Instant>) -> bool {
+    let alive = now.progress.iter().any(|known| known.member == id && known.alive);
+    let asked = *since.entry(id).or_insert_with(Instant::now);
+    let peers = api.inner().config.peers.as_ref();
+    let Some(peers) = peers.filter(|_| alive && asked.elapsed() < DRAIN_LIMIT) else {
+        return false;
+    };
+    let about = peers.about(api.inner().store.identity(), id).await.ok();
+    let about: Option<Value> = about.and_then(|text| serde_json::from_slice(&text).ok());
+    about.is_some_and(|about| about["drained"] == false)
 }
 
 /// Since when members have not been heard.

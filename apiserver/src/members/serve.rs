@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::change::{hand_over, promote, remove};
 use super::record::{Record, all, find};
+use crate::metrics::Gauge;
 use crate::query::Query;
 use crate::respond::{self, Answer};
 use crate::{ApiServer, store_status};
@@ -50,6 +51,7 @@ impl Call {
 /// `NotFound` for a member that is not recorded; those of the verbs.
 pub async fn answer(server: &ApiServer, call: &Call, query: &Query) -> Result<Answer, Status> {
     let (store, peers) = (&server.inner().store, server.inner().config.peers.as_ref());
+    let _asked = Gauge::new(&server.inner().metrics.member_calls);
     let named = |name: &str| {
         let records = all(&store.snapshot());
         find(&records, name)
@@ -143,7 +145,12 @@ fn member(standing: &Standing, record: &Record, about: Option<Value>) -> Value {
     } else {
         "none"
     };
-    let healthy = about.as_ref().is_some_and(|about| about["leader"].is_string());
+    let health = match &about {
+        None => "unreachable",
+        Some(about) if about["repairing"] == true => "repairing",
+        Some(about) if about["leader"].is_string() => "healthy",
+        Some(_) => "no leader",
+    };
     json!({
         "id": format!("{:016x}", record.id),
         "name": record.name,
@@ -151,7 +158,7 @@ fn member(standing: &Standing, record: &Record, about: Option<Value>) -> Value {
         "api": record.api,
         "witness": record.witness,
         "role": role,
-        "health": match (&about, healthy) { (None, _) => "unreachable", (_, true) => "healthy", _ => "no leader" },
+        "health": health,
         "about": about,
     })
 }

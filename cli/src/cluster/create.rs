@@ -41,7 +41,7 @@ pub async fn create(args: &CreateArgs) -> Result<Cluster> {
         "a cluster has 1 to {MAX_SERVERS} servers"
     );
     ensure!(
-        args.nodes < MAX_HOSTS - args.servers,
+        args.nodes < MAX_HOSTS - args.servers - u32::from(args.witness),
         "at most {MAX_HOSTS} hosts fit one cluster"
     );
     ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root");
@@ -106,6 +106,9 @@ async fn reserve(args: &CreateArgs) -> Result<(Cluster, DirLock)> {
         args.service_cidr,
         args.cluster_cidr,
     );
+    if args.witness {
+        cluster = cluster.with_witness();
+    }
     cluster.server_args.clone_from(&args.server_arg);
     let lock = DirLock::take(&dir, true)?.context("the cluster's folder vanished")?;
     cluster.save()?;
@@ -125,22 +128,25 @@ async fn bring_up(cluster: &Cluster, progress: &mut Progress) -> Result<()> {
     progress.waiting_for("waiting for the server");
     let client = server_ready(cluster, server).await?;
     progress.done(&format!("server ready at {}", cluster.server_url()?));
-    let others: Vec<&Host> = cluster.with_role(Role::Server).skip(1).collect();
-    if !others.is_empty() {
+    let servers: Vec<&Host> = cluster.with_role(Role::Server).skip(1).collect();
+    let witness = cluster.with_role(Role::Witness).next();
+    if !servers.is_empty() || witness.is_some() {
         let token = crate::token::for_servers(&client).await?;
         pki::write_private(&cluster.server_token_path(), token.reveal().as_bytes())?;
-        for other in &others {
+        for other in servers.iter().copied().chain(witness) {
             process::start(cluster, other)?;
         }
         progress.waiting_for("waiting for the other servers");
-        for other in &others {
+        for other in &servers {
             answers(cluster, other).await?;
         }
+        let count = 1 + servers.len() + usize::from(witness.is_some());
         tokio::select! {
-            done = voters(&client, others.len() + 1) => done?,
+            done = voters(&client, count) => done?,
             error = any_exit(cluster) => return Err(error),
         }
-        progress.done(&format!("{} servers ready", others.len() + 1));
+        let and_witness = if witness.is_some() { " and a witness" } else { "" };
+        progress.done(&format!("{} servers{and_witness} ready", servers.len() + 1));
     }
 
     // As on real machines: nodes know an address and a token.
@@ -170,7 +176,9 @@ async fn voters(client: &kube::Client, count: usize) -> Result<()> {
     loop {
         let request = http::Request::get("/corten/v1/members").body(Vec::new())?;
         let members: serde_json::Value = client.request(request).await.context("list the members")?;
-        let votes = |member: &&serde_json::Value| member["role"] == "leader" || member["role"] == "voter";
+        let votes = |member: &&serde_json::Value| {
+            matches!(member["role"].as_str(), Some("leader" | "voter" | "witness"))
+        };
         let members = members["members"]
             .as_array()
             .map(Vec::as_slice)
@@ -328,5 +336,5 @@ pub fn restart(cluster: &Cluster, host: &Host) -> Result<()> {
     if process::is_running(cluster, host) {
         bail!("{} of cluster {} is running", host.name, cluster.name);
     }
-    process::start(cluster, host).map(|_| ())
+    process::start(cluster, host)
 }

@@ -12,6 +12,7 @@ pub(crate) mod cgroups;
 mod create;
 pub(crate) mod delete;
 mod fault;
+mod keeper;
 mod load;
 mod network;
 pub(crate) mod process;
@@ -65,6 +66,9 @@ enum Verb {
     Pause(HostArgs),
     /// Let the server or agent of a host go on
     Resume(HostArgs),
+    /// Run the server or agent of a host, as its init would; what creates and starts hosts uses it
+    #[command(hide = true)]
+    Keep(HostArgs),
 }
 
 #[derive(clap::Args, Debug, Clone)]
@@ -74,6 +78,9 @@ pub struct CreateArgs {
     /// Hosts that run a server: 1, 3 or 5
     #[arg(long, default_value_t = 1)]
     pub servers: u32,
+    /// One more host that runs a witness: it votes, and holds no objects. Two servers and a witness survive the loss of any one
+    #[arg(long)]
+    pub witness: bool,
     /// Hosts that run an agent
     #[arg(long, default_value_t = 2)]
     pub nodes: u32,
@@ -148,6 +155,7 @@ pub async fn run(args: Args) -> Result<()> {
         Verb::Start(args) => fault::start(&args.name, &args.host),
         Verb::Stop(args) => fault::end(&args.name, &args.host, Signal::SIGTERM),
         Verb::Pause(args) => fault::signal(&args.name, &args.host, Signal::SIGSTOP),
+        Verb::Keep(args) => keeper::keep(&args.name, &args.host),
         Verb::Resume(args) => fault::signal(&args.name, &args.host, Signal::SIGCONT),
     }
 }

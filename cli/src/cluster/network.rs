@@ -11,7 +11,7 @@ use corten_netd::netns;
 use ipnet::Ipv4Net;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::state::{Cluster, SWITCH, clusters_dir, namespace, root_link};
+use super::state::{Cluster, SWITCH, WITNESS, clusters_dir, namespace, root_link};
 
 /// Where `ip netns` keeps names too, so `ip netns exec corten-NAME-node-0 ...` works.
 const NETNS: &str = "/run/netns";
@@ -139,6 +139,7 @@ pub fn hosts_by_namespace(cluster: &str) -> Vec<String> {
     // Another cluster's name may begin with this one's: what is left must be a host of ours.
     let is_host = |rest: &str| {
         rest == SWITCH
+            || rest == WITNESS
             || ["server-", "node-"].iter().any(|role| {
                 rest.strip_prefix(role)
                     .is_some_and(|number| number.parse::<u32>().is_ok())

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -66,7 +66,7 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let mut pairs = vec![("--data-dir", path(cluster.data_dir(host)))];
     let verb = match host.role {
-        Role::Server => {
+        Role::Server | Role::Witness => {
             pairs.extend([
                 ("--bind-address", host.ip.to_string()),
                 ("--advertise-address", host.ip.to_string()),
@@ -100,6 +100,7 @@ fn arguments(cluster: &Cluster, host: &Host) -> Vec<String> {
         .flat_map(|(flag, value)| [flag.to_string(), value]);
     let more = match host.role {
         Role::Server => cluster.server_args.clone(),
+        Role::Witness => vec!["--witness".to_string()],
         Role::Node => Vec::new(),
     };
     std::iter::once(verb.to_string())
@@ -138,9 +139,69 @@ fn node_arguments(cluster: &Cluster) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Starts the server or agent of a host: in its network namespace, with its name as host name, in its cgroup, in a session
-/// of its own, with its output in a file. It outlives this process.
-pub fn start(cluster: &Cluster, host: &Host) -> Result<Running> {
+/// Starts the server or agent of a host under a keeper of its own ([`super::keeper`]); both outlive this process. Returns
+/// once it is there.
+pub fn start(cluster: &Cluster, host: &Host) -> Result<()> {
+    use std::io::BufRead;
+    std::fs::create_dir_all(cluster.data_dir(host))?;
+    let executable = std::env::current_exe().context("find this executable")?;
+    let doors = cgroups::prepare(&system_cgroup(cluster, host))?;
+    let mut command = std::process::Command::new(&executable);
+    command
+        .args(["cluster", "keep", &cluster.name, &host.name])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(open_log(cluster, host)?);
+    // SAFETY: `detach` allocates nothing and calls only async-signal-safe functions.
+    unsafe { command.pre_exec(move || detach(&doors)) };
+    let mut keeper = command
+        .spawn()
+        .with_context(|| format!("start {} for {}", executable.display(), host.name))?;
+    let mut line = String::new();
+    if let Some(said) = keeper.stdout.take() {
+        io::BufReader::new(said).read_line(&mut line)?;
+    }
+    if line.trim() != super::keeper::STARTED {
+        let log = cluster.log_path(host);
+        bail!(
+            "{} was not started; the end of its log:\n{}",
+            host.name,
+            log_tail(&log)
+        );
+    }
+    Ok(())
+}
+
+fn open_log(cluster: &Cluster, host: &Host) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .append(true)
+        .open(cluster.log_path(host))
+}
+
+/// A leaf of its own: v2 allows no processes in a cgroup whose children have controllers.
+fn system_cgroup(cluster: &Cluster, host: &Host) -> String {
+    format!("{}/{}/system", cgroup(&cluster.name), host.name)
+}
+
+/// A session of its own, and the cgroups behind these doors. Async-signal-safe.
+fn detach(doors: &[File]) -> io::Result<()> {
+    // SAFETY: setsid and write are async-signal-safe and get valid arguments.
+    unsafe {
+        check(libc::setsid())?;
+        for door in doors {
+            if libc::write(door.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The server or agent of a host itself: in its network namespace, with its name as host name, in its cgroup, in a session
+/// of its own, with its output in a file.
+pub(super) fn spawn(cluster: &Cluster, host: &Host) -> Result<Child> {
     let executable = std::env::current_exe().context("find this executable")?;
     start_command(cluster, host, &executable, &arguments(cluster, host))
 }
@@ -150,16 +211,12 @@ pub(super) fn start_command(
     host: &Host,
     executable: &Path,
     arguments: &[String],
-) -> Result<Running> {
+) -> Result<Child> {
     std::fs::create_dir_all(cluster.data_dir(host))?;
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(cluster.log_path(host))?;
+    let log = open_log(cluster, host)?;
     let path = namespace_path(&cluster.name, &host.name);
     let namespace = File::open(&path).with_context(|| format!("open namespace {}", path.display()))?;
-    // A leaf of its own: v2 allows no processes in a cgroup whose children have controllers.
-    let doors = cgroups::prepare(&format!("{}/{}/system", cgroup(&cluster.name), host.name))?;
+    let doors = cgroups::prepare(&system_cgroup(cluster, host))?;
     let hostname = host.name.clone();
     let mut command = std::process::Command::new(executable);
     command
@@ -172,19 +229,13 @@ pub(super) fn start_command(
         .stdout(log.try_clone()?)
         .stderr(log);
     let enter = move || -> io::Result<()> {
-        // SAFETY: setsid, setns, unshare, sethostname and write are async-signal-safe and get valid arguments.
+        // SAFETY: setns, unshare and sethostname are async-signal-safe and get valid arguments.
         unsafe {
-            check(libc::setsid())?;
             check(libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET))?;
             check(libc::unshare(libc::CLONE_NEWUTS))?;
             check(libc::sethostname(hostname.as_ptr().cast(), hostname.len()))?;
-            for door in &doors {
-                if libc::write(door.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
         }
-        Ok(())
+        detach(&doors)
     };
     // SAFETY: `enter` allocates nothing and calls only async-signal-safe functions.
     unsafe { command.pre_exec(enter) };
@@ -197,7 +248,7 @@ pub(super) fn start_command(
         start_time: start_time(pid).unwrap_or_default(),
     };
     std::fs::write(pid_path(cluster, host), serde_json::to_vec(&running)?)?;
-    Ok(running)
+    Ok(child)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -31,13 +31,15 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     Server,
+    /// Votes, and holds no objects: `corten server --witness`.
+    Witness,
     Node,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
-    /// `server-0`, `node-1`; a node's name in the cluster too.
+    /// `server-0`, `witness`, `node-1`; a node's name in the cluster too.
     pub name: String,
     pub role: Role,
     pub ip: Ipv4Addr,
@@ -104,6 +106,18 @@ impl Cluster {
             hosts,
             server_args: Vec::new(),
         }
+    }
+
+    /// The same, with one more host for a witness.
+    #[must_use]
+    pub fn with_witness(mut self) -> Cluster {
+        let number = self.hosts.len() as u32 + 2;
+        self.hosts.push(Host {
+            name: WITNESS.to_string(),
+            role: Role::Witness,
+            ip: subnet::address(self.subnet, number),
+        });
+        self
     }
 
     /// Reads an existing cluster.
@@ -192,6 +206,9 @@ impl Cluster {
 pub fn namespace(cluster: &str, host: &str) -> String {
     format!("corten-{cluster}-{host}")
 }
+
+/// The name of the host that runs a witness.
+pub const WITNESS: &str = "witness";
 
 /// The host-like name of the switch.
 pub const SWITCH: &str = "switch";

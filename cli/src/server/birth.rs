@@ -69,6 +69,7 @@ pub async fn born(data_dir: &Path, joining: Option<Joining<'_>>, witness: bool) 
         member: own_id(data_dir, witness)?,
         peer: joining.peer,
         api: joining.api,
+        name: super::host_name(),
         witness: joining.witness,
     };
     let share = crate::join::server(joining.url, joining.token, &request, data_dir)

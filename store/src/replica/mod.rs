@@ -303,6 +303,11 @@ impl Replica {
         all
     }
 
+    /// Whether its log misses what it may have acknowledged.
+    pub fn is_repairing(&self) -> bool {
+        self.repair.is_some()
+    }
+
     /// Whether this member is the only voter.
     pub fn sole_voter(&self) -> bool {
         let conf_state = self.node.raft.prs().conf().to_conf_state();

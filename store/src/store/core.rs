@@ -802,6 +802,7 @@ impl Core {
             term: role.term,
             leader: Some(role.leader).filter(|leader| *leader != 0),
             leads: role.leads,
+            repairing: self.replica.is_repairing(),
             last_index: self.replica.last_index(),
             membership: self.settled.index(),
             members: self.shared.counters.members.lock().clone(),
@@ -822,9 +823,21 @@ impl Core {
 
     fn note_role(&mut self, role: Role) {
         let counters = &self.shared.counters;
+        let before = counters.leader.swap(role.leader, Ordering::Relaxed);
+        if before != role.leader {
+            let (member, leader) = (
+                format!("{:x}", self.identity.member),
+                format!("{:x}", role.leader),
+            );
+            tracing::info!(
+                member,
+                leader,
+                term = role.term,
+                "the leader of the members changed"
+            );
+        }
         counters.alone.store(role.alone, Ordering::Release);
         counters.term.store(role.term, Ordering::Relaxed);
-        counters.leader.store(role.leader, Ordering::Relaxed);
         self.note_standing();
     }
 

@@ -16,6 +16,7 @@ use super::recovery::{founder, joiner, recover};
 use super::status::Counters;
 use super::{Birth, Config, Inbox, Inner, Store};
 use crate::error::OpenError;
+use crate::halt;
 use crate::image::Image;
 use crate::image::engine::EngineImage;
 use crate::image::memory::MemoryImage;
@@ -48,6 +49,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     let space = space.transpose()?.map(Arc::new);
     let (vital, pace) = (config.vital, config.scrub);
     let on_disk = config.dir.is_some();
+    let dir = config.dir.clone();
     let mut config = config;
     if let Some(space) = &space {
         // What the image still has to take in must fit into the reserve.
@@ -66,7 +68,7 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
     std::thread::Builder::new()
         .name("store".into())
         .spawn(move || {
-            stop_process_on_failure(|| thread.run(Some(opened)));
+            stop_process_on_failure(dir.as_deref(), || thread.run(Some(opened)));
             let _ = done.send(true);
         })
         .map_err(OpenError::Thread)?;
@@ -92,8 +94,8 @@ pub(super) async fn open(config: Config) -> Result<Store, OpenError> {
 
 /// After a failed fsync, or a broken invariant, nothing is known about what is durable: nothing may be answered any
 /// more. The supervisor starts the process again, and recovery looks at the disk afresh.
-fn stop_process_on_failure<E: std::error::Error>(run: impl FnOnce() -> Result<(), E>) {
-    match catch_unwind(AssertUnwindSafe(run)) {
+fn stop_process_on_failure<E: std::error::Error>(dir: Option<&Path>, run: impl FnOnce() -> Result<(), E>) {
+    let reason = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => {
             let first: &dyn std::error::Error = &error;
@@ -102,9 +104,13 @@ fn stop_process_on_failure<E: std::error::Error>(run: impl FnOnce() -> Result<()
                 .collect();
             let chain = chain.join(": ");
             tracing::error!(error = chain, "the store cannot go on");
-            eprintln!("corten: the store cannot go on: {chain}");
+            chain
         }
-        Err(_) => eprintln!("corten: the store's thread panicked"),
+        Err(_) => "the store's thread panicked".to_owned(),
+    };
+    eprintln!("corten: the store cannot go on: {reason}");
+    if let Some(dir) = dir {
+        halt::note(dir, &reason);
     }
     std::process::abort();
 }

@@ -67,6 +67,8 @@ pub struct Standing {
     /// The leader's id, if one is known.
     pub leader: Option<u64>,
     pub leads: bool,
+    /// Its log misses what it may have acknowledged: until the others have given it back, it neither votes nor leads.
+    pub repairing: bool,
     /// The newest entry of this member's log.
     pub last_index: u64,
     /// The entry of the newest change of the membership that this member knows of for good, also after a crash.
