@@ -107,6 +107,18 @@ pub fn kill(pid: u32) {
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
 }
 
+/// Sends a signal, by the name that kill(1) knows it by.
+#[track_caller]
+pub fn signal(pid: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    run(
+        kill.args(["-s", name, &pid.to_string()]),
+        "",
+        Duration::from_secs(5),
+    )
+    .ok();
+}
+
 fn text_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words

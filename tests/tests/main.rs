@@ -20,3 +20,4 @@ mod scheduling;
 mod self_healing;
 mod server_killed;
 mod three_servers;
+mod witness;

@@ -1,103 +1,21 @@
 //! Three servers: kubectl notices nothing while one server after the other is replaced, and a leader that dies under load
 //! takes no acknowledged write, no event and no fresh read with it.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corten_tests::servers::{Load, NAMESPACE, Servers, Watchers};
-use corten_tests::{Cluster, Kubectl};
-use serde_json::Value;
+use corten_tests::Cluster;
+use corten_tests::servers::{Balancer, Load, NAMESPACE, Servers, Watchers};
 
 const HEAL: Duration = Duration::from_secs(60);
-
-/// What an external load balancer does at its simplest: each connection goes to the next server that takes it.
-struct Balancer {
-    address: String,
-    stop: Arc<AtomicBool>,
-}
-
-impl Balancer {
-    fn start(servers: Vec<String>) -> Balancer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, turn) = (stop.clone(), AtomicUsize::new(0));
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let first = turn.fetch_add(1, Ordering::Relaxed);
-                let server = (0..200).find_map(|n| {
-                    if n >= servers.len() {
-                        thread::sleep(Duration::from_millis(10));
-                    }
-                    let to = servers[(first + n) % servers.len()].parse().expect("an address");
-                    TcpStream::connect_timeout(&to, Duration::from_millis(300)).ok()
-                });
-                if let Some(server) = server {
-                    join(client, server);
-                }
-            }
-        });
-        Balancer { address, stop }
-    }
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(&self.address); // wakes the listener
-    }
-}
-
-fn join(client: TcpStream, server: TcpStream) {
-    let pairs = [
-        (client.try_clone(), server.try_clone()),
-        (server.try_clone(), client.try_clone()),
-    ];
-    for (from, to) in pairs {
-        let (mut from, mut to) = (from.expect("a socket"), to.expect("a socket"));
-        thread::spawn(move || {
-            let mut buffer = [0; 16 << 10];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
-                if to.write_all(&buffer[..count]).is_err() {
-                    break;
-                }
-            }
-            let _ = to.shutdown(Shutdown::Both);
-            let _ = from.shutdown(Shutdown::Both);
-        });
-    }
-}
-
-/// The administrator's kubeconfig with another server in it.
-fn kubeconfig(cluster: &Cluster, address: &str) -> PathBuf {
-    let mut config: Value =
-        serde_json::from_slice(&std::fs::read(cluster.kubeconfig()).expect("a kubeconfig")).expect("JSON");
-    config["clusters"][0]["cluster"]["server"] = format!("https://{address}").into();
-    let path = cluster.dir().join("balanced.kubeconfig");
-    std::fs::write(&path, config.to_string()).expect("write");
-    path
-}
 
 #[test]
 fn kubectl_goes_on_while_every_server_is_replaced_and_the_leader_killed() {
     let cluster = Cluster::create_with("ha", 3, 0, &[]);
     let servers = Servers::of(&cluster).expect("credentials");
-    let addresses = servers
-        .addresses
-        .iter()
-        .map(|address| format!("{address}:6443"))
-        .collect();
-    let balancer = Balancer::start(addresses);
-    let path = kubeconfig(&cluster, &balancer.address);
-    let kubectl: Kubectl = corten_tests::kubectl::all(&path).pop().expect("a kubectl");
+    let balancer = Balancer::start(&servers);
+    let kubectl = balancer.kubectl(&cluster);
     kubectl.ok(&format!("create namespace {NAMESPACE}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

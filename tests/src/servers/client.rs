@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rand::Rng;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::Cluster;
 
-const PORT: u16 = 6443;
+pub(super) const PORT: u16 = 6443;
 const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 /// A request without an answer for so long is given up, its outcome unknown.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
@@ -31,6 +32,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 pub struct Servers {
     pub names: Vec<String>,
     pub addresses: Vec<String>,
+    /// Whether a witness votes with them.
+    witness: bool,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -75,6 +78,7 @@ impl Servers {
         Ok(Servers {
             names: servers.clone().map(|(name, _)| name.clone()).collect(),
             addresses: servers.map(|(_, ip)| ip.clone()).collect(),
+            witness: cluster.hosts.iter().any(|(name, _)| name == "witness"),
             tls: Arc::new(tls),
         })
     }
@@ -151,12 +155,13 @@ impl Servers {
         true
     }
 
-    /// Waits until `count` voters are healthy and agree on a leader; its name.
+    /// Waits until `count` servers, and the witness where there is one, are healthy, vote and agree on a leader; its name.
     ///
     /// # Errors
     /// They are not within `limit`.
     pub async fn healthy(&self, count: usize, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
+        let voters = count + usize::from(self.witness);
         let mut last = String::new();
         while Instant::now() < deadline {
             let answer = self
@@ -168,11 +173,11 @@ impl Servers {
                 let members = list["members"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let well = members.iter().filter(|member| {
                     member["health"] == "healthy"
-                        && matches!(member["role"].as_str(), Some("leader" | "voter"))
+                        && matches!(member["role"].as_str(), Some("leader" | "voter" | "witness"))
                         && member["about"]["leader"] == list["leader"]
                 });
                 let leader = members.iter().find(|member| member["role"] == "leader");
-                if well.count() == count
+                if well.count() == voters
                     && let Some(name) = leader.and_then(|leader| leader["name"].as_str())
                     && self.all_answer().await
                 {
@@ -226,11 +231,11 @@ impl Client {
                 Ok(answer)
             }
             Ok(Err(error)) => {
-                self.current += 1;
+                self.elsewhere();
                 Err(Failed::Unknown(error.to_string()))
             }
             Err(_) => {
-                self.current += 1;
+                self.elsewhere();
                 Err(Failed::Unknown("no answer in time".into()))
             }
         }
@@ -254,16 +259,23 @@ impl Client {
                 Ok(answer)
             }
             failed => {
-                self.current += 1;
+                self.elsewhere();
                 Err(Failed::Unknown(format!("{:?}", failed.map(|sent| sent.err()))))
             }
         }
     }
 
-    /// The next server from now on.
+    /// Any other server. Were it the next one, the clients of all would in time be at one, and find out together that it is
+    /// gone.
+    fn elsewhere(&mut self) {
+        let others = self.servers.addresses.len().saturating_sub(1).max(1);
+        self.current += 1 + rand::rng().random_range(0..others);
+    }
+
+    /// Another server from now on.
     pub fn move_on(&mut self) {
         self.connection = None;
-        self.current += 1;
+        self.elsewhere();
     }
 
     fn request(&self, method: &str, path: &str, body: &str) -> http::Request<Full<Bytes>> {

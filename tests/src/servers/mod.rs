@@ -3,10 +3,12 @@
 //!
 //! Knows the API as a client does. What is broken meanwhile is the caller's business.
 
+mod balancer;
 mod client;
 mod load;
 mod watch;
 
+pub use balancer::Balancer;
 pub use client::{Client, Failed, Servers};
 pub use load::{Load, Report};
 pub use watch::{Cached, Watchers};

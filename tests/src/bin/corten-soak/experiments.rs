@@ -8,9 +8,9 @@ use rand::Rng;
 
 use crate::shapes::{self, Shape};
 use crate::world::World;
-use crate::{Options, moved, nodes};
+use crate::{Options, disks, moved, nodes, witness};
 
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 14] = [
     "failover",
     "kill",
     "pause",
@@ -23,6 +23,8 @@ pub const NAMES: [&str; 12] = [
     "mixed",
     "dark",
     "node",
+    "flip",
+    "witness",
 ];
 /// After a kill, the time in which the gap is looked for.
 const WINDOW: Duration = Duration::from_secs(4);
@@ -36,7 +38,11 @@ pub async fn run(name: &str, options: Options) -> Result<()> {
         "node" => return nodes::node(options.count(10)).await,
         _ => {}
     }
-    let world = World::new(&format!("soak-{name}")).await?;
+    let purpose = format!("soak-{name}");
+    let world = match name {
+        "witness" => World::with_witness(&purpose).await?,
+        _ => World::new(&purpose).await?,
+    };
     world.healthy().await?;
     world.writing().await?;
     match name {
@@ -51,7 +57,9 @@ pub async fn run(name: &str, options: Options) -> Result<()> {
             rolling(&world, options.count(5), Some(&other)).await?;
         }
         "leave" => leave(&world, options.count(3)).await?,
-        "replace" => replace(&world, options.count(3)).await?,
+        "replace" => disks::replace(&world, options.count(3)).await?,
+        "flip" => disks::flip(&world, options.count(1)).await?,
+        "witness" => witness::run(&world, options.time(10.0)).await?,
         _ => bail!("there is no experiment {name}"),
     }
     world.finish().await
@@ -75,7 +83,11 @@ async fn failover(world: &World, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn print(what: &str, times: &mut [Duration]) {
+/// How often, and the quantiles of how long.
+pub fn print(what: &str, times: &mut [Duration]) {
+    if times.is_empty() {
+        return println!("{what}: never");
+    }
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_millis();
     println!(
@@ -103,7 +115,8 @@ async fn kill(world: &World, time: Duration) -> Result<()> {
     world.writing().await
 }
 
-fn pick(names: &[String]) -> String {
+/// One of them.
+pub fn pick(names: &[String]) -> String {
     names[rand::rng().random_range(0..names.len())].clone()
 }
 
@@ -220,42 +233,5 @@ async fn leave(world: &World, count: usize) -> Result<()> {
         }
     }
     print("time without writes while a server leaves and joins", &mut gaps);
-    Ok(())
-}
-
-async fn replace(world: &World, count: usize) -> Result<()> {
-    let kubeconfig = world.cluster.kubeconfig();
-    for _ in 0..count {
-        for name in world.servers.names.clone() {
-            world.healthy().await?;
-            world.fault("kill", &name);
-            std::fs::remove_dir_all(world.cluster.host_dir(&name)).context("lose the disk")?;
-            // The documented replacement of a server whose disk is lost: remove it, start it with nothing. The kubeconfig names
-            // the first server; another one is asked when that is the one that is lost.
-            let other = world
-                .servers
-                .names
-                .iter()
-                .find(|other| **other != name)
-                .context("another")?;
-            let own = world.cluster.host_dir(other).join("admin.kubeconfig");
-            let kubeconfig = if own.exists() { own } else { kubeconfig.clone() };
-            let words = [
-                "member",
-                "remove",
-                &name,
-                "--kubeconfig",
-                &kubeconfig.to_string_lossy(),
-            ];
-            world.cluster.corten(&words, Duration::from_secs(30)).ok();
-            world.fault("start", &name);
-            let started = Instant::now();
-            world.healthy().await?;
-            println!(
-                "{name} replaced: votes after {} ms",
-                started.elapsed().as_millis()
-            );
-        }
-    }
     Ok(())
 }

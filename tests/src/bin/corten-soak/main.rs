@@ -3,10 +3,12 @@
 //! Every experiment prints what it did and what it measured, and ends with an error when anything was seen that must not
 //! be: an acknowledged write lost, a stale read, a watch that missed an event or had to list again.
 
+mod disks;
 mod experiments;
 mod moved;
 mod nodes;
 mod shapes;
+mod witness;
 mod world;
 
 use std::path::PathBuf;
@@ -22,7 +24,9 @@ const USAGE: &str = "corten-soak EXPERIMENT... [--minutes N] [--count N] [--watc
   partition  cut servers off each other for 1 to 10 s, whole, one way, or both from a third, --count times (20)
   all        kill -9 all three at once, --count times (50)
   rolling    stop and start one server after the other, --count rounds (5)
-  replace    lose one server's disk and replace it, one after the other, --count rounds (3)
+  replace    lose one server's disk and replace it, one after the other, --count rounds (3); no kubectl fails
+  flip       flip a byte in each file of each server's store, --count rounds (1)
+  witness    two servers and a witness: kill any one, for --minutes (10); writes go on without it
   leave      each server leaves in order and joins anew, --count rounds (3)
   mixed      as rolling, each round between this build and another one, --other
   dark       all servers dead for --minutes (10), with nodes and a Service

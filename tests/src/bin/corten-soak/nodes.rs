@@ -15,6 +15,8 @@ use crate::world::HEAL;
 
 /// The most a node may need beyond what it needs on any day.
 const MOVE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a connection stays open without a whole request: the server in the Pod waits a minute.
+const HELD: Duration = Duration::from_secs(50);
 /// A Pod that is given to a node by hand must be seen by it within this, on any day.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -102,15 +104,22 @@ pub async fn dark(time: Duration) -> Result<()> {
     let world = World::new("soak-dark")?;
     let before = world.pods(world.cluster.kubectl())?;
     let load = Load::start(&world.addresses, 4, Duration::from_millis(20));
-    let established = Established::open(&world.addresses[0])?;
+    let mut established = Established::open(&world.addresses[0])?;
     for name in &world.servers.names {
         world.cluster.fault("kill", name);
     }
     println!("all servers are dead for {} s", time.as_secs());
-    tokio::time::sleep(time).await;
-    established
-        .finish()
-        .context("the connection that was open before the servers died")?;
+    let dark = Instant::now();
+    let mut held = 0;
+    while dark.elapsed() < time {
+        tokio::time::sleep(HELD.min(time - dark.elapsed())).await;
+        held += 1;
+        let context = format!("a connection that was open for {HELD:?}, number {held}");
+        std::mem::replace(&mut established, Established::open(&world.addresses[0])?)
+            .finish()
+            .context(context)?;
+    }
+    println!("{held} connections went on while nobody served, the first of them from before");
     let dead = load.so_far();
     for name in &world.servers.names {
         world.cluster.fault("start", name);

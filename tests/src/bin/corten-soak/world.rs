@@ -26,13 +26,24 @@ impl World {
     /// # Errors
     /// The cluster does not take the first write.
     pub async fn new(purpose: &str) -> Result<World> {
-        let (cluster, servers) = bare(purpose).await?;
-        Ok(World {
+        Ok(World::over(bare(purpose).await?))
+    }
+
+    /// As [`World::new`], of two servers and a witness.
+    ///
+    /// # Errors
+    /// As [`World::new`].
+    pub async fn with_witness(purpose: &str) -> Result<World> {
+        Ok(World::over(bare_with(purpose, 2, &["--witness"]).await?))
+    }
+
+    fn over((cluster, servers): (Cluster, Servers)) -> World {
+        World {
             load: Load::start(&servers, WRITERS, READERS),
             watchers: Watchers::start(&servers, WATCHERS),
             cluster,
             servers,
-        })
+        }
     }
 
     pub fn fault(&self, verb: &str, host: &str) {
@@ -120,7 +131,11 @@ impl World {
 /// # Errors
 /// The cluster does not take the first write.
 pub async fn bare(purpose: &str) -> Result<(Cluster, Servers)> {
-    let cluster = Cluster::create_with(purpose, 3, 0, &[]);
+    bare_with(purpose, 3, &[]).await
+}
+
+async fn bare_with(purpose: &str, count: u32, flags: &[&str]) -> Result<(Cluster, Servers)> {
+    let cluster = Cluster::create_with(purpose, count, 0, flags);
     let servers = Servers::of(&cluster)?;
     let namespace = json!({ "metadata": { "name": NAMESPACE } }).to_string();
     let made = servers
