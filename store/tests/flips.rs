@@ -114,7 +114,7 @@ async fn of_three_members_one_is_repaired_whatever_byte_is_flipped() {
     let dir = world.dir.path().join("3");
     let mut round = 0;
     // Files come and go with every start.
-    let kinds = ["raftlog", "redb", "watermark"];
+    let kinds = ["raftlog", "segment", "watermark"];
     for kind in kinds {
         for place in 0..flips() {
             for n in 0..25 {

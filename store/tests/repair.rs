@@ -44,14 +44,13 @@ const DAMAGES: [(&str, Damage); 6] = [
         flip(&path, 3);
     }),
     ("the image", |dir| {
-        let path = dir.join("image.redb");
-        let length = std::fs::metadata(&path).expect("an image").len();
-        // Every page of it, so that one is hit that is in use.
-        (0..length as usize / 4096).for_each(|page| flip(&path, page * 4096 + 200));
+        for file in std::fs::read_dir(dir.join("image")).expect("an image") {
+            flip(&file.expect("a file").path(), 200);
+        }
     }),
     ("the watermark", |dir| flip(&dir.join("log/watermark"), 20)),
     ("all of the image", |dir| {
-        std::fs::remove_file(dir.join("image.redb")).expect("remove")
+        std::fs::remove_dir_all(dir.join("image")).expect("remove")
     }),
 ];
 

@@ -208,7 +208,7 @@ async fn a_damaged_image_is_refused_or_rebuilt_but_never_used() {
         },
         ..Config::new(dir.path())
     };
-    let image = dir.path().join("image.redb");
+    let image = dir.path().join("image/0000000001.segment");
     let store = Store::open(config(30)).await.expect("open");
     for n in 0..200 {
         commit(&store, put(&format!("k{n}"), "v")).await;
@@ -224,9 +224,10 @@ async fn a_damaged_image_is_refused_or_rebuilt_but_never_used() {
         bytes[place] ^= 1;
     }
     std::fs::write(&image, bytes).expect("damage");
+    // What is whole of it may be an older image, behind which the log has been cut.
     assert!(matches!(
         Store::open(config(30)).await,
-        Err(OpenError::Image { .. })
+        Err(OpenError::Image { .. } | OpenError::Mismatch(_))
     ));
     std::fs::remove_file(&image).expect("remove");
     assert!(matches!(

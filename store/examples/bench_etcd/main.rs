@@ -1,10 +1,16 @@
-//! The store next to etcd: the same client, the same gRPC calls, the same disk, one after the other. etcd is the binary
-//! of that name in the path; ours is this program once more, as `serve`, with a front end that speaks etcd's `Put` and
-//! `Range`, each a durable transaction and a linearizable read.
+//! The store next to etcd, on the same disk, in the same run. etcd is the binary of that name in the path; ours is this
+//! program once more, as `serve`. Three sides are measured:
 //!
-//! `cargo run --release -p corten-store --example bench_etcd -- [folder] [seconds]`
+//! - `etcd`: gRPC calls over eight connections;
+//! - `corten`: the same client and the same calls, answered by a front end in the store's process;
+//! - `front`: the clients sit behind a front end in the load's process, as on every server that does not lead. Its
+//!   proposals and read indexes travel on the peers' connection, the store's own wire protocol.
+//!
+//! `cargo run --release -p corten-store --example bench_etcd -- [folder] [seconds] [members]`
 
+mod member;
 mod rpc;
+mod system;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +20,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use corten_store::{Config, Op, Store, Txn};
 use rpc::{Call, Client};
+use system::{cpu, fdatasync, file_system, resident, written};
+
+/// The allocator of the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const VALUE: usize = 1024;
 const CLIENTS: [usize; 4] = [1, 64, 256, 1000];
@@ -21,6 +32,14 @@ const CLIENTS: [usize; 4] = [1, 64, 256, 1000];
 const CONNECTIONS: usize = 8;
 const RANGE: usize = 10_000;
 const OBJECTS: usize = 1_000_000;
+const NAMES: [&str; 6] = [
+    "1 client",
+    "64 clients",
+    "256 clients",
+    "1,000 clients",
+    "get",
+    "range",
+];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,89 +48,130 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    let address = |n: usize| args[n].parse().expect("an address");
     match args.first().map(String::as_str) {
-        Some("serve") => runtime.block_on(serve(Path::new(&args[1]), args[2].parse().expect("an address"))),
+        Some("serve") => {
+            let first = args.get(4).map(|_| address(4));
+            runtime.block_on(serve(Path::new(&args[1]), address(2), address(3), first));
+        }
         Some("objects") => runtime.block_on(objects(Path::new(&args[1]))),
         Some("reopen") => runtime.block_on(reopen(Path::new(&args[1]))),
         _ => {
             let folder = PathBuf::from(args.first().map_or("bench-etcd", String::as_str));
             let seconds = args.get(1).map_or(5, |text| text.parse().expect("seconds"));
-            runtime.block_on(compare(&folder, Duration::from_secs(seconds)));
+            let members = args.get(2).map_or(1, |text| text.parse().expect("members"));
+            runtime.block_on(compare(&folder, Duration::from_secs(seconds), members));
         }
     }
 }
 
-async fn compare(folder: &Path, time: Duration) {
+async fn compare(folder: &Path, time: Duration, members: u16) {
     std::fs::create_dir_all(folder).expect("a folder");
-    println!("{} on {}", folder.display(), file_system(folder));
-    let raw = fdatasync(folder);
+    println!(
+        "{} on {}, members: {members}",
+        folder.display(),
+        file_system(folder)
+    );
+    let raw = fdatasync(folder, VALUE);
     println!(
         "raw write + fdatasync of {VALUE} bytes: p50 {:.0?} p99 {:.0?}",
         raw.0, raw.1
     );
+    if members == 1 {
+        commit(folder, time, raw.0).await;
+    }
     let mut rates = Vec::new();
-    for (name, port) in [("etcd", 23_790), ("corten", 23_890)] {
+    for name in ["etcd", "corten", "front"] {
         let dir = folder.join(name);
         let _ = std::fs::remove_dir_all(&dir);
-        let address: SocketAddr = ([127, 0, 0, 1], port).into();
-        let server = Server(start(name, &dir, address));
-        let clients = connect(address).await;
-        let mut found = Vec::new();
-        for count in CLIENTS {
-            let (before, busy) = (written(server.0.id()), cpu(server.0.id()));
-            let puts = load(&clients, count, time, |client, n| Call::Put {
-                key: format!("/registry/pods/namespace-{client}/pod-{}", n % 500).into(),
-                value: vec![n as u8; VALUE].into(),
-            })
-            .await;
-            let bytes = (written(server.0.id()) - before) as f64 / (puts.count * VALUE as u64) as f64;
-            let busy = (cpu(server.0.id()) - busy) / puts.count as f64 * 1e6;
-            println!(
-                "{name:>6} {count:>4} clients: {puts}, {busy:.1} us of the server's CPU each, {bytes:.2} bytes written \
-                 per payload byte"
-            );
-            if count == 1 {
-                let ratio = puts.p50.as_secs_f64() / raw.0.as_secs_f64();
-                println!("{name:>6} one client's p50 is {ratio:.2} x that of raw fdatasync");
-            }
-            found.push(puts.rate);
-        }
-        for n in 0..RANGE {
-            let (key, value) = (format!("/range/{n:05}").into(), vec![7; 128].into());
-            clients[n % CONNECTIONS]
-                .call(&Call::Put { key, value })
-                .await
-                .expect("put");
-        }
-        let busy = cpu(server.0.id());
-        let gets = load(&clients, 64, time, |_, n| {
-            Call::get(&format!("/range/{:05}", n % RANGE as u64))
-        })
-        .await;
-        let each = |busy: f64, count: u64| (cpu(server.0.id()) - busy) / count as f64 * 1e6;
-        let used = each(busy, gets.count);
-        println!("{name:>6}   64 clients, linearizable get: {gets}, {used:.1} us of CPU each");
-        let busy = cpu(server.0.id());
-        let ranges = load(&clients, 4, time, |_, _| Call::range("/range/")).await;
-        let used = each(busy, ranges.count);
-        println!("{name:>6}    4 clients, linearizable range of {RANGE}: {ranges}, {used:.0} us of CPU each");
-        println!("{name:>6} resident: {} MiB", resident(server.0.id()) >> 20);
-        found.extend([gets.rate, ranges.rate]);
-        rates.push(found);
-        drop(server);
+        let cluster = Cluster::start(name, &dir, members).await;
+        rates.push(measure(name, &cluster, time, raw.0).await);
+        drop(cluster);
+        let _ = std::fs::remove_dir_all(&dir);
     }
-    let names = [
-        "1 client",
-        "64 clients",
-        "256 clients",
-        "1,000 clients",
-        "get",
-        "range",
-    ];
-    for (n, name) in names.iter().enumerate() {
-        println!("corten / etcd, {name}: {:.2}", rates[1][n] / rates[0][n]);
+    for (side, name) in ["corten", "front"].iter().enumerate() {
+        let ratio = |n: usize| format!("{} {:.2}", NAMES[n], rates[side + 1][n] / rates[0][n]);
+        let ratios: Vec<String> = (0..NAMES.len()).map(ratio).collect();
+        println!("{name} / etcd: {}", ratios.join(", "));
     }
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// All figures of one side; its rates.
+async fn measure(name: &'static str, cluster: &Cluster, time: Duration, raw: Duration) -> Vec<f64> {
+    let me = std::process::id();
+    let mut found = Vec::new();
+    for count in CLIENTS {
+        let before = (cluster.written(), cluster.cpu(), cpu(me), cluster.fsyncs().await);
+        let puts = load(&cluster.side, count, time, |client, n| Call::Put {
+            key: format!("/registry/pods/namespace-{client}/pod-{}", n % 500).into(),
+            value: vec![n as u8; VALUE].into(),
+        })
+        .await;
+        let number = puts.count as f64;
+        let bytes = (cluster.written() - before.0) as f64 / (number * VALUE as f64);
+        let busy = (cluster.cpu() - before.1) / number * 1e6;
+        let own = (cpu(me) - before.2) / number * 1e6;
+        let writes = number / (cluster.fsyncs().await - before.3);
+        println!(
+            "{name:>6} {count:>4} clients: {puts}, CPU each: servers {busy:.1} us, clients {own:.1} us; \
+             {bytes:.2} bytes written per payload byte, {writes:.1} writes per fsync of the first member"
+        );
+        if count == 1 {
+            let ratio = puts.p50.as_secs_f64() / raw.as_secs_f64();
+            println!("{name:>6} one client's p50 is {ratio:.2} x that of raw fdatasync");
+        }
+        found.push(puts.rate);
+    }
+    for n in 0..RANGE {
+        let (key, value) = (format!("/range/{n:05}").into(), vec![7; 128].into());
+        cluster
+            .side
+            .call(n, &Call::Put { key, value })
+            .await
+            .expect("put");
+    }
+    let read = |busy: (f64, f64), read: &Found| {
+        let each = |after: f64, before: f64| (after - before) / read.count as f64 * 1e6;
+        let (servers, clients) = (each(cluster.cpu(), busy.0), each(cpu(me), busy.1));
+        format!("{read}, CPU each: servers {servers:.1} us, clients {clients:.1} us")
+    };
+    let busy = (cluster.cpu(), cpu(me));
+    let gets = load(&cluster.side, 64, time, |_, n| {
+        Call::get(&format!("/range/{:05}", n % RANGE as u64))
+    })
+    .await;
+    println!("{name:>6}   64 clients, linearizable get: {}", read(busy, &gets));
+    let busy = (cluster.cpu(), cpu(me));
+    let ranges = load(&cluster.side, 4, time, |_, _| Call::range("/range/")).await;
+    println!(
+        "{name:>6}    4 clients, linearizable range of {RANGE}: {}",
+        read(busy, &ranges)
+    );
+    let resident: Vec<u64> = cluster
+        .servers
+        .iter()
+        .map(|server| resident(server.0.id()) >> 20)
+        .collect();
+    println!("{name:>6} resident, MiB: {resident:?}");
+    found.extend([gets.rate, ranges.rate]);
+    found
+}
+
+/// One client of a store in its own process: what a commit costs besides its fsync.
+async fn commit(folder: &Path, time: Duration, raw: Duration) {
+    let dir = folder.join("commit");
+    let store = Store::open(Config::new(&dir)).await.expect("open");
+    let side = Side::Front(store.clone()).into();
+    let puts = load(&side, 1, time, |client, n| Call::Put {
+        key: format!("/registry/pods/namespace-{client}/pod-{}", n % 500).into(),
+        value: vec![n as u8; VALUE].into(),
+    })
+    .await;
+    let ratio = puts.p50.as_secs_f64() / raw.as_secs_f64();
+    println!("commit, one client in the store's process: {puts}; p50 is {ratio:.2} x that of raw fdatasync");
+    store.close().await;
+    let _ = std::fs::remove_dir_all(dir);
 }
 
 /// Ends with this.
@@ -124,48 +184,169 @@ impl Drop for Server {
     }
 }
 
-fn start(name: &str, dir: &Path, address: SocketAddr) -> Child {
-    let mut command = if name == "etcd" {
-        let url = format!("http://{address}");
-        let peer = format!("http://127.0.0.1:{}", address.port() + 1);
+/// How the clients reach the servers.
+enum Side {
+    Rpc(Vec<Client>),
+    Front(Store),
+}
+
+impl Side {
+    /// Bytes of the answer.
+    async fn call(&self, number: usize, call: &Call) -> Result<usize, rpc::Error> {
+        let store = match self {
+            Side::Rpc(clients) => return clients[number % clients.len()].call(call).await,
+            Side::Front(store) => store,
+        };
+        match call {
+            Call::Put { key, value } => {
+                rpc::put(store, key.clone(), value.clone()).await?;
+                Ok(0)
+            }
+            Call::Range { key, end } => {
+                store.read_barrier().await?;
+                let state = store.snapshot();
+                let mut bytes = 0;
+                if end.is_empty() {
+                    let entry = state.get(key);
+                    bytes += entry.map_or(0, |entry| entry.key.len() + entry.value.len());
+                } else {
+                    for entry in state.range(key.clone()..end.clone()) {
+                        bytes += entry.key.len() + entry.value.len();
+                    }
+                }
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+struct Cluster {
+    servers: Vec<Server>,
+    side: std::sync::Arc<Side>,
+    /// The first server's address for clients.
+    first: SocketAddr,
+    etcd: bool,
+}
+
+impl Cluster {
+    async fn start(name: &str, dir: &Path, members: u16) -> Cluster {
+        let etcd = name == "etcd";
+        let base: u16 = if etcd { 23_790 } else { 23_890 };
+        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses: Vec<(SocketAddr, SocketAddr)> = (0..members)
+            .map(|n| (local(base + 2 * n), local(base + 2 * n + 1)))
+            .collect();
+        let mut servers = Vec::new();
+        for n in 0..addresses.len() {
+            servers.push(start(etcd, &dir.join(n.to_string()), n, &addresses));
+            if !etcd {
+                // Whoever joins asks the first one.
+                connect(addresses[n].0, 1).await;
+            }
+        }
+        let side = if name == "front" {
+            Side::Front(member::join(None, local(base + 20), addresses[0].1).await)
+        } else {
+            let mut clients = Vec::new();
+            for (client, _) in &addresses {
+                clients.push(connect(*client, CONNECTIONS.div_ceil(addresses.len())).await);
+            }
+            // Neighbours are connections to different servers.
+            let longest = clients.iter().map(Vec::len).max().unwrap_or(0);
+            let mixed = (0..longest).flat_map(|n| clients.iter().filter_map(move |of| of.get(n).cloned()));
+            Side::Rpc(mixed.collect())
+        };
+        Cluster {
+            servers,
+            side: side.into(),
+            first: addresses[0].0,
+            etcd,
+        }
+    }
+
+    fn sum<T: std::iter::Sum>(&self, of: impl Fn(u32) -> T) -> T {
+        self.servers.iter().map(|server| of(server.0.id())).sum()
+    }
+
+    fn cpu(&self) -> f64 {
+        self.sum(cpu)
+    }
+
+    fn written(&self) -> u64 {
+        self.sum(written)
+    }
+
+    /// Of the first server's log, so far.
+    async fn fsyncs(&self) -> f64 {
+        let asked = if self.etcd {
+            rpc::etcd_fsyncs(self.first).await
+        } else {
+            let client = Client::connect(self.first).await;
+            match client {
+                Ok(client) => client.fsyncs().await,
+                Err(error) => Err(error),
+            }
+        };
+        asked.unwrap_or(f64::NAN)
+    }
+}
+
+/// The server number `n` of those at `addresses`, each for clients and for peers.
+fn start(etcd: bool, dir: &Path, n: usize, addresses: &[(SocketAddr, SocketAddr)]) -> Server {
+    let (client, peer) = addresses[n];
+    let mut command = if etcd {
+        let url = |address: SocketAddr| format!("http://{address}");
+        let cluster: Vec<String> = addresses
+            .iter()
+            .enumerate()
+            .map(|(n, (_, peer))| format!("m{n}={}", url(*peer)))
+            .collect();
         let mut command = Command::new("etcd");
-        command.arg("--data-dir").arg(dir);
-        command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
-        command.args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ]);
-        command.args([
-            "--initial-cluster",
-            &format!("default={peer}"),
-            "--quota-backend-bytes",
-            "8589934592",
-        ]);
+        command
+            .arg("--data-dir")
+            .arg(dir)
+            .arg("--name")
+            .arg(format!("m{n}"));
+        let flags = [
+            ("--listen-client-urls", url(client)),
+            ("--advertise-client-urls", url(client)),
+            ("--listen-peer-urls", url(peer)),
+            ("--initial-advertise-peer-urls", url(peer)),
+            ("--initial-cluster", cluster.join(",")),
+            ("--quota-backend-bytes", "8589934592".into()),
+        ];
+        for (flag, value) in flags {
+            command.arg(flag).arg(value);
+        }
         command
     } else {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.arg("serve").arg(dir).arg(address.to_string());
+        command
+            .arg("serve")
+            .arg(dir)
+            .args([client.to_string(), peer.to_string()]);
+        if n > 0 {
+            command.arg(addresses[0].1.to_string());
+        }
         command
     };
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("start {name}: {error}"))
+    let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
+    Server(silent.spawn().expect("the server starts"))
 }
 
-async fn serve(dir: &Path, address: SocketAddr) {
-    let store = Store::open(Config::new(dir)).await.expect("open");
+async fn serve(dir: &Path, address: SocketAddr, peer: SocketAddr, first: Option<SocketAddr>) {
+    let store = match first {
+        Some(first) => member::join(Some(dir), peer, first).await,
+        None => member::found(dir, peer).await,
+    };
     let listener = tokio::net::TcpListener::bind(address).await.expect("listen");
     rpc::serve(listener, store).await;
 }
 
-async fn connect(address: SocketAddr) -> Vec<Client> {
+async fn connect(address: SocketAddr, count: usize) -> Vec<Client> {
     let begun = Instant::now();
     let mut clients = Vec::new();
-    while clients.len() < CONNECTIONS {
+    while clients.len() < count {
         match Client::connect(address).await {
             Ok(client) if client.call(&Call::get("/")).await.is_ok() => clients.push(client),
             _ if begun.elapsed() > Duration::from_secs(30) => panic!("no server at {address}"),
@@ -189,7 +370,7 @@ impl std::fmt::Display for Found {
 }
 
 async fn load(
-    clients: &[Client],
+    side: &std::sync::Arc<Side>,
     count: usize,
     time: Duration,
     call: impl Fn(u64, u64) -> Call + Copy + Send + 'static,
@@ -197,13 +378,13 @@ async fn load(
     let begun = Instant::now();
     let tasks: Vec<_> = (0..count)
         .map(|number| {
-            let client = clients[number % clients.len()].clone();
+            let side = side.clone();
             tokio::spawn(async move {
                 let mut taken = Vec::new();
                 while begun.elapsed() < time {
                     let asked = Instant::now();
                     let call = call(number as u64, taken.len() as u64);
-                    client.call(&call).await.expect("an answer");
+                    side.call(number, &call).await.expect("an answer");
                     taken.push(asked.elapsed());
                 }
                 taken
@@ -281,56 +462,4 @@ async fn reopen(dir: &Path) {
     );
     println!("resident after it: {} MiB", resident(std::process::id()) >> 20);
     store.close().await;
-}
-
-/// User and system time of a process so far, in seconds.
-fn cpu(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The command's name stands in parentheses and may hold spaces; fields 14 and 15 follow it.
-    let after = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks = after.split(' ').skip(11).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
-}
-
-/// p50 and p99 of the disk's own.
-fn fdatasync(folder: &Path) -> (Duration, Duration) {
-    use std::io::Write;
-    let path = folder.join("raw");
-    let mut file = std::fs::File::create(&path).expect("a file");
-    file.write_all(&vec![0; 8 << 20]).expect("write");
-    file.sync_all().expect("sync");
-    std::io::Seek::rewind(&mut file).expect("rewind");
-    let mut taken: Vec<Duration> = (0..2000)
-        .map(|_| {
-            let begun = Instant::now();
-            file.write_all(&[1; VALUE]).expect("write");
-            file.sync_data().expect("sync");
-            begun.elapsed()
-        })
-        .collect();
-    taken.sort_unstable();
-    let _ = std::fs::remove_file(path);
-    (taken[1000], taken[1980])
-}
-
-/// Bytes a process has had written to disk (or into the page cache, on tmpfs none).
-fn written(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    line.and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-fn resident(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
-}
-
-fn file_system(folder: &Path) -> String {
-    let output = Command::new("stat").args(["-f", "-c", "%T"]).arg(folder).output();
-    output.map_or_else(
-        |_| "?".into(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }

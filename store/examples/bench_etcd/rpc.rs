@@ -12,10 +12,13 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Windows of one connection and of one call: a range of 10,000 fits.
 const WINDOW: u32 = 16 << 20;
+/// What the client takes in one frame, from whoever cares to use it.
+const FRAME: u32 = 256 << 10;
 
 pub enum Call {
     Put { key: Bytes, value: Bytes },
@@ -47,7 +50,7 @@ pub struct Client {
     authority: String,
 }
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Result<Client, Error> {
@@ -56,6 +59,7 @@ impl Client {
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
+            .max_frame_size(FRAME)
             .handshake(TokioIo::new(stream))
             .await?;
         tokio::spawn(connection);
@@ -65,8 +69,21 @@ impl Client {
         })
     }
 
+    /// Bytes of the answer.
     pub async fn call(&self, call: &Call) -> Result<usize, Error> {
         let (method, message) = encode(call);
+        Ok(self.ask(method, message).await?.0)
+    }
+
+    /// How often one of our servers has synced its log.
+    pub async fn fsyncs(&self) -> Result<f64, Error> {
+        let (_, last) = self.ask("Fsyncs", framed(BytesMut::zeroed(5))).await?;
+        let number = last.get(5..).and_then(|bytes| bytes.try_into().ok());
+        Ok(number.map_or(f64::NAN, |bytes| u64::from_le_bytes(bytes) as f64))
+    }
+
+    /// Bytes of the answer, and the last piece of it.
+    async fn ask(&self, method: &str, message: Bytes) -> Result<(usize, Bytes), Error> {
         let request = Request::post(format!("http://{}/etcdserverpb.KV/{method}", self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -75,24 +92,35 @@ impl Client {
         sender.ready().await?;
         let response = sender.send_request(request).await?;
         let mut status = response.headers().get("grpc-status").cloned();
-        let (length, trailers) = drain(response.into_body()).await?;
+        let (length, last, trailers) = drain(response.into_body()).await?;
         status = status.or_else(|| trailers?.get("grpc-status").cloned());
         match status {
-            Some(status) if status == "0" => Ok(length),
+            Some(status) if status == "0" => Ok((length, last)),
             other => Err(format!("grpc-status {other:?}").into()),
         }
     }
 }
 
-async fn drain(mut body: Incoming) -> Result<(usize, Option<HeaderMap>), Error> {
-    let (mut length, mut trailers) = (0, None);
+async fn drain(mut body: Incoming) -> Result<(usize, Bytes, Option<HeaderMap>), Error> {
+    let (mut length, mut last, mut trailers) = (0, Bytes::new(), None);
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         match frame?.into_data() {
-            Ok(data) => length += data.len(),
+            Ok(data) => (length, last) = (length + data.len(), data),
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok((length, trailers))
+    Ok((length, last, trailers))
+}
+
+/// How often etcd has synced its log, from its metrics.
+pub async fn etcd_fsyncs(address: SocketAddr) -> Result<f64, Error> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let name = "etcd_disk_wal_fsync_duration_seconds_count ";
+    let number = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(number.ok_or("no such metric")?.trim().parse()?)
 }
 
 fn field(out: &mut BytesMut, number: u8, bytes: &[u8]) {
@@ -206,38 +234,25 @@ pub async fn serve(listener: TcpListener, store: Store) {
 }
 
 async fn answer(store: Store, request: Request<Incoming>) -> Result<Response<Whole>, Error> {
-    let puts = request.uri().path().ends_with("Put");
-    let mut body = request.into_body();
-    let mut message = BytesMut::new();
-    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame?.into_data() {
-            message.extend_from_slice(&data);
-        }
-    }
-    let [first, second] = decode(message.freeze());
+    let path = request.uri().path();
+    let (puts, asks_fsyncs) = (path.ends_with("Put"), path.ends_with("Fsyncs"));
+    let message = whole(request.into_body()).await?;
     let mut out = BytesMut::zeroed(5);
-    if puts {
-        let op = Op::Put {
-            key: first,
-            value: second,
-        };
-        let txn = Txn::new(vec![], vec![op]);
-        // Where the image has to catch up, the client waits: what it sees is the rate that can be sustained.
-        while let Err(error) = store.txn(txn.clone()).await {
-            match error {
-                StoreError::LogFull { .. } => tokio::time::sleep(Duration::from_millis(5)).await,
-                error => return Err(error.into()),
-            }
-        }
+    if asks_fsyncs {
+        out.put_u64_le(store.status().fsyncs);
+    } else if puts {
+        let [key, value] = decode(message);
+        put(&store, key, value).await?;
     } else {
+        let [key, end] = decode(message);
         store.read_barrier().await?;
         let state = store.snapshot();
-        if second.is_empty() {
-            if let Some(entry) = state.get(&first) {
+        if end.is_empty() {
+            if let Some(entry) = state.get(&key) {
                 put_entry(&mut out, &entry);
             }
         } else {
-            for entry in state.range(first..second) {
+            for entry in state.range(key..end) {
                 put_entry(&mut out, &entry);
             }
         }
@@ -248,13 +263,57 @@ async fn answer(store: Store, request: Request<Incoming>) -> Result<Response<Who
     Ok(response)
 }
 
-fn put_entry(out: &mut BytesMut, entry: &Entry) {
-    let mut one = BytesMut::with_capacity(entry.key.len() + entry.value.len() + 32);
-    field(&mut one, 1, &entry.key);
-    for (number, revision) in [(2u8, entry.create_revision), (3, entry.mod_revision)] {
-        one.put_u8(number << 3);
-        varint(&mut one, revision.0);
+/// Where the image has to catch up, the client waits: what it sees is the rate that can be sustained.
+pub async fn put(store: &Store, key: Bytes, value: Bytes) -> Result<(), StoreError> {
+    let txn = Txn::new(vec![], vec![Op::Put { key, value }]);
+    loop {
+        match store.txn(&txn).await {
+            Ok(_) => return Ok(()),
+            Err(StoreError::LogFull { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => return Err(error),
+        }
     }
-    field(&mut one, 5, &entry.value);
-    field(out, 2, &one);
+}
+
+/// The message of a call, which comes in one piece but for large ones.
+async fn whole(mut body: Incoming) -> Result<Bytes, Error> {
+    let mut first = Bytes::new();
+    let mut message = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() && message.is_empty() {
+            first = data;
+        } else {
+            message.extend_from_slice(&std::mem::take(&mut first));
+            message.extend_from_slice(&data);
+        }
+    }
+    Ok(if message.is_empty() {
+        first
+    } else {
+        message.freeze()
+    })
+}
+
+/// As field 2 of the answer.
+fn put_entry(out: &mut BytesMut, entry: &Entry) {
+    let revisions = [(2u8, entry.create_revision.0), (3, entry.mod_revision.0)];
+    let bytes = |bytes: &Bytes| match bytes.len() {
+        0 => 0,
+        length => 1 + varint_len(length as u64) + length,
+    };
+    let numbers: usize = revisions.iter().map(|(_, number)| 1 + varint_len(*number)).sum();
+    let length = bytes(&entry.key) + numbers + bytes(&entry.value);
+    out.put_u8(2 << 3 | 2);
+    varint(out, length as u64);
+    field(out, 1, &entry.key);
+    for (number, revision) in revisions {
+        out.put_u8(number << 3);
+        varint(out, revision);
+    }
+    field(out, 5, &entry.value);
+}
+
+fn varint_len(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
 }

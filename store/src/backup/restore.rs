@@ -8,7 +8,7 @@ use raft::eraftpb::ConfState;
 
 use super::About;
 use crate::error::OpenError;
-use crate::image::engine::EngineImage;
+use crate::image::segments::SegmentImage;
 use crate::image::{Batch, Image, ImageError, Meta};
 use crate::log::engine::EngineLog;
 use crate::log::{Base, Identity, LogError};
@@ -90,11 +90,12 @@ pub fn restore(
         installed: false,
         ..Meta::of_installed(identity, base.clone(), &state)
     };
-    EngineImage::new(&dir.join("image.redb")).write(&Batch {
+    SegmentImage::new(&dir.join("image")).write(&Batch {
         replace: true,
         puts: state.tree.iter().cloned().collect(),
         deletes: Vec::new(),
         meta,
+        state: state.tree.clone(),
     })?;
     drop(EngineLog::open(&dir.join("log"), || (identity, base))?);
     Ok(Restored {

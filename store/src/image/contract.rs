@@ -50,6 +50,7 @@ pub(super) fn batch(tree: &mut Tree, puts: Vec<Arc<Entry>>, deletes: &[&str], in
         digest: tree
             .iter()
             .fold(0u64, |sum, entry| sum.wrapping_add(digest(entry))),
+        bytes: tree.iter().map(|entry| super::size(entry)).sum(),
         installed: false,
     };
     Batch {
@@ -57,6 +58,7 @@ pub(super) fn batch(tree: &mut Tree, puts: Vec<Arc<Entry>>, deletes: &[&str], in
         puts,
         deletes: deletes.iter().map(|key| Bytes::from((*key).to_owned())).collect(),
         meta,
+        state: tree.clone(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! The state image on disk: all keys as of one applied log entry, so that the log before it can be cut. It follows
-//! behind the log in large batches. One narrow trait, two back ends ([`engine`], [`memory`]), one contract suite.
+//! behind the log in large batches. One narrow trait, two back ends ([`segments`], [`memory`]), one contract suite.
 //! Knows entries and checksums, neither Raft nor MVCC.
 
 #[cfg(test)]
 mod contract;
-pub mod engine;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod power_cut;
+pub mod segments;
 pub mod trail;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::log::{Base, Identity};
 use crate::model::{Entry, Memo, Revision};
 use crate::tree::{Snapshot, Tree};
 
-const META_VERSION: u8 = 2;
+const META_VERSION: u8 = 3;
 /// CRC, create revision, mod revision.
 const RECORD_HEADER: usize = 4 + 8 + 8;
 
@@ -35,6 +35,8 @@ pub struct Meta {
     pub keys: u64,
     /// Sum of [`digest`] over all entries: a lost or stale record shows, though its own checksum is right.
     pub digest: u64,
+    /// Bytes of all keys and values.
+    pub bytes: u64,
     /// It came from a peer, and the log is about to start after it: a crash in between leaves the log behind.
     pub installed: bool,
 }
@@ -48,6 +50,7 @@ impl Meta {
             revision: state.revision,
             keys: state.tree.len() as u64,
             digest: sum(&state.tree),
+            bytes: state.tree.iter().map(|entry| size(entry)).sum(),
             installed: true,
         }
     }
@@ -61,6 +64,8 @@ pub struct Batch {
     pub puts: Vec<Arc<Entry>>,
     pub deletes: Vec<Bytes>,
     pub meta: Meta,
+    /// Everything, as of the batch.
+    pub state: Tree,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +118,11 @@ pub trait Image: Send + 'static {
     fn disk_bytes(&self) -> u64;
 }
 
+/// What one entry adds to [`Meta::bytes`].
+pub fn size(entry: &Entry) -> u64 {
+    (entry.key.len() + entry.value.len()) as u64
+}
+
 /// What one entry adds to [`Meta::digest`].
 pub fn digest(entry: &Entry) -> u64 {
     let crc = record_crc(
@@ -143,7 +153,7 @@ fn verify(meta: &Meta, tree: &Tree) -> Result<(), ImageError> {
             meta.keys
         )));
     }
-    if sum(tree) != meta.digest {
+    if sum(tree) != meta.digest || tree.iter().map(|entry| size(entry)).sum::<u64>() != meta.bytes {
         return Err(ImageError::Damaged("a key is older than the image".into()));
     }
     if let Some(newer) = tree.iter().find(|entry| entry.mod_revision > meta.revision) {
@@ -214,6 +224,7 @@ fn encode_meta(meta: &Meta) -> Vec<u8> {
         revision,
         keys,
         digest,
+        bytes,
         installed,
     } = meta;
     for word in [
@@ -224,6 +235,7 @@ fn encode_meta(meta: &Meta) -> Vec<u8> {
         revision.0,
         *keys,
         *digest,
+        *bytes,
         u64::from(*installed),
     ] {
         out.extend_from_slice(&word.to_le_bytes());
@@ -256,11 +268,22 @@ fn decode_meta(record: &[u8]) -> Result<Meta, ImageError> {
             .and_then(|bytes| bytes.try_into().ok())
             .map(u64::from_le_bytes)
     };
-    let words: Vec<u64> = (0..8).map_while(word).collect();
-    let [cluster, member, index, term, revision, keys, digest, installed] = words[..] else {
+    let words: Vec<u64> = (0..9).map_while(word).collect();
+    let [
+        cluster,
+        member,
+        index,
+        term,
+        revision,
+        keys,
+        digest,
+        bytes,
+        installed,
+    ] = words[..]
+    else {
         return Err(damaged());
     };
-    let conf_state = ConfState::parse_from_bytes(&body[65..]).map_err(|_| damaged())?;
+    let conf_state = ConfState::parse_from_bytes(&body[73..]).map_err(|_| damaged())?;
     Ok(Meta {
         identity: Identity { cluster, member },
         base: Base {
@@ -271,6 +294,7 @@ fn decode_meta(record: &[u8]) -> Result<Meta, ImageError> {
         revision: Revision(revision),
         keys,
         digest,
+        bytes,
         installed: installed != 0,
     })
 }

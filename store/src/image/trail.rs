@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Batch, Meta, digest};
+use super::{Batch, Meta, digest, size};
 use crate::log::Base;
 use crate::model::{Entry, Event};
 use crate::planted::{Bug, planted};
@@ -134,6 +134,7 @@ impl Trail {
             puts: state.tree.iter().cloned().collect(),
             deletes: Vec::new(),
             meta,
+            state: state.tree.clone(),
         }
     }
 
@@ -201,11 +202,13 @@ fn batch(image: &Meta, goal: Cut) -> Batch {
         if let Some(before) = &before {
             meta.keys -= 1;
             meta.digest = meta.digest.wrapping_sub(digest(before));
+            meta.bytes -= size(before);
         }
         match after {
             Some(after) => {
                 meta.keys += 1;
                 meta.digest = meta.digest.wrapping_add(digest(&after));
+                meta.bytes += size(&after);
                 puts.push(after);
             }
             None if before.is_some() => deletes.push(key),
@@ -217,6 +220,7 @@ fn batch(image: &Meta, goal: Cut) -> Batch {
         puts,
         deletes,
         meta,
+        state: goal.state.tree,
     }
 }
 
@@ -332,6 +336,7 @@ mod tests {
             revision: Revision::INITIAL,
             keys: 0,
             digest: 0,
+            bytes: 0,
             installed: false,
         };
         let (mut trail, mut image) = (

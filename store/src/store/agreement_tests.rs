@@ -57,6 +57,7 @@ fn member(id: u64, ids: &[u64], value: &'static str) -> Member {
             puts,
             deletes: Vec::new(),
             meta,
+            state: state.tree.clone(),
         })
         .expect("write");
     let (identity, base) = joiner(identity);

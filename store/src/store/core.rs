@@ -632,6 +632,7 @@ impl Core {
             puts: state.tree.iter().cloned().collect(),
             deletes: Vec::new(),
             meta: meta.clone(),
+            state: state.tree.clone(),
         }));
         self.trail.restart(meta);
         self.agreement.forget();

@@ -18,8 +18,8 @@ use super::{Birth, Config, Inbox, Inner, Store};
 use crate::error::OpenError;
 use crate::halt;
 use crate::image::Image;
-use crate::image::engine::EngineImage;
 use crate::image::memory::MemoryImage;
+use crate::image::segments::SegmentImage;
 use crate::image::trail::Trail;
 use crate::log::engine::EngineLog;
 use crate::log::memory::MemoryLog;
@@ -168,8 +168,8 @@ impl Thread {
         // Held until this returns.
         let _lock = lock(&dir)?;
         let log = open_log(&dir, self.config.birth, self.space.clone())?;
-        let path = dir.join("image.redb");
-        let image = EngineImage::new(&path).within(self.space.clone());
+        let path = dir.join("image");
+        let image = SegmentImage::new(&path).within(self.space.clone());
         self.serve(log, image, &path, opened)
     }
 

@@ -20,8 +20,8 @@ use super::driven::Driven;
 use super::{Config, Store};
 use crate::error::StoreError;
 use crate::history::Limits;
-use crate::image::engine::EngineImage;
 use crate::image::power_cut as image_disk;
+use crate::image::segments::SegmentImage;
 use crate::image::trail::Interval;
 use crate::image::{Batch, Image};
 use crate::log::engine::EngineLog;
@@ -115,7 +115,7 @@ struct Up {
     store: Store,
     driven: Driven,
     log: OwnThread,
-    image: EngineImage,
+    image: SegmentImage,
     writing: Option<Batch>,
 }
 
@@ -167,8 +167,6 @@ impl World {
         let member = |id: u64| {
             let dir = dir.join(id.to_string());
             std::fs::create_dir_all(dir.join("log")).expect("make");
-            // Only its presence counts.
-            std::fs::write(dir.join("image.redb"), b"").expect("write");
             Member {
                 id,
                 dir,
@@ -218,7 +216,7 @@ impl World {
             OwnThread::start(open).unwrap_or_else(|error| panic!("member {}: {error:?}", member.id));
         let lost = log.state().lost;
         assert_eq!(lost, None, "member {}: what was synced is there", member.id);
-        let mut image = EngineImage::on(&member.dir.join("image.redb"), member.image_disk.clone());
+        let mut image = SegmentImage::on(member.image_disk.clone(), image_disk::SEGMENT_BYTES);
         let config = Config {
             history: Limits {
                 max_events: 100,

@@ -208,6 +208,7 @@ fn empty(log: &LogState) -> Meta {
         revision: Revision::INITIAL,
         keys: 0,
         digest: 0,
+        bytes: 0,
         installed: false,
     }
 }
@@ -303,6 +304,7 @@ mod tests {
             revision: Revision(9),
             keys: 0,
             digest: 0,
+            bytes: 0,
             installed: false,
         };
         image
@@ -311,6 +313,7 @@ mod tests {
                 puts: Vec::new(),
                 deletes: Vec::new(),
                 meta,
+                state: Tree::default(),
             })
             .expect("write");
         image
@@ -379,6 +382,7 @@ mod tests {
                     puts: Vec::new(),
                     deletes: Vec::new(),
                     meta,
+                    state: Tree::default(),
                 })
                 .expect("write");
             image
