@@ -75,7 +75,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Server(args) => process::block_on(server::run(*args)),
         Command::Agent(args) => process::block_on(agent::run(args)),
-        Command::Cluster(args) => process::block_on(cluster::run(args)),
+        Command::Cluster(args) => args
+            .keep()
+            .unwrap_or_else(|| process::block_on(cluster::run(args))),
         Command::Backup(args) => process::block_on(backup::run(args)),
         Command::Member(args) => process::block_on(member::run(args)),
         Command::Token(args) => process::block_on(token::run(args)),

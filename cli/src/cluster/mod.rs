@@ -40,6 +40,16 @@ pub struct Args {
     verb: Verb,
 }
 
+impl Args {
+    /// The part of a keeper, which lives as long as its host and needs no runtime for it; `None` for every other verb.
+    pub fn keep(&self) -> Option<Result<()>> {
+        match &self.verb {
+            Verb::Keep(args) => Some(keeper::keep(&args.name, &args.host)),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum Verb {
     /// Create a cluster and wait until its nodes are ready
