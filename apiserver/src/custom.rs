@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::key::Keys;
 use crate::read::filter::keys;
+use crate::stored::Stored;
 use crate::write::{Answered, Decision, Env, Payload, Subject, delete, transact};
 use crate::{ApiServer, Inner};
 
@@ -83,10 +84,58 @@ fn subject() -> Subject<'static> {
     }
 }
 
-/// One definition as this server serves it.
+/// One definition as this server serves it. As a tree a definition takes six times its stored bytes, so the larger part is
+/// read from them whenever it is needed.
 struct Known {
-    definition: Value,
+    entry: Arc<Entry>,
+    /// The definition without its versions, with the status it has here.
+    outline: Value,
     types: Vec<TypeRef>,
+}
+
+/// A definition without its versions and without what only clients read.
+fn outline(definition: &Value) -> Value {
+    let some = |value: &Value, without: &[&str]| -> Value {
+        let all = value.as_object().into_iter().flatten();
+        let kept = all.filter(|(name, _)| !without.contains(&name.as_str()));
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    serde_json::json!({
+        "metadata": some(&definition["metadata"], &["annotations", "labels", "managedFields"]),
+        "spec": some(&definition["spec"], &["versions"]),
+        "status": definition["status"],
+    })
+}
+
+/// The schemas of a definition's versions, as parts of its stored bytes.
+fn texts(entry: &Entry) -> Vec<Option<custom::Text>> {
+    #[derive(serde::Deserialize)]
+    struct Definition<'a> {
+        #[serde(borrow)]
+        spec: Spec<'a>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Spec<'a> {
+        #[serde(borrow)]
+        versions: Vec<Version<'a>>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Version<'a> {
+        #[serde(borrow, default)]
+        schema: Schema<'a>,
+    }
+    #[derive(serde::Deserialize, Default)]
+    struct Schema<'a> {
+        #[serde(borrow, rename = "openAPIV3Schema")]
+        text: Option<&'a serde_json::value::RawValue>,
+    }
+    let plain = Stored::new(&entry.value).ok().and_then(|stored| stored.plain());
+    let read = plain.and_then(|json| serde_json::from_slice::<Definition<'_>>(json).ok());
+    let shared = |text: &serde_json::value::RawValue| -> custom::Text {
+        Arc::new(entry.value.slice_ref(text.get().as_bytes()))
+    };
+    let versions = read.into_iter().flat_map(|read| read.spec.versions);
+    versions.map(|version| version.schema.text.map(shared)).collect()
 }
 
 struct Follower {
@@ -118,39 +167,47 @@ impl Follower {
         snapshot.revision()
     }
 
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, entry: &Arc<Entry>) {
         match subject().parse(entry) {
             Ok(definition) => {
-                let types = Vec::new();
-                self.known.insert(entry.key.clone(), Known { definition, types });
-                self.settle(&entry.key.clone());
+                let known = Known {
+                    entry: entry.clone(),
+                    outline: outline(&definition),
+                    types: Vec::new(),
+                };
+                self.known.insert(entry.key.clone(), known);
+                self.settle(&entry.key, definition);
             }
             Err(error) => tracing::error!(%error, "a stored CustomResourceDefinition is damaged"),
         }
     }
 
-    /// What the definition's status has to be, and the types that it serves then.
-    fn settle(&mut self, key: &Bytes) -> Option<Value> {
-        let own = self.known.get(key)?;
+    /// What the status of a known definition has to be, and the types that it serves then.
+    fn settle(&mut self, key: &Bytes, mut definition: Value) {
+        let Some(own) = self.known.get(key) else { return };
         let others: Vec<&Value> = self
             .known
             .iter()
             .filter(|(other, _)| *other != key)
-            .map(|(_, known)| &known.definition)
+            .map(|(_, known)| &known.outline)
             .collect();
-        let settled = with_status(&own.definition, &others, Timestamp::now());
+        let settled = with_status(&own.outline, &others, Timestamp::now());
+        definition["status"] = settled["status"].clone();
         let types = match condition(&settled, "Established") {
-            "True" => custom::types(&settled).unwrap_or_else(|error| {
-                tracing::error!(name = meta::name(&settled), %error, "a CustomResourceDefinition cannot be served");
-                Vec::new()
-            }),
+            "True" => {
+                let texts = texts(&own.entry);
+                let made = custom::types_with(&definition, |idx| texts.get(idx).cloned().flatten());
+                made.unwrap_or_else(|error| {
+                    tracing::error!(name = meta::name(&settled), %error, "a CustomResourceDefinition cannot be served");
+                    Vec::new()
+                })
+            }
             _ => Vec::new(),
         };
-        let known = self.known.get_mut(key)?;
-        known.types = types.into_iter().map(TypeRef::from).collect();
-        let changed = known.definition["status"] != settled["status"];
-        known.definition = settled.clone();
-        changed.then_some(settled)
+        if let Some(known) = self.known.get_mut(key) {
+            known.types = types.into_iter().map(TypeRef::from).collect();
+            known.outline = settled;
+        }
     }
 
     fn publish(&self, server: &ApiServer) {
@@ -257,7 +314,10 @@ impl Follower {
         if freed {
             changed = self.known.keys().cloned().collect();
             for key in &changed {
-                self.settle(key);
+                let entry = self.known[key].entry.clone();
+                if let Ok(definition) = subject().parse(&entry) {
+                    self.settle(key, definition);
+                }
             }
         }
         if let Some(server) = self.server() {
@@ -279,29 +339,32 @@ impl Follower {
     async fn write(&mut self, key: &Bytes) {
         let Some(server) = self.server() else { return };
         let Some(known) = self.known.get(key) else { return };
-        let (definition, name) = (known.definition.clone(), meta::name(&known.definition).to_owned());
-        if meta::is_deleting(&definition) {
+        let (outline, name) = (known.outline.clone(), meta::name(&known.outline).to_owned());
+        if meta::is_deleting(&outline) {
             let running = self.cleaning.get(&name).is_some_and(|done| !done.is_cancelled());
-            if meta::has_finalizer(&definition, CLEANUP_FINALIZER) && !running {
+            if meta::has_finalizer(&outline, CLEANUP_FINALIZER) && !running {
+                let ty = known.types.first().cloned();
                 let done = CancellationToken::new();
                 self.cleaning.retain(|_, done| !done.is_cancelled());
                 self.cleaning.insert(name, done.clone());
                 tokio::spawn(clean(
                     Arc::downgrade(&server.0),
                     self.closing.clone(),
-                    definition,
+                    outline,
+                    ty,
                     done,
                 ));
             }
             return;
         }
         let written = change(&server, &name, |current| {
-            if meta::uid(current) != meta::uid(&definition) || current["spec"] != definition["spec"] {
+            let same = |place: &str| current["metadata"][place] == outline["metadata"][place];
+            if !same("uid") || !same("generation") {
                 return None; // the change is on its way here
             }
             let mut new = current.clone();
             for field in ["acceptedNames", "conditions"] {
-                new["status"][field] = definition["status"][field].clone();
+                new["status"][field] = outline["status"][field].clone();
             }
             Some(new)
         });
@@ -349,10 +412,17 @@ async fn change(
 }
 
 /// Deletes the instances of a definition that is being deleted, waits until they are gone, and lets it go.
-async fn clean(server: Weak<Inner>, closing: CancellationToken, definition: Value, done: CancellationToken) {
+/// `ty`: one of the types that the definition serves.
+async fn clean(
+    server: Weak<Inner>,
+    closing: CancellationToken,
+    definition: Value,
+    ty: Option<TypeRef>,
+    done: CancellationToken,
+) {
     let _done = done.drop_guard();
     loop {
-        let step = clean_once(&server, &definition);
+        let step = clean_once(&server, &definition, ty.as_ref());
         tokio::select! {
             cleaned = step => match cleaned {
                 Ok(()) => return,
@@ -367,12 +437,12 @@ async fn clean(server: Weak<Inner>, closing: CancellationToken, definition: Valu
     }
 }
 
-async fn clean_once(server: &Weak<Inner>, definition: &Value) -> Result<(), Status> {
+async fn clean_once(server: &Weak<Inner>, definition: &Value, ty: Option<&TypeRef>) -> Result<(), Status> {
     let gone = || Status::service_unavailable("the server is shutting down");
     let server = ApiServer(server.upgrade().ok_or_else(gone)?);
     // Without established names the instances, if any, are those of another definition.
     if condition(definition, "Established") == "True" {
-        delete_instances(&server, definition).await?;
+        delete_instances(&server, definition, ty).await?;
     }
     change(&server, meta::name(definition), |current| {
         if meta::uid(current) != meta::uid(definition) {
@@ -389,14 +459,14 @@ async fn clean_once(server: &Weak<Inner>, definition: &Value) -> Result<(), Stat
     .await
 }
 
-async fn delete_instances(server: &ApiServer, definition: &Value) -> Result<(), Status> {
+async fn delete_instances(
+    server: &ApiServer,
+    definition: &Value,
+    ty: Option<&TypeRef>,
+) -> Result<(), Status> {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
-    let ty = custom::types(definition)
-        .map_err(|error| custom::unusable(&error))?
-        .into_iter()
-        .next();
     let place = Keys {
         group: &group,
         resource: &plural,
@@ -410,7 +480,7 @@ async fn delete_instances(server: &ApiServer, definition: &Value) -> Result<(), 
         if instances.is_empty() {
             return Ok(());
         }
-        let Some(ty) = &ty else {
+        let Some(ty) = ty else {
             // Nothing is served any more: there is no type to delete by, so the bytes go as they are.
             for entry in &instances {
                 let ops = vec![Op::Delete {

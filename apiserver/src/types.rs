@@ -31,12 +31,12 @@ impl Types {
     /// other, the preferred one first.
     #[must_use]
     pub fn new(custom: Vec<TypeRef>) -> Types {
-        Types::with(custom, Vec::new())
+        Types::with(custom, Vec::new(), openapi::Documents::default())
     }
 
-    /// The same, and what others serve.
+    /// The same, and what others serve. `openapi` knows the documents of the set before.
     #[must_use]
-    pub fn with(custom: Vec<TypeRef>, remote: Vec<Arc<Remote>>) -> Types {
+    pub fn with(custom: Vec<TypeRef>, remote: Vec<Arc<Remote>>, openapi: openapi::Documents) -> Types {
         let mut by_plural: HashMap<String, HashMap<String, Vec<TypeRef>>> = HashMap::new();
         for ty in &custom {
             by_plural
@@ -52,7 +52,7 @@ impl Types {
             by_plural,
             remote,
             discovery: OnceLock::new(),
-            openapi: openapi::Documents::default(),
+            openapi,
         }
     }
 
@@ -136,7 +136,9 @@ impl Current {
     fn change(&self, how: impl FnOnce(&mut (Vec<TypeRef>, Vec<Arc<Remote>>))) {
         let mut parts = self.parts.lock();
         how(&mut parts);
-        *self.types.write() = Arc::new(Types::with(parts.0.clone(), parts.1.clone()));
+        let openapi = openapi::Documents::after(&self.get().openapi);
+        let new = Arc::new(Types::with(parts.0.clone(), parts.1.clone(), openapi));
+        *self.types.write() = new;
     }
 }
 

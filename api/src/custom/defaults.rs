@@ -10,7 +10,7 @@ use super::schema::Schema;
 pub fn fill(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(map) => {
-            for (name, property) in &schema.properties {
+            for (name, property) in schema.properties.iter() {
                 let Some(default) = &property.default else {
                     continue;
                 };
@@ -19,7 +19,7 @@ pub fn fill(value: &mut Value, schema: &Schema) {
                     Some(own) => own.is_null() && !property.nullable,
                 };
                 if absent {
-                    map.insert(name.clone(), default.clone());
+                    map.insert(name.to_owned(), (**default).clone());
                 }
             }
             for (name, own) in map {
@@ -45,7 +45,7 @@ pub fn fill(value: &mut Value, schema: &Schema) {
 
 fn instead_of_null(value: &mut Value, schema: &Schema) {
     if let (Value::Null, false, Some(default)) = (&value, schema.nullable, &schema.default) {
-        *value = default.clone();
+        *value = (**default).clone();
     }
 }
 

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::field::{FieldErrors, Reason};
+use crate::meta;
 use crate::resource::{Kind, ResourceType, SubresourceType};
+use crate::schema::decode::parse_json;
 use crate::schema::view::View;
-use crate::{Status, meta};
 
 pub mod cel;
 mod columns;
@@ -37,15 +38,21 @@ pub use scale::ScalePaths;
 pub(crate) use schema::pattern as compile;
 pub use schema::{Additional, Schema, Shape};
 
+/// The JSON of a schema; `null` for none. Where the bytes of the definition are kept anyway, a part of them: a tree of the
+/// same takes six times as much, and is needed for moments.
+pub type Text = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// One served version of a custom resource.
-#[derive(Debug)]
 pub struct Custom {
     pub list_kind: String,
-    /// The schema, with the root marked as a resource.
-    pub schema: Schema,
-    /// The schema as its author wrote it, for documents.
-    pub source: Arc<Value>,
-    /// CEL rules, compiled when the first object is checked: most definitions of a cluster have no objects that change.
+    /// The schema as its author wrote it.
+    source: Text,
+    /// The schema with the root marked as a resource, read when the first object is: most definitions of a cluster have no
+    /// objects.
+    schema: OnceLock<Box<Schema>>,
+    /// Some part of the schema has a default.
+    has_defaults: bool,
+    /// CEL rules, compiled when the first object is checked.
     rules: OnceLock<Option<Box<cel::Rules>>>,
     columns: Vec<PrinterColumn>,
     selectable: Vec<(String, JsonPath)>,
@@ -74,6 +81,17 @@ const SUBRESOURCES: [&[SubresourceType]; 4] = [
 /// # Errors
 /// What is wrong with a schema. Validation of definitions finds the same first.
 pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
+    types_with(definition, |_| None)
+}
+
+/// As [`types`]. `text_of` has the schemas by their versions' places in `spec.versions`, if somebody keeps them.
+///
+/// # Errors
+/// As [`types`].
+pub fn types_with(
+    definition: &Value,
+    text_of: impl Fn(usize) -> Option<Text>,
+) -> Result<Vec<ResourceType>, String> {
     let spec = &definition["spec"];
     let names = match &definition["status"]["acceptedNames"] {
         accepted if accepted["plural"].as_str().is_some_and(|p| !p.is_empty()) => accepted,
@@ -90,9 +108,10 @@ pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
     let conversion = Conversion::of(definition, storage).map(Arc::new);
     let group = text(&spec["group"]);
     let mut made = Vec::new();
-    for version in versions.iter().filter(|v| v["served"] == true) {
+    let served = versions.iter().enumerate().filter(|(_, v)| v["served"] == true);
+    for (idx, version) in served {
         let name = text(&version["name"]);
-        let mut custom = Custom::of_version(version)?;
+        let mut custom = Custom::of_version(version, text_of(idx))?;
         custom.list_kind = text(&names["listKind"]);
         custom.terminating = meta::is_deleting(definition);
         custom.storage = storage.to_owned();
@@ -120,14 +139,13 @@ pub fn types(definition: &Value) -> Result<Vec<ResourceType>, String> {
 }
 
 impl Custom {
-    /// Reads an element of `spec.versions`.
+    /// Reads an element of `spec.versions`. `text`: its schema, if somebody keeps it.
     ///
     /// # Errors
     /// What is wrong with its schema.
-    pub fn of_version(version: &Value) -> Result<Custom, String> {
+    fn of_version(version: &Value, text: Option<Text>) -> Result<Custom, String> {
         let source = &version["schema"]["openAPIV3Schema"];
-        let mut schema = Schema::parse(source)?;
-        schema.embedded = true;
+        let schema = Schema::parse(source)?;
         let items = |field: &str| version[field].as_array().into_iter().flatten();
         let mut columns: Vec<PrinterColumn> = items("additionalPrinterColumns")
             .filter_map(PrinterColumn::parse)
@@ -144,8 +162,9 @@ impl Custom {
             .collect();
         Ok(Custom {
             list_kind: String::new(),
-            schema,
-            source: Arc::new(source.clone()),
+            source: text.unwrap_or_else(|| Arc::new(source.to_string())),
+            schema: OnceLock::new(),
+            has_defaults: schema.any(&|schema| schema.default.is_some()),
             rules: OnceLock::new(),
             columns,
             selectable,
@@ -158,50 +177,46 @@ impl Custom {
         })
     }
 
+    /// The schema as its author wrote it.
+    fn source(&self) -> Value {
+        let text: &[u8] = (*self.source).as_ref();
+        parse_json(text).expect("the definition was read")
+    }
+
+    fn schema(&self) -> &Schema {
+        self.schema.get_or_init(|| {
+            let own = Schema::parse(&self.source()).expect("it was read when the type was made");
+            Box::new(Schema {
+                embedded: true,
+                ..own
+            })
+        })
+    }
+
     /// The schema as those see it who walk objects by one.
     pub fn view(&self) -> View<'_> {
-        View::dynamic(&self.schema)
+        View::dynamic(self.schema())
     }
 
     /// Fields an object of this type may not have are dropped; their paths come back sorted.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
-        prune::prune(object, &self.schema)
-    }
-
-    /// Checks the default of this schema; it must have no unknown fields either.
-    pub(crate) fn check_default(&self, value: &Value, path: &str, errors: &mut FieldErrors) {
-        let mut pruned = value.clone();
-        let plain = Schema {
-            embedded: false,
-            ..Schema::parse(&self.source).unwrap_or_default()
-        };
-        if !prune::prune(&mut pruned, &plain).is_empty() {
-            errors.invalid(path, value.clone(), "must not have unknown fields");
-        }
-        defaults::fill(&mut pruned, &plain);
-        let before = errors.len();
-        validate::validate(&plain, &pruned, None, path, errors);
-        if errors.len() == before
-            && let Some(rules) = cel::Rules::of_part(&self.source)
-        {
-            rules.validate_at(path, &pruned, None, errors);
-        }
+        prune::prune(object, self.schema())
     }
 
     /// What validation says beyond metadata. Values that `old` had as well are left alone, as upstream ratchets.
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
-        validate::validate(&self.schema, object, old, "", errors);
+        validate::validate(self.schema(), object, old, "", errors);
         if let Some(scale) = &self.scale {
             scale.validate(object, errors);
         }
-        validate::embedded(&self.schema, object, errors);
-        lists::validate(&self.schema, object, errors);
+        validate::embedded(self.schema(), object, errors);
+        lists::validate(self.schema(), object, errors);
         self.check_rules(object, old, errors);
     }
 
     fn rules(&self) -> Option<&cel::Rules> {
         self.rules
-            .get_or_init(|| cel::Rules::compile(&self.source))
+            .get_or_init(|| cel::Rules::compile(&self.source()))
             .as_deref()
     }
 
@@ -223,11 +238,42 @@ impl Custom {
     }
 }
 
+/// Checks the default of a schema, which is a value that the schema takes as it is; it must have no unknown fields either.
+pub(crate) fn check_default(source: &Value, path: &str, errors: &mut FieldErrors) {
+    let (value, Ok(schema)) = (&source["default"], Schema::parse(source)) else {
+        return; // told already
+    };
+    let mut pruned = value.clone();
+    let plain = Schema {
+        embedded: false,
+        ..schema
+    };
+    if !prune::prune(&mut pruned, &plain).is_empty() {
+        errors.invalid(path, value.clone(), "must not have unknown fields");
+    }
+    defaults::fill(&mut pruned, &plain);
+    let before = errors.len();
+    validate::validate(&plain, &pruned, None, path, errors);
+    if errors.len() == before
+        && let Some(rules) = cel::Rules::of_part(source)
+    {
+        rules.validate_at(path, &pruned, None, errors);
+    }
+}
+
+impl std::fmt::Debug for Custom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Custom")
+            .field("list_kind", &self.list_kind)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Kind for Custom {
     fn set_defaults(&self, object: &mut Map<String, Value>) {
         let mut value = Value::Object(std::mem::take(object));
-        defaults::drop_nulls(&mut value, &self.schema);
-        defaults::fill(&mut value, &self.schema);
+        defaults::drop_nulls(&mut value, self.schema());
+        defaults::fill(&mut value, self.schema());
         if let Value::Object(map) = value {
             *object = map;
         }
@@ -272,13 +318,13 @@ impl Kind for Custom {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        if let (Some(schema), Some(status)) = (self.schema.properties.get("status"), new.get("status")) {
+        if let (Some(schema), Some(status)) = (self.schema().properties.get("status"), new.get("status")) {
             validate::validate(schema, status, old.get("status"), "status", errors);
         }
         if let Some(scale) = &self.scale {
             scale.validate(new, errors);
         }
-        lists::validate(&self.schema, new, errors);
+        lists::validate(self.schema(), new, errors);
         self.check_rules(new, Some(old), errors);
     }
 
@@ -342,20 +388,15 @@ impl Kind for Custom {
     }
 
     fn open_api(&self) -> Option<Value> {
-        self.source.is_object().then(|| (*self.source).clone())
+        Some(self.source()).filter(Value::is_object)
     }
 
     /// Defaults that came after an object was stored show when it is read.
     fn converts(&self) -> bool {
-        self.schema.any(&|schema| schema.default.is_some())
+        self.has_defaults
     }
 
     fn from_stored(&self, object: &mut Map<String, Value>) {
         self.set_defaults(object);
     }
-}
-
-/// A definition's types cannot be made: the answer to requests for them.
-pub fn unusable(cause: &str) -> Status {
-    Status::internal(format!("the custom resource's schema cannot be used: {cause}"))
 }

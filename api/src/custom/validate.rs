@@ -233,7 +233,7 @@ fn check_words(rules: &Rules, value: &Value, path: &str, out: &mut Found) {
         out.add(
             path,
             String::new(),
-            What::Words(value.clone(), rules.one_word_of.clone()),
+            What::Words(value.clone(), rules.one_word_of.to_vec()),
         );
     }
 }
@@ -243,9 +243,9 @@ fn check_string(rules: &Rules, text: &str, path: &str, out: &mut Found) {
     let before = out.list.len();
     let mut invalid = |detail: String, what| out.add(path, format!("{path} in body {detail}"), what);
     let value = || Value::from(text);
-    if let Some(max) = rules.max_length.filter(|max| length() > *max) {
+    if let Some(max) = rules.bounds().max_length.filter(|max| length() > *max) {
         invalid(String::new(), What::TooLong(max));
-    } else if let Some(min) = rules.min_length.filter(|min| length() < *min) {
+    } else if let Some(min) = rules.bounds().min_length.filter(|min| length() < *min) {
         invalid(
             format!("should be at least {min} chars long"),
             What::Invalid(value()),
@@ -275,21 +275,21 @@ fn check_number(rules: &Rules, number: &serde_json::Number, path: &str, out: &mu
             What::Invalid(Value::Number(number.clone())),
         );
     };
-    if let Some(factor) = rules.multiple_of.filter(|factor| *factor > 0.0) {
+    if let Some(factor) = rules.bounds().multiple_of.filter(|factor| *factor > 0.0) {
         let times = value / factor;
         if (times - times.round()).abs() > 1e-9 {
             invalid(format!("should be a multiple of {}", shown(factor)));
         }
     }
-    if let Some(max) = rules.maximum {
-        if rules.exclusive_maximum && value >= max {
+    if let Some(max) = rules.bounds().maximum {
+        if rules.bounds().exclusive_maximum && value >= max {
             invalid(format!("should be less than {}", shown(max)));
         } else if value > max {
             invalid(format!("should be less than or equal to {}", shown(max)));
         }
     }
-    if let Some(min) = rules.minimum {
-        if rules.exclusive_minimum && value <= min {
+    if let Some(min) = rules.bounds().minimum {
+        if rules.bounds().exclusive_minimum && value <= min {
             invalid(format!("should be greater than {}", shown(min)));
         } else if value < min {
             invalid(format!("should be greater than or equal to {}", shown(min)));
@@ -325,14 +325,14 @@ fn check_list(
         return;
     };
     let size = i64::try_from(list.len()).unwrap_or(i64::MAX);
-    if let Some(min) = rules.min_items.filter(|min| size < *min) {
+    if let Some(min) = rules.bounds().min_items.filter(|min| size < *min) {
         let text = format!("{path} in body should have at least {min} items");
         out.add(path, text, What::Invalid(size.into()));
     }
-    if let Some(max) = rules.max_items.filter(|max| size > *max) {
+    if let Some(max) = rules.bounds().max_items.filter(|max| size > *max) {
         out.add(path, String::new(), What::TooMany(size, max));
     }
-    if rules.unique_items {
+    if rules.bounds().unique_items {
         let mut seen = std::collections::HashSet::new();
         if !list.iter().all(|own| seen.insert(own.to_string())) {
             let text = format!("{path} in body shouldn't contain duplicates");
@@ -353,11 +353,11 @@ fn check_object(
     let before = |name: &str| old.and_then(|old| old.get(name));
     if let Some(rules) = schema.rules.as_deref() {
         let size = i64::try_from(map.len()).unwrap_or(i64::MAX);
-        if let Some(min) = rules.min_properties.filter(|min| size < *min) {
+        if let Some(min) = rules.bounds().min_properties.filter(|min| size < *min) {
             let text = format!("{path} in body should have at least {min} properties");
             return out.add(path, text, What::Invalid(size.into()));
         }
-        if let Some(max) = rules.max_properties.filter(|max| size > *max) {
+        if let Some(max) = rules.bounds().max_properties.filter(|max| size > *max) {
             return out.add(path, String::new(), What::TooMany(size, max));
         }
     }
@@ -385,7 +385,7 @@ fn check_object(
         }
         _ => {}
     }
-    for (name, property) in &schema.properties {
+    for (name, property) in schema.properties.iter() {
         if let Some(own) = map.get(name) {
             check(property, own, before(name), &join(path, name), depth + 1, out);
         }
@@ -398,6 +398,7 @@ fn check_object(
 }
 
 fn check_alternatives(rules: &Rules, value: &Value, path: &str, depth: usize, out: &mut Found) {
+    let Some(rules) = rules.alternatives() else { return };
     let attempt = |schema: &Schema| {
         let mut found = Found::default();
         check(schema, value, None, path, depth + 1, &mut found);

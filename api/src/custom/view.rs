@@ -53,6 +53,6 @@ impl Dynamic for Schema {
     }
 
     fn default_of(&self, name: &str) -> Option<Value> {
-        self.properties.get(name)?.default.clone()
+        self.properties.get(name)?.default.as_deref().cloned()
     }
 }

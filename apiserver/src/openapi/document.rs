@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use corten_api::resource::TypeRef;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::gnostic;
 use super::paths::paths;
 use super::swagger;
 use super::texts::Texts;
+use crate::body::Body;
 
 /// A document as it is kept.
 pub struct Document {
@@ -22,14 +23,22 @@ pub struct Document {
     pub hash: String,
 }
 
+/// Bytes of a document that are unpacked at once.
+const PIECE: usize = 64 * 1024;
+
 impl Document {
-    /// The document itself.
-    pub fn plain(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        flate2::read::GzDecoder::new(&*self.compressed)
-            .read_to_end(&mut out)
-            .expect("it was compressed here");
-        out
+    /// The document itself, unpacked piece by piece as it is read: whole ones take tens of MiB where there are many custom
+    /// resources.
+    pub fn plain(&self) -> Body {
+        let packed = flate2::read::GzDecoder::new(self.compressed.clone().reader());
+        Body::stream(futures::stream::unfold(packed, |mut packed| async move {
+            let mut piece = Vec::with_capacity(PIECE);
+            match packed.by_ref().take(PIECE as u64).read_to_end(&mut piece) {
+                Ok(0) => None,
+                Ok(_) => Some((Ok(Bytes::from(piece)), packed)),
+                Err(error) => Some((Err(error.into()), packed)),
+            }
+        }))
     }
 }
 
@@ -61,7 +70,8 @@ impl Sink {
     }
 
     fn finish(self) -> Document {
-        let compressed = self.compressed.finish().expect("memory takes it");
+        let mut compressed = self.compressed.finish().expect("memory takes it");
+        compressed.shrink_to_fit();
         let hash = self
             .digest
             .finalize()

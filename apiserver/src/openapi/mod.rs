@@ -19,6 +19,7 @@ use http::header::{
     LOCATION, VARY,
 };
 use http::{HeaderName, StatusCode};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use self::document::Document;
@@ -41,34 +42,66 @@ pub struct Documents {
     v2: OnceLock<Document>,
     v2_protobuf: OnceLock<Document>,
     v3: OnceLock<Vec<Arc<Group>>>,
+    /// Groups of the set before, until this one's are made: most are the same.
+    before: Mutex<Vec<Arc<Group>>>,
 }
 
-/// The documents of one group and version.
-struct Group {
-    group: String,
-    version: String,
-    types: Vec<TypeRef>,
-    json: Document,
-    protobuf: OnceLock<Document>,
-}
-
-impl Group {
-    fn new(group: &str, version: &str, types: Vec<TypeRef>, texts: &Texts) -> Group {
-        Group {
-            json: document::v3(&types, texts),
-            group: group.to_owned(),
-            version: version.to_owned(),
-            types,
-            protobuf: OnceLock::new(),
+impl Documents {
+    /// The documents of the set that comes after `old`.
+    pub fn after(old: &Documents) -> Documents {
+        let before = match old.v3.get() {
+            Some(made) => made.clone(),
+            None => old.before.lock().clone(),
+        };
+        Documents {
+            before: Mutex::new(before),
+            ..Documents::default()
         }
     }
 }
 
-/// Every group and version. Those without custom types are made once for all sets.
+/// The documents of one group and version, each made when first asked for.
+struct Group {
+    group: String,
+    version: String,
+    types: Vec<TypeRef>,
+    json: OnceLock<Document>,
+    protobuf: OnceLock<Document>,
+}
+
+impl Group {
+    fn new(group: &str, version: &str, types: Vec<TypeRef>) -> Group {
+        Group {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            types,
+            json: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        }
+    }
+
+    /// `texts` are loaded when they are needed, for all groups that are asked for at once.
+    fn json(&self, texts: &mut Option<Texts>) -> &Document {
+        let make = || document::v3(&self.types, texts.get_or_insert_with(Texts::load));
+        self.json.get_or_init(make)
+    }
+}
+
+/// True when a group consists of these types.
+fn consists_of(group: &Group, members: &[TypeRef]) -> bool {
+    group.types.len() == members.len()
+        && group
+            .types
+            .iter()
+            .zip(members)
+            .all(|(a, b)| std::ptr::eq(&**a, &**b))
+}
+
+/// Every group and version. Those that were in the set before are taken from there; those without custom types are made once
+/// for all sets.
 fn groups(types: &Types) -> &[Arc<Group>] {
     static BUILT_IN: OnceLock<Vec<Arc<Group>>> = OnceLock::new();
     let make = |types: &Types, known: &[Arc<Group>]| {
-        let mut texts = None;
         let mut out = Vec::new();
         for (group, versions) in types.groups() {
             for version in versions {
@@ -76,22 +109,18 @@ fn groups(types: &Types) -> &[Arc<Group>] {
                 if members.is_empty() {
                     continue; // another server's
                 }
-                let built_in = members.iter().all(|ty| ty.type_facts().is_some());
-                let same = |own: &&Arc<Group>| built_in && own.group == group && own.version == version;
-                out.push(match known.iter().find(same) {
+                out.push(match known.iter().find(|own| consists_of(own, &members)) {
                     Some(own) => own.clone(),
-                    None => {
-                        let texts = texts.get_or_insert_with(Texts::load);
-                        Arc::new(Group::new(group, version, members, texts))
-                    }
+                    None => Arc::new(Group::new(group, version, members)),
                 });
             }
         }
         out
     };
     types.openapi.v3.get_or_init(|| {
-        let known = BUILT_IN.get_or_init(|| make(&Types::new(Vec::new()), &[]));
-        make(types, known)
+        let mut known = std::mem::take(&mut *types.openapi.before.lock());
+        known.extend_from_slice(BUILT_IN.get_or_init(|| make(&Types::new(Vec::new()), &[])));
+        make(types, &known)
     })
 }
 
@@ -131,7 +160,7 @@ fn answer(own: &Document, content_type: &'static str, headers: &HeaderMap) -> An
             .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         answer
     } else {
-        respond::with_type(StatusCode::OK, content_type, Body::from(own.plain()))
+        respond::with_type(StatusCode::OK, content_type, own.plain())
     };
     let headers = answer.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).expect("a quoted hash"));
@@ -142,10 +171,10 @@ fn answer(own: &Document, content_type: &'static str, headers: &HeaderMap) -> An
 
 /// `/openapi/v3`.
 pub fn v3_index(types: &Types) -> Answer {
-    let mut all = Map::new();
+    let (mut all, mut texts) = (Map::new(), None);
     for own in groups(types) {
         let path = paths::path_of(&own.group, &own.version);
-        let url = format!("/openapi/v3/{path}?hash={}", own.json.hash);
+        let url = format!("/openapi/v3/{path}?hash={}", own.json(&mut texts).hash);
         all.insert(path, json!({ "serverRelativeURL": url }));
     }
     // Asked for, these documents come from who serves the group.
@@ -173,7 +202,8 @@ pub fn v3(
     let Some(own) = groups(types).iter().find(same) else {
         return respond::page_not_found();
     };
-    let current = &own.json.hash;
+    let json = own.json(&mut None);
+    let current = &json.hash;
     if hash.is_some_and(|hash| hash != current) {
         let path = paths::path_of(group, version);
         let url = format!("/openapi/v3/{path}?hash={current}");
@@ -187,7 +217,7 @@ pub fn v3(
         let make = || document::v3_protobuf(&own.types, &Texts::load());
         answer(own.protobuf.get_or_init(make), V3_PROTOBUF_ANSWER, headers)
     } else {
-        answer(&own.json, "application/json", headers)
+        answer(json, "application/json", headers)
     };
     if hash.is_some() {
         let headers = answer.headers_mut();

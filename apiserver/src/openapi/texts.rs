@@ -5,9 +5,12 @@
 //! name, what is said of it, and for each field what is said of it and of its elements. The first line has no name and
 //! holds the parameters.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Read;
+use std::rc::Rc;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 static COMPRESSED: &[u8] = include_bytes!("texts.jsonl.gz");
@@ -15,9 +18,13 @@ static COMPRESSED: &[u8] = include_bytes!("texts.jsonl.gz");
 /// What is said of a type itself, and of its fields by name.
 type OfType = (Map<String, Value>, Map<String, Value>);
 
-/// All texts. They take a few MiB, so whoever makes documents loads them and drops them afterwards.
+/// All texts. They take a MiB, so whoever makes documents loads them and drops them afterwards.
 pub struct Texts {
-    types: HashMap<String, OfType>,
+    /// By the type's name, as JSON.
+    lines: HashMap<Box<str>, Box<str>>,
+    parameters: Rc<OfType>,
+    /// The type that was asked about last: questions about one come one after the other.
+    last: RefCell<(String, Option<Rc<OfType>>)>,
 }
 
 impl Texts {
@@ -26,27 +33,42 @@ impl Texts {
         flate2::read::GzDecoder::new(COMPRESSED)
             .read_to_string(&mut text)
             .expect("the texts are part of the program");
-        let types = text
+        let name_of = |line: &str| -> String {
+            let (name, _, _): (String, &RawValue, &RawValue) =
+                serde_json::from_str(line).expect("the texts are part of the program");
+            name
+        };
+        let lines: HashMap<Box<str>, Box<str>> = text
             .lines()
-            .map(|line| {
-                let (name, own, fields) =
-                    serde_json::from_str(line).expect("the texts are part of the program");
-                (name, (own, fields))
-            })
+            .map(|line| (name_of(line).into(), line.into()))
             .collect();
-        Texts { types }
+        Texts {
+            parameters: Rc::new(lines.get("").map(|line| parse(line)).unwrap_or_default()),
+            last: RefCell::new((String::new(), None)),
+            lines,
+        }
+    }
+
+    fn of(&self, name: &str) -> Option<Rc<OfType>> {
+        let mut last = self.last.borrow_mut();
+        if last.0 != name {
+            let own = self.lines.get(name).map(|line| Rc::new(parse(line)));
+            *last = (name.to_owned(), own);
+        }
+        last.1.clone()
     }
 
     /// Adds what is said of a type to its schema.
     pub fn describe_type(&self, name: &str, schema: &mut Value) {
-        if let (Some((own, _)), Some(schema)) = (self.types.get(name), schema.as_object_mut()) {
-            schema.extend(own.clone());
+        if let (Some(of), Some(schema)) = (self.of(name), schema.as_object_mut()) {
+            schema.extend(of.0.clone());
         }
     }
 
     /// Adds what is said of a field, and of its elements, to its schema.
     pub fn describe_field(&self, name: &str, field: &str, schema: &mut Value) {
-        let levels = self.types.get(name).and_then(|(_, fields)| fields.get(field));
+        let Some(of) = self.of(name) else { return };
+        let levels = of.1.get(field);
         let mut at = schema;
         for level in levels.and_then(Value::as_array).into_iter().flatten() {
             let Some(level) = level.as_object() else { return };
@@ -69,10 +91,14 @@ impl Texts {
 
     /// The description of a parameter.
     pub fn parameter(&self, name: &str) -> Option<&Value> {
-        self.types
-            .get("")
-            .and_then(|(_, parameters)| parameters.get(name))
+        self.parameters.1.get(name)
     }
+}
+
+fn parse(line: &str) -> OfType {
+    let (_, own, fields): (Value, _, _) =
+        serde_json::from_str(line).expect("the texts are part of the program");
+    (own, fields)
 }
 
 /// A reference may have nothing beside it, so it moves into `allOf`.

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::schema_rules::{MANY, has_unsupported, is_set, parts, rules, text};
-use crate::custom::{Custom, Schema, cel};
+use crate::custom::{Schema, cel, check_default};
 use crate::field::FieldErrors;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -538,12 +538,8 @@ fn complete(nested: &Value, structure: &Value, from: &str, at: &str, errors: &mu
 
 /// A default must be a value its own schema takes as it is.
 fn defaults(own: &Value, base: &str, errors: &mut FieldErrors) {
-    if let (false, Ok(custom)) = (
-        own["default"].is_null(),
-        Custom::of_version(&serde_json::json!({"schema": {"openAPIV3Schema": own}})),
-    ) {
-        let path = format!("{base}.default");
-        custom.check_default(&own["default"], &path, errors);
+    if !own["default"].is_null() {
+        check_default(own, &format!("{base}.default"), errors);
     }
     for (name, part) in own["properties"].as_object().into_iter().flatten() {
         defaults(part, &format!("{base}.properties[{name}]"), errors);
