@@ -9,7 +9,7 @@ use futures::FutureExt;
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::server::{Server, Session, request};
+use super::server::{Session, Target, request};
 
 pub const KINDS: [&str; 8] = [
     "lists that nobody reads",
@@ -32,7 +32,7 @@ const HOLD: Duration = Duration::from_secs(60);
 /// Before it comes back after it was cut off.
 const BACK: Duration = Duration::from_millis(100);
 
-pub async fn run(kind: usize, server: &Server, token: &str, over: &AtomicBool, count: &AtomicU64) {
+pub async fn run(kind: usize, server: &Target, token: &str, over: &AtomicBool, count: &AtomicU64) {
     while !over.load(Ordering::SeqCst) {
         let turn = async {
             match kind {
@@ -57,7 +57,7 @@ fn one_more(count: &AtomicU64) {
 }
 
 /// Asks on a plain connection and reads only the answer's first bytes.
-async fn unread_list(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
+async fn unread_list(server: &Target, token: &str, count: &AtomicU64) -> Result<()> {
     let mut stream = server.tls(server.nobody(), "http/1.1").await?;
     let head = format!("GET {LIST} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
@@ -68,7 +68,7 @@ async fn unread_list(server: &Server, token: &str, count: &AtomicU64) -> Result<
     Ok(())
 }
 
-async fn huge_lists(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
+async fn huge_lists(server: &Target, token: &str, count: &AtomicU64) -> Result<()> {
     let mut session = server.connect(server.nobody()).await?;
     loop {
         let list = request("GET", LIST, Some(token)).body(Full::<Bytes>::default())?;
@@ -85,7 +85,7 @@ async fn huge_lists(server: &Server, token: &str, count: &AtomicU64) -> Result<(
     }
 }
 
-async fn watch_storm(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
+async fn watch_storm(server: &Target, token: &str, count: &AtomicU64) -> Result<()> {
     let mut session = server.connect(server.nobody()).await?;
     loop {
         let mut open = Vec::new();
@@ -101,7 +101,7 @@ async fn watch_storm(server: &Server, token: &str, count: &AtomicU64) -> Result<
     }
 }
 
-async fn headers(server: &Server, count: &AtomicU64) -> Result<()> {
+async fn headers(server: &Target, count: &AtomicU64) -> Result<()> {
     let mut stream = server.tls(server.nobody(), "http/1.1").await?;
     stream.write_all(b"GET /version HTTP/1.1\r\nhost: a\r\n").await?;
     let line = format!("x-flood: {}\r\n", "a".repeat(1000));
@@ -112,7 +112,7 @@ async fn headers(server: &Server, count: &AtomicU64) -> Result<()> {
 }
 
 /// Sends requests and resets them before their answers.
-async fn resets(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
+async fn resets(server: &Target, token: &str, count: &AtomicU64) -> Result<()> {
     let mut session: Session = server.connect(server.nobody()).await?;
     loop {
         for _ in 0..RESETS {
@@ -126,7 +126,7 @@ async fn resets(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
     }
 }
 
-async fn handshake(server: &Server, count: &AtomicU64) -> Result<()> {
+async fn handshake(server: &Target, count: &AtomicU64) -> Result<()> {
     let mut open = Vec::new();
     for _ in 0..10 {
         let mut stream = server.tcp().await?;
@@ -139,7 +139,7 @@ async fn handshake(server: &Server, count: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-async fn endless_body(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
+async fn endless_body(server: &Target, token: &str, count: &AtomicU64) -> Result<()> {
     let mut stream = server.tls(server.nobody(), "http/1.1").await?;
     let path = "/api/v1/namespaces/default/configmaps";
     let head = format!(
@@ -154,7 +154,7 @@ async fn endless_body(server: &Server, token: &str, count: &AtomicU64) -> Result
 }
 
 /// Opens watches with all objects as their first events and reads none.
-async fn unread_watches(server: &Server, token: &str, count: &AtomicU64) -> Result<()> {
+async fn unread_watches(server: &Target, token: &str, count: &AtomicU64) -> Result<()> {
     let mut session = server.connect(server.nobody()).await?;
     let mut open = Vec::new();
     for _ in 0..WATCHES {

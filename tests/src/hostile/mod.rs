@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use clients::KINDS;
-use server::{Server, Session};
+use server::{Server, Session, Target};
 
 /// Connections of system traffic, and the pause between two requests of one.
 const MEASURED: usize = 4;
@@ -115,7 +115,7 @@ pub fn run(options: Options) -> Result<Report> {
 }
 
 async fn attack(options: Options, wild: &tokio::runtime::Handle) -> Result<Report> {
-    let server = Arc::new(Server::start().await?);
+    let server = Server::start().await?;
     let token = prepare(&server, options.objects).await?;
     let quiet = measure(&server, options.time.min(Duration::from_secs(5)) / 2, None).await?;
     let rss_before = server.rss()?;
@@ -123,9 +123,9 @@ async fn attack(options: Options, wild: &tokio::runtime::Handle) -> Result<Repor
     let done: Vec<Arc<AtomicU64>> = KINDS.iter().map(|_| Arc::default()).collect();
     for number in 0..options.clients {
         let kind = number % KINDS.len();
-        let (server, token) = (server.clone(), token.clone());
+        let (target, token) = (server.target(), token.clone());
         let (over, count) = (over.clone(), done[kind].clone());
-        wild.spawn(async move { clients::run(kind, &server, &token, &over, &count).await });
+        wild.spawn(async move { clients::run(kind, &target, &token, &over, &count).await });
     }
     let most = Arc::new(AtomicU64::new(rss_before));
     let watched = measure(&server, options.time, Some(&most)).await;
@@ -152,7 +152,7 @@ async fn attack(options: Options, wild: &tokio::runtime::Handle) -> Result<Repor
 }
 
 /// Objects to list, an account that may list them, and its token.
-async fn prepare(server: &Server, objects: usize) -> Result<String> {
+async fn prepare(server: &Target, objects: usize) -> Result<String> {
     let mut admin = server.connect(server.admin()).await?;
     let maps = "/api/v1/namespaces/default/configmaps";
     let text = "x".repeat(OBJECT_BYTES);
@@ -185,14 +185,10 @@ async fn prepare(server: &Server, objects: usize) -> Result<String> {
 }
 
 /// A node's traffic: it writes and reads its own object.
-async fn measure(
-    server: &Arc<Server>,
-    time: Duration,
-    most: Option<&Arc<AtomicU64>>,
-) -> Result<(Latencies, u64)> {
+async fn measure(server: &Server, time: Duration, most: Option<&Arc<AtomicU64>>) -> Result<(Latencies, u64)> {
     let end = Instant::now() + time;
     let tasks = (0..MEASURED)
-        .map(|number| tokio::spawn(node(server.clone(), number, end)))
+        .map(|number| tokio::spawn(node(server.target(), number, end)))
         .collect::<Vec<_>>();
     while Instant::now() < end {
         if let Some(most) = most {
@@ -211,7 +207,7 @@ async fn measure(
     Ok((Latencies(all), failed))
 }
 
-async fn node(server: Arc<Server>, number: usize, end: Instant) -> Result<(Vec<Duration>, u64)> {
+async fn node(server: Arc<Target>, number: usize, end: Instant) -> Result<(Vec<Duration>, u64)> {
     let (mut latencies, mut failed) = (Vec::new(), 0);
     let mut session: Session = server.connect(server.node()).await?;
     for turn in 0.. {

@@ -23,10 +23,16 @@ use crate::cluster::binary;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A real `corten server` on the loopback address, with a folder of its own.
+/// A real `corten server` on the loopback address, with a folder of its own. Both go when it is dropped, and the process goes
+/// with the one that measures it, however that ends.
 pub struct Server {
     child: Child,
     directory: tempfile::TempDir,
+    target: Arc<Target>,
+}
+
+/// Where the server is, and who may ask it. Clients that never end hold this, not the server.
+pub struct Target {
     port: u16,
     admin: Arc<rustls::ClientConfig>,
     node: Arc<rustls::ClientConfig>,
@@ -40,6 +46,28 @@ impl Drop for Server {
     }
 }
 
+impl std::ops::Deref for Server {
+    type Target = Target;
+
+    fn deref(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// Has the kernel kill the process when the thread that started it ends.
+fn end_with_us(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let enter = || {
+        // SAFETY: one system call without pointers, which is allowed between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: `enter` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(enter) };
+}
+
 impl Server {
     pub async fn start() -> Result<Server> {
         let directory = tempfile::Builder::new()
@@ -48,7 +76,9 @@ impl Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = std::fs::File::create(directory.path().join("server.log"))?;
         let data = directory.path().join("data");
-        let child = Command::new(binary())
+        let mut command = Command::new(binary());
+        end_with_us(&mut command);
+        let child = command
             .args([
                 "server",
                 "--bind-address",
@@ -65,6 +95,7 @@ impl Server {
             .stderr(log)
             .spawn()?;
         let kubeconfig = data.join("admin.kubeconfig");
+        let mut started = Started(Some(child));
         let start = Instant::now();
         while !kubeconfig.exists() || TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             if start.elapsed() > START_LIMIT {
@@ -86,16 +117,59 @@ impl Server {
             .args([&data, Path::new("--out"), &node_kubeconfig])
             .status()?;
         anyhow::ensure!(made.success(), "no kubeconfig for the node");
-        Ok(Server {
+        let target = Target {
             admin: tls(&kubeconfig, true)?,
             node: tls(&node_kubeconfig, true)?,
             nobody: tls(&kubeconfig, false)?,
+            port,
+        };
+        let child = started.0.take().context("a server")?;
+        Ok(Server {
             child,
             directory,
-            port,
+            target: Arc::new(target),
         })
     }
 
+    pub fn target(&self) -> Arc<Target> {
+        self.target.clone()
+    }
+
+    /// Bytes.
+    pub fn rss(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        let pages: u64 = text
+            .split(' ')
+            .nth(1)
+            .context("statm has a second field")?
+            .parse()?;
+        Ok(pages * 4096)
+    }
+
+    pub fn lives(&self) -> bool {
+        Path::new(&format!("/proc/{}/exe", self.child.id()))
+            .read_link()
+            .is_ok()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
+    }
+}
+
+/// A process that ends here unless the start ends well.
+struct Started(Option<Child>);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill(); // it may be dead already
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Target {
     pub fn admin(&self) -> &Arc<rustls::ClientConfig> {
         &self.admin
     }
@@ -135,27 +209,6 @@ impl Server {
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
         tokio::spawn(connection);
         Ok(Session { sender })
-    }
-
-    /// Bytes.
-    pub fn rss(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
-        let pages: u64 = text
-            .split(' ')
-            .nth(1)
-            .context("statm has a second field")?
-            .parse()?;
-        Ok(pages * 4096)
-    }
-
-    pub fn lives(&self) -> bool {
-        Path::new(&format!("/proc/{}/exe", self.child.id()))
-            .read_link()
-            .is_ok()
-    }
-
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
     }
 }
 

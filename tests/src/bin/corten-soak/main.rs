@@ -40,8 +40,8 @@ const HOSTILE: &str = "hostile";
 const HOSTILE_OBJECTS: usize = 2000;
 /// What system traffic may notice of them.
 const HOSTILE_P99: Duration = Duration::from_millis(100);
-/// What they may take of the server's memory.
-const HOSTILE_BYTES: u64 = 1 << 30;
+/// What they may take of the server's memory: the answers that seats allow at once, and their connections.
+const HOSTILE_BYTES: u64 = 256 << 20;
 
 /// How long and how often.
 #[derive(Clone, Default)]
