@@ -47,6 +47,29 @@ async fn bind(w: &World, name: &str, more: Value) {
 }
 
 #[tokio::test]
+async fn variables_are_evaluated_when_they_are_asked_for() {
+    let w = World::new().await;
+    let bad = json!([
+        { "name": "bad", "expression": "1 / (object.spec.replicas - 2) > 0" },
+        { "name": "worse", "expression": "variables.bad" },
+    ]);
+    let rule = |expression: &str| {
+        json!({ "matchConstraints": rules("apps", "deployments"), "variables": bad,
+            "validations": [{ "expression": expression }] })
+    };
+    validating(&w, "idle", rule("object.spec.replicas < 9 || variables.worse")).await;
+    bind(&w, "idle", json!({})).await;
+    check(&w.post(DEPLOYMENTS, &deployment("a")).await, "201");
+    validating(&w, "asks", rule("object.metadata.name != 'b' || variables.worse")).await;
+    bind(&w, "asks", json!({})).await;
+    check(&w.post(DEPLOYMENTS, &deployment("c")).await, "201");
+    check(
+        &w.post(DEPLOYMENTS, &deployment("b")).await,
+        "422 composited variable \\\"worse\\\" fails to evaluate: composited variable \\\"bad\\\" fails to evaluate: division by zero",
+    );
+}
+
+#[tokio::test]
 async fn a_policy_holds_from_the_next_request_on() {
     let w = World::new().await;
     validating(

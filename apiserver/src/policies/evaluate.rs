@@ -3,8 +3,8 @@
 //!
 //! Source: Kubernetes `apiserver/pkg/admission/plugin/cel`.
 
-use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use corten_api::ResourceType;
 use corten_api::kinds::admissionregistration::expressions;
@@ -56,8 +56,19 @@ impl Expression {
         input: &Input<'a>,
         variables: Option<&'a Variables<'a>>,
     ) -> Result<Value<'a>, String> {
+        self.run(input, variables)?
+            .map_err(|error| format!("expression '{}' resulted in error: {error}", self.source))
+    }
+
+    /// # Errors
+    /// The text of why it cannot be run.
+    fn run<'a>(
+        &'a self,
+        input: &Input<'a>,
+        variables: Option<&'a Variables<'a>>,
+    ) -> Result<Eval<Value<'a>>, String> {
         let program = self.program.as_ref().map_err(Clone::clone)?;
-        let left = input.budget.get();
+        let left = input.budget.load(Ordering::Relaxed);
         if left == 0 {
             return Err(OUT_OF_BUDGET.into());
         }
@@ -66,11 +77,13 @@ impl Expression {
             cancelled: None,
         };
         let (value, cost) = program.eval(&input.bindings(variables), limits);
-        input.budget.set(left.saturating_sub(cost));
+        // Variables that were asked for meanwhile took their part.
+        let left = input.budget.load(Ordering::Relaxed);
+        input.budget.store(left.saturating_sub(cost), Ordering::Relaxed);
         if cost > left {
             return Err(OUT_OF_BUDGET.into());
         }
-        value.map_err(|error| format!("expression '{}' resulted in error: {error}", self.source))
+        Ok(value)
     }
 }
 
@@ -82,7 +95,8 @@ pub struct Input<'a> {
     pub params: &'a Json,
     pub namespace: &'a Json,
     pub authority: &'a Authority<'a>,
-    budget: Cell<u64>,
+    /// One thread uses it; it is atomic because expressions may be run on any.
+    budget: AtomicU64,
 }
 
 impl<'a> Input<'a> {
@@ -98,7 +112,7 @@ impl<'a> Input<'a> {
             params,
             namespace,
             authority,
-            budget: Cell::new(RUNTIME_BUDGET),
+            budget: AtomicU64::new(RUNTIME_BUDGET),
         }
     }
 
@@ -126,14 +140,69 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The variables of a policy that have a value already. One without a value has the error that came of it.
-#[derive(Debug, Default)]
-pub struct Variables<'a>(Vec<(&'a str, Eval<Value<'a>>)>);
+/// The variables of a policy on one request. Each is evaluated when it is first asked for, once; its cost is the request's.
+/// One without a value has the error that came of it.
+pub struct Variables<'a> {
+    definitions: &'a [(String, Expression)],
+    input: &'a Input<'a>,
+    values: Vec<OnceLock<Eval<Value<'a>>>>,
+    /// Itself: what a variable's expression is given to find the others.
+    own: OnceLock<&'a Variables<'a>>,
+}
+
+impl std::fmt::Debug for Variables<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.definitions.iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl<'a> Variables<'a> {
+    /// Those of one request. They have no values before they are [`tied`](Variables::tied).
+    #[must_use]
+    pub fn new(definitions: &'a Definitions, input: &'a Input<'a>) -> Variables<'a> {
+        Variables {
+            definitions: &definitions.0,
+            input,
+            values: definitions.0.iter().map(|_| OnceLock::new()).collect(),
+            own: OnceLock::new(),
+        }
+    }
+
+    /// Able to find each other, for the rest of their life.
+    #[must_use]
+    pub fn tied(&'a self) -> &'a Variables<'a> {
+        self.own.get_or_init(|| self)
+    }
+
+    fn evaluate(&'a self, name: &str, expression: &'a Expression) -> Eval<Value<'a>> {
+        let failed = |text: String| Err(EvalError::new(text));
+        if let Err(error) = &expression.program {
+            return failed(format!(
+                "composited variable \"{name}\" fails to compile: {error}"
+            ));
+        }
+        match expression.run(self.input, Some(self)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => failed(format!(
+                "composited variable \"{name}\" fails to evaluate: {error}"
+            )),
+            Err(text) => failed(text),
+        }
+    }
+}
 
 impl Fields for Variables<'_> {
     fn field(&self, name: &str) -> Option<Eval<Value<'_>>> {
-        let found = self.0.iter().find(|(own, _)| *own == name);
-        found.map(|(_, value)| value.clone())
+        let own = *self.own.get()?;
+        // An expression is compiled with the variables before its own only, so no value waits for itself.
+        let idx = own.definitions.iter().position(|(known, _)| known == name)?;
+        let expression = &own.definitions[idx].1;
+        Some(
+            own.values[idx]
+                .get_or_init(|| own.evaluate(name, expression))
+                .clone(),
+        )
     }
 }
 
@@ -156,40 +225,6 @@ impl Definitions {
         }
         (Definitions(all), types)
     }
-
-    /// Runs `act` with the variables' values.
-    pub fn with<T>(&self, input: &Input<'_>, act: impl FnOnce(&Input<'_>, &Variables<'_>) -> T) -> T {
-        next(&self.0, input, &Variables::default(), act)
-    }
-}
-
-/// One variable after the other: each value may borrow from those before it.
-fn next<'a, T>(
-    left: &'a [(String, Expression)],
-    input: &Input<'a>,
-    known: &'a Variables<'a>,
-    act: impl FnOnce(&Input<'_>, &Variables<'_>) -> T,
-) -> T {
-    let Some(((name, expression), left)) = left.split_first() else {
-        return act(input, known);
-    };
-    let value = expression.eval(input, Some(known)).map_err(EvalError::new);
-    let mut more = known.0.clone();
-    more.push((name, value));
-    let more = Variables(more);
-    let budget = input.budget.get();
-    let inner = Input::new(
-        [
-            input.object,
-            input.old,
-            input.request,
-            input.params,
-            input.namespace,
-        ],
-        input.authority,
-    );
-    inner.budget.set(budget);
-    next(left, &inner, &more, act)
 }
 
 /// Answers an expression's `authorizer`, on behalf of the request's user.
@@ -313,7 +348,11 @@ impl Conditions {
     ///
     /// # Errors
     /// What failed, when none was false.
-    pub fn hold(&self, input: &Input<'_>, variables: Option<&Variables<'_>>) -> Result<bool, String> {
+    pub fn hold<'a>(
+        &'a self,
+        input: &Input<'a>,
+        variables: Option<&'a Variables<'a>>,
+    ) -> Result<bool, String> {
         let mut errors: Vec<String> = Vec::new();
         for condition in &self.0 {
             match judge(condition, input, variables) {
@@ -332,10 +371,10 @@ impl Conditions {
 
 /// # Errors
 /// Upstream's text.
-pub fn judge(
-    condition: &Expression,
-    input: &Input<'_>,
-    variables: Option<&Variables<'_>>,
+pub fn judge<'a>(
+    condition: &'a Expression,
+    input: &Input<'a>,
+    variables: Option<&'a Variables<'a>>,
 ) -> Result<bool, String> {
     match condition.eval(input, variables)? {
         Value::Bool(own) => Ok(own),

@@ -112,23 +112,24 @@ fn mutated(
             [&now, input.old, input.request, input.params, input.namespace],
             input.authority,
         );
-        let next = policy.variables.with(&input, |input, variables| {
-            if index == 0 && !policy.conditions.hold(input, Some(variables))? {
-                return Ok(None);
-            }
-            mutation.make(input, variables, ty).map(Some)
-        });
-        match next? {
-            None => return Ok(None),
-            Some(next) => object = next,
+        let variables = Variables::new(&policy.variables, &input);
+        let variables = variables.tied();
+        if index == 0 && !policy.conditions.hold(&input, Some(variables))? {
+            return Ok(None);
         }
+        object = mutation.make(&input, variables, ty)?;
         object = forms::read(ty, subresource, &object).map_err(|status| status.message)?;
     }
     Ok(Some(object))
 }
 
 impl Mutation {
-    fn make(&self, input: &Input<'_>, variables: &Variables<'_>, ty: &ResourceType) -> Result<Value, String> {
+    fn make<'a>(
+        &'a self,
+        input: &Input<'a>,
+        variables: &'a Variables<'a>,
+        ty: &ResourceType,
+    ) -> Result<Value, String> {
         match self {
             Mutation::Apply(expression) => {
                 let made = expression.eval(input, Some(variables))?;

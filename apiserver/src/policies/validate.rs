@@ -179,46 +179,46 @@ fn judge_by(policy: &Policy, input: &Input<'_>) -> Judged {
     else {
         return Judged::default();
     };
-    policy.variables.with(input, |input, variables| {
-        let mut judged = Judged::default();
-        match policy.conditions.hold(input, Some(variables)) {
-            Ok(true) => {}
-            Ok(false) => return judged,
-            Err(message) => {
-                let reason = String::new();
-                let failed = (!policy.fails_open).then_some((0, Denied { message, reason }));
-                judged.failures.extend(failed);
-                return judged;
-            }
+    let variables = Variables::new(&policy.variables, input);
+    let variables = variables.tied();
+    let mut judged = Judged::default();
+    match policy.conditions.hold(input, Some(variables)) {
+        Ok(true) => {}
+        Ok(false) => return judged,
+        Err(message) => {
+            let reason = String::new();
+            let failed = (!policy.fails_open).then_some((0, Denied { message, reason }));
+            judged.failures.extend(failed);
+            return judged;
         }
-        for (index, validation) in validations.iter().enumerate() {
-            let failed = match judge(&validation.expression, input, Some(variables)) {
-                Ok(true) => continue,
-                Ok(false) => Denied {
-                    message: message(validation, input, variables),
-                    reason: validation.reason.clone(),
-                },
-                Err(_) if policy.fails_open => continue,
-                Err(message) => Denied {
-                    message,
-                    reason: String::new(),
-                },
-            };
-            judged.failures.push((index, failed));
+    }
+    for (index, validation) in validations.iter().enumerate() {
+        let failed = match judge(&validation.expression, input, Some(variables)) {
+            Ok(true) => continue,
+            Ok(false) => Denied {
+                message: message(validation, input, variables),
+                reason: validation.reason.clone(),
+            },
+            Err(_) if policy.fails_open => continue,
+            Err(message) => Denied {
+                message,
+                reason: String::new(),
+            },
+        };
+        judged.failures.push((index, failed));
+    }
+    for annotation in annotations {
+        match value_of(annotation, input, variables) {
+            Ok(Some(value)) => judged.annotations.push((annotation.key.clone(), value)),
+            Ok(None) => {}
+            Err(error) => judged.errors.push(error),
         }
-        for annotation in annotations {
-            match value_of(annotation, input, variables) {
-                Ok(Some(value)) => judged.annotations.push((annotation.key.clone(), value)),
-                Ok(None) => {}
-                Err(error) => judged.errors.push(error),
-            }
-        }
-        judged
-    })
+    }
+    judged
 }
 
 /// What a failed validation says: what its expression makes, its own text, or the expression.
-fn message(validation: &Validation, input: &Input<'_>, variables: &Variables<'_>) -> String {
+fn message<'a>(validation: &'a Validation, input: &Input<'a>, variables: &'a Variables<'a>) -> String {
     let made = validation.message_expression.as_ref().and_then(|expression| {
         match expression.eval(input, Some(variables)) {
             Ok(Cel::String(text)) => Some(text.trim().to_owned()),
@@ -232,10 +232,10 @@ fn message(validation: &Validation, input: &Input<'_>, variables: &Variables<'_>
     })
 }
 
-fn value_of(
-    annotation: &Annotation,
-    input: &Input<'_>,
-    variables: &Variables<'_>,
+fn value_of<'a>(
+    annotation: &'a Annotation,
+    input: &Input<'a>,
+    variables: &'a Variables<'a>,
 ) -> Result<Option<String>, String> {
     match annotation.value.eval(input, Some(variables))? {
         Cel::Null => Ok(None),
