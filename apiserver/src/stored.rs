@@ -16,6 +16,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use corten_api::schema::decode::parse_stored;
 use corten_api::{ResourceType, meta};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -131,7 +132,7 @@ pub fn seal(plain: Bytes, ty: &ResourceType, object: &Value) -> Bytes {
 pub fn reseal(value: &[u8], group: &str, plural: &str) -> Result<Bytes, Damaged> {
     let stored = Stored::new(value)?;
     let json = stored.json()?;
-    let object: Value = serde_json::from_slice(&json).map_err(|_| Damaged)?;
+    let object = read(&json)?;
     let open = Stored {
         head: stored.head,
         body: Body::Plain(&json),
@@ -305,7 +306,7 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// Bytes that [`encode`] did not write.
     pub fn parse(&self, meta: TypeMeta<'_>, revision: u64) -> Result<Value, Damaged> {
-        let mut value: Value = serde_json::from_slice(&self.json()?).map_err(|_| Damaged)?;
+        let mut value = read(&self.json()?)?;
         let top = value.as_object_mut().ok_or(Damaged)?;
         top.insert("apiVersion".into(), meta.api_version().into());
         top.insert("kind".into(), meta.kind.into());
@@ -315,6 +316,18 @@ impl<'a> Stored<'a> {
             .ok_or(Damaged)?;
         metadata.insert("resourceVersion".into(), revision.to_string().into());
         Ok(value)
+    }
+
+    /// The object's metadata, without its revision.
+    ///
+    /// # Errors
+    /// Bytes that [`encode`] did not write.
+    pub fn metadata(&self) -> Result<Value, Damaged> {
+        let json = self.json()?;
+        // It comes first, so the rest is not looked at.
+        let mut values = serde_json::Deserializer::from_slice(&json[OPENING.len() - 1..]).into_iter();
+        let metadata: &RawValue = values.next().ok_or(Damaged)?.map_err(|_| Damaged)?;
+        read(metadata.get().as_bytes())
     }
 
     /// Appends `{"kind":"PartialObjectMetadata",...}` with the object's metadata.
@@ -336,6 +349,11 @@ impl<'a> Stored<'a> {
         out.push(b'}');
         Ok(())
     }
+}
+
+/// The usual reader is the faster one, but gives up at 128 levels.
+fn read(json: &[u8]) -> Result<Value, Damaged> {
+    serde_json::from_slice(json).or_else(|_| parse_stored(json).map_err(|_| Damaged))
 }
 
 /// The object from its metadata on, with its revision.

@@ -128,3 +128,53 @@ async fn a_body_that_never_ends_costs_a_request_its_time() {
         (400, &"invalid timeout specified in the request URL".into())
     );
 }
+
+/// A custom resource that keeps whatever it is given.
+fn anything() -> Value {
+    let schema = serde_json::json!({ "type": "object", "properties": { "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } });
+    serde_json::json!({ "metadata": { "name": "things.g.io" }, "spec": { "group": "g.io", "scope": "Namespaced",
+        "names": { "plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList" },
+        "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } }] } })
+}
+
+#[tokio::test]
+async fn what_nests_too_deep_is_refused_and_what_is_taken_comes_back() {
+    let world = World::new().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(world.post(definitions, &anything()).await.code, 201);
+    let things = "/apis/g.io/v1/namespaces/default/things";
+    let start = Instant::now();
+    while world.get(things).await.code != 200 {
+        assert!(start.elapsed() < Duration::from_secs(10), "not served");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let nested = |name: &str, depth: usize| {
+        let head =
+            format!(r#"{{"apiVersion":"g.io/v1","kind":"Thing","metadata":{{"name":"{name}"}},"spec":"#);
+        format!("{head}{}1{}}}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
+    };
+    let json = [("content-type", "application/json")];
+    for depth in [100, 400] {
+        let at = format!("{things}/d{depth}");
+        let made = world
+            .ask("POST", things, &json, nested(&format!("d{depth}"), depth))
+            .await;
+        assert_eq!(made.code, 201, "{depth}: {}", made.text);
+        let got = world.get(&at).await;
+        assert!(got.text.contains(&r#"{"a":"#.repeat(depth)), "{depth}");
+        let label = serde_json::json!({ "metadata": { "labels": { "x": "y" } } });
+        let patched = world.patch(&at, "merge", &label).await;
+        assert_eq!(patched.code, 200, "{depth}: {}", patched.text);
+        assert_eq!(world.ask("PUT", &at, &json, patched.text).await.code, 200);
+        assert_eq!(world.delete(&at, &serde_json::json!({})).await.code, 200);
+    }
+    for depth in [600, 20_000] {
+        let refused = world.ask("POST", things, &json, nested("deep", depth)).await;
+        assert_eq!(refused.code, 400, "{}", refused.text);
+        assert!(refused.text.contains("exceeded max depth"), "{}", refused.text);
+        let patch = format!(r#"{{"spec":{}1{}}}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
+        let merge = [("content-type", "application/merge-patch+json")];
+        let refused = world.ask("PATCH", &format!("{things}/none"), &merge, patch).await;
+        assert!([400, 404].contains(&refused.code), "{depth}: {}", refused.text);
+    }
+}

@@ -10,7 +10,7 @@ use super::error::SyntaxError;
 use super::scan::{MAX_KEPT_DEPTH, Scanner, Start};
 use super::{Field, Kind, Type, scalar, schema};
 
-pub use super::scan::{MAX_DEPTH, parse_json};
+pub use super::scan::{MAX_DEPTH, parse_json, parse_stored};
 
 type Result<T> = std::result::Result<T, SyntaxError>;
 

@@ -10,6 +10,8 @@ use super::error::SyntaxError;
 pub const MAX_DEPTH: usize = 10_000;
 /// Nesting kept as values (schemaless parts); deeper is refused so that no walk over them recurses far.
 pub const MAX_KEPT_DEPTH: usize = 500;
+/// Nesting of what is stored: an object as deep as it may be, and who manages its deepest field.
+const MAX_STORED_DEPTH: usize = MAX_KEPT_DEPTH + 50;
 
 pub struct Scanner<'a> {
     bytes: &'a [u8],
@@ -348,13 +350,12 @@ impl<'a> Scanner<'a> {
 
     /// Consumes any value and keeps it. The last of repeated keys wins.
     pub fn any(&mut self) -> Result<Value> {
-        self.any_within(0)
+        self.any_within(MAX_KEPT_DEPTH)
     }
 
+    /// `depth`: how many containers may be within this value.
     fn any_within(&mut self, depth: usize) -> Result<Value> {
-        if depth > MAX_KEPT_DEPTH {
-            return Err(SyntaxError::Depth);
-        }
+        let below = || depth.checked_sub(1).ok_or(SyntaxError::Depth);
         Ok(match self.start()? {
             Start::Object => {
                 self.open()?;
@@ -362,7 +363,7 @@ impl<'a> Scanner<'a> {
                 let mut first = true;
                 while let Some(key) = self.key(first)? {
                     first = false;
-                    map.insert(key.into_owned(), self.any_within(depth + 1)?);
+                    map.insert(key.into_owned(), self.any_within(below()?)?);
                 }
                 Value::Object(map)
             }
@@ -372,7 +373,7 @@ impl<'a> Scanner<'a> {
                 let mut first = true;
                 while self.element(first)? {
                     first = false;
-                    list.push(self.any_within(depth + 1)?);
+                    list.push(self.any_within(below()?)?);
                 }
                 Value::Array(list)
             }
@@ -408,6 +409,17 @@ fn number_value(text: &str) -> Value {
 pub fn parse_json(bytes: &[u8]) -> Result<Value> {
     let mut scanner = Scanner::new(bytes);
     let value = scanner.any()?;
+    scanner.end()?;
+    Ok(value)
+}
+
+/// Reads JSON that was stored: what came in within [`MAX_KEPT_DEPTH`] always comes out.
+///
+/// # Errors
+/// As [`parse_json`].
+pub fn parse_stored(bytes: &[u8]) -> Result<Value> {
+    let mut scanner = Scanner::new(bytes);
+    let value = scanner.any_within(MAX_STORED_DEPTH)?;
     scanner.end()?;
     Ok(value)
 }
