@@ -12,6 +12,7 @@ pub(crate) mod claims;
 pub(crate) mod documents;
 pub(crate) mod jws;
 pub mod oidc;
+mod verified;
 
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ impl std::fmt::Display for Rejected {
 pub struct Issuer {
     url: String,
     keys: RwLock<Arc<Keys>>,
+    /// Of the keys in force.
+    verified: verified::Verified,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl Issuer {
         Ok(Issuer {
             url: url.into(),
             keys: RwLock::new(Arc::new(Keys::new(keys)?)),
+            verified: verified::Verified::default(),
         })
     }
 
@@ -111,6 +115,7 @@ impl Issuer {
     /// As [`Issuer::new`]; then nothing changes.
     pub fn set_keys(&self, keys: &AccountKey) -> Result<(), PkiError> {
         *self.keys.write() = Arc::new(Keys::new(keys)?);
+        self.verified.clear();
         Ok(())
     }
 
@@ -136,7 +141,11 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`Rejected`].
-    pub fn verify(&self, token: &str) -> Result<Value, Rejected> {
+    pub fn verify(&self, token: &str) -> Result<Arc<Value>, Rejected> {
+        let digest = verified::digest(token);
+        if let Some(claims) = self.verified.get(&digest) {
+            return Ok(claims);
+        }
         let unverified = jws::unverified_claims(token).ok_or(Rejected::NotOurs)?;
         if unverified["iss"] != self.url {
             return Err(Rejected::NotOurs);
@@ -145,7 +154,12 @@ impl Issuer {
         let mut refused = jws::UNKNOWN;
         for key in keys.public() {
             match key.verify(token) {
-                Ok(claims) => return Ok(claims),
+                Ok(claims) => {
+                    let claims = Arc::new(claims);
+                    let is_current = || Arc::ptr_eq(&keys, &self.keys.read());
+                    self.verified.keep(digest, claims.clone(), is_current);
+                    return Ok(claims);
+                }
                 // The key that the token names says more than the others.
                 Err(why) if why != jws::UNKNOWN => refused = why,
                 Err(_) => {}
