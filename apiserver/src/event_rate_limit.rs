@@ -6,7 +6,6 @@
 //! Source: Kubernetes `plugin/pkg/admission/eventratelimit`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use corten_api::Status;
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
-const PLUGIN: &str = "EventRateLimit";
+pub const PLUGIN: &str = "EventRateLimit";
 const GROUP: &str = "eventratelimit.admission.k8s.io/v1alpha1";
 /// Buckets of one limit. Source: Kubernetes, `defaultCacheSize`.
 const DEFAULT_CACHE: usize = 4096;
@@ -46,25 +45,6 @@ struct Configuration {
     kind: String,
     #[serde(default)]
     limits: Vec<LimitConfig>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AdmissionConfiguration {
-    api_version: String,
-    kind: String,
-    #[serde(default)]
-    plugins: Vec<Plugin>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Plugin {
-    name: String,
-    #[serde(default)]
-    path: String,
-    #[serde(default)]
-    configuration: Option<Value>,
 }
 
 /// Whom an Event is charged to.
@@ -155,41 +135,13 @@ impl Limit {
 pub struct EventRateLimit(Vec<Limit>);
 
 impl EventRateLimit {
-    /// From an AdmissionConfiguration (YAML or JSON); `None`: it says nothing about Events. Files it names are read by
-    /// `read`.
+    /// Reads the plug-in's Configuration.
     ///
     /// # Errors
-    /// In words for the one who wrote it; also for plug-ins that have no configuration here.
-    pub fn parse(
-        text: &str,
-        read: impl Fn(&Path) -> Result<String, String>,
-    ) -> Result<Option<EventRateLimit>, String> {
-        let config: AdmissionConfiguration =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        if config.api_version != "apiserver.config.k8s.io/v1" || config.kind != "AdmissionConfiguration" {
-            return Err(format!(
-                "expected an AdmissionConfiguration of apiserver.config.k8s.io/v1, not a {} of {}",
-                config.kind, config.api_version
-            ));
-        }
-        let mut found = None;
-        for plugin in config.plugins {
-            if plugin.name != PLUGIN {
-                return Err(format!("the plug-in {:?} has no configuration here", plugin.name));
-            }
-            let of_plugin: Configuration = match (plugin.configuration, plugin.path.as_str()) {
-                (Some(value), _) => serde_json::from_value(value).map_err(|error| error.to_string())?,
-                (None, "") => return Err(format!("the plug-in {PLUGIN} needs a configuration")),
-                (None, path) => {
-                    serde_saphyr::from_str(&read(Path::new(path))?).map_err(|error| error.to_string())?
-                }
-            };
-            found = Some(EventRateLimit::new(of_plugin)?);
-        }
-        Ok(found)
-    }
-
-    fn new(config: Configuration) -> Result<EventRateLimit, String> {
+    /// What is wrong, with the field's name.
+    pub fn parse(configuration: Value) -> Result<EventRateLimit, String> {
+        let config: Configuration =
+            serde_json::from_value(configuration).map_err(|error| error.to_string())?;
         if config.api_version != GROUP || config.kind != "Configuration" {
             return Err(format!("expected a Configuration of {GROUP}"));
         }
@@ -257,20 +209,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parse(limits: &str) -> Result<Option<EventRateLimit>, String> {
-        let text = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: EventRateLimit\n  path: e.yaml\n";
+    fn parse(limits: &str) -> Result<EventRateLimit, String> {
         let file = format!("apiVersion: {GROUP}\nkind: Configuration\nlimits: {limits}\n");
-        EventRateLimit::parse(text, |path| {
-            assert_eq!(path, Path::new("e.yaml"));
-            Ok(file.clone())
-        })
+        EventRateLimit::parse(serde_saphyr::from_str(&file).expect("YAML"))
     }
 
     #[test]
     fn events_are_charged_to_their_namespace() {
-        let limits = parse("[{type: Namespace, qps: 2, burst: 3, cacheSize: 2}]")
-            .expect("a configuration")
-            .expect("of Events");
+        let limits = parse("[{type: Namespace, qps: 2, burst: 3, cacheSize: 2}]").expect("a configuration");
         let charge = |namespace: &str, millis: i64| {
             let charged = Charged {
                 user: "u",
@@ -329,7 +275,5 @@ mod tests {
             "limits[0].cacheSize: Invalid value: -1: must not be negative",
         );
         check("[{type: Nobody, qps: 1, burst: 1}]", "Nobody");
-        let other = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins: [{name: PodSecurity}]";
-        assert!(EventRateLimit::parse(other, |_| Err(String::new())).is_err());
     }
 }

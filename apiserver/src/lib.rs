@@ -7,6 +7,7 @@
 //! resource) → `read` or `write` → `respond`. Decisions are plain functions; `dispatch`, `serve` and
 //! `write::transact` are the only places that wait.
 
+pub mod admission_config;
 mod aggregate;
 pub mod audit;
 pub mod authorities;
@@ -79,6 +80,7 @@ pub use in_process::InProcess;
 pub use key::VITAL_PREFIXES;
 pub use outbound::tls::host_trust;
 pub use read::filter::tag;
+pub use write::admission::pod_security::Settings as PodSecurity;
 
 /// The Kubernetes version this server speaks, as clients read it.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
@@ -103,6 +105,8 @@ pub struct Config {
     pub providers: Vec<Arc<tokens::oidc::Provider>>,
     /// How many Events are taken in; `None`: all.
     pub event_rate_limit: Option<Arc<event_rate_limit::EventRateLimit>>,
+    /// The Pod Security Standard of namespaces that name none, and who is exempt; `None`: anything is allowed there.
+    pub pod_security: Option<Arc<PodSecurity>>,
     /// Services that this server reaches at an address instead of through the tunnel of a Pod's node, by
     /// `NAMESPACE/NAME`. Empty but in tests; nothing in an object gets here.
     pub service_addresses: std::collections::BTreeMap<String, SocketAddr>,
@@ -136,6 +140,7 @@ impl Config {
             tokens: None,
             providers: Vec::new(),
             event_rate_limit: None,
+            pod_security: None,
             service_addresses: std::collections::BTreeMap::new(),
             front_proxy: None,
             cluster: None,

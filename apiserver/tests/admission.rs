@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use common::World;
+use corten_apiserver::{Config, PodSecurity};
 use serde_json::{Value, json};
 
 async fn namespace(world: &World, name: &str, labels: Value) {
@@ -86,6 +90,33 @@ async fn pod_security_refuses_warns_and_judges_namespaces() {
         refused.json()["details"]["causes"][0]["field"],
         format!("metadata.labels[{enforce}]")
     );
+}
+
+#[tokio::test]
+async fn namespaces_that_name_no_standard_have_the_configured_one() {
+    let mut config = Config::new(IpAddr::from([192, 0, 2, 1]), "test CA");
+    config.pod_security = Some(Arc::new(PodSecurity::baseline()));
+    let w = World::with(config).await;
+    namespace(&w, "plain", json!({})).await;
+    namespace(
+        &w,
+        "free",
+        json!({ "pod-security.kubernetes.io/enforce": "privileged" }),
+    )
+    .await;
+    let host = pod("a", json!({ "spec": { "hostNetwork": true } }));
+    let refused = w.post("/api/v1/namespaces/plain/pods", &host).await;
+    assert_eq!(refused.code, 403, "{}", refused.text);
+    assert_eq!(
+        refused.json()["message"],
+        "pods \"a\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"
+    );
+    let taken = w.post("/api/v1/namespaces/free/pods", &host).await;
+    assert_eq!(taken.code, 201, "{}", taken.text);
+    let harmless = w
+        .post("/api/v1/namespaces/plain/pods", &pod("b", json!({})))
+        .await;
+    assert_eq!(harmless.code, 201, "{}", harmless.text);
 }
 
 #[tokio::test]

@@ -309,6 +309,18 @@ async fn admission_adds_annotations() {
         found.starts_with("would violate PodSecurity \"restricted:latest\""),
         "{annotations}"
     );
+    let labels = json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
+    logged
+        .world
+        .patch("/api/v1/namespaces/default", "merge", &labels)
+        .await;
+    assert_eq!(logged.world.post(common::PODS, &pod("q")).await.code, 403);
+    let refused = &logged.last()["annotations"];
+    assert_eq!(
+        refused["pod-security.kubernetes.io/enforce-policy"],
+        "restricted:latest"
+    );
+    assert_eq!(refused["pod-security.kubernetes.io/audit-violations"], found);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use corten_apiserver::event_rate_limit::EventRateLimit;
+use corten_apiserver::admission_config::AdmissionConfig;
 use corten_apiserver::members::{self, AdmitError, Record};
 use corten_apiserver::pki::peers::PeerTls;
 use corten_apiserver::pki::{self, ServerNames};
@@ -89,12 +89,13 @@ pub struct Args {
     #[arg(long)]
     witness: bool,
     /// How long certificates of this server and of nodes live, such as 24h; they renew themselves
-    #[arg(long, default_value = "365d", value_parser = crate::duration::parse)]
-    certificate_lifetime: std::time::Duration,
+    /// [default: 365d; hardened: 24h]
+    #[arg(long, value_parser = crate::duration::parse)]
+    certificate_lifetime: Option<Duration>,
     /// A file with an AuthenticationConfiguration: other issuers of tokens that are believed
     #[arg(long)]
     authentication_config: Option<PathBuf>,
-    /// A file with an AdmissionConfiguration: of its plug-ins EventRateLimit has something to configure
+    /// A file with an AdmissionConfiguration: of its plug-ins EventRateLimit and PodSecurity have something to configure
     #[arg(long)]
     admission_control_config_file: Option<PathBuf>,
     /// A name that the server's certificate is valid for beside its own, such as a load balancer's; may be given several
@@ -160,7 +161,9 @@ pub async fn run(args: Args) -> Result<()> {
     let certificates = Certificates::open(Settings {
         dir: pki_dir.clone(),
         names: names_of_server,
-        life: args.certificate_lifetime,
+        life: args
+            .certificate_lifetime
+            .unwrap_or_else(|| args.guard.certificate_lifetime()),
         kubeconfig: args.data_dir.join(ADMIN_KUBECONFIG),
         server_url,
         profile: args.guard.tls()?,
@@ -179,7 +182,12 @@ pub async fn run(args: Args) -> Result<()> {
             .collect();
     }
     if let Some(path) = &args.admission_control_config_file {
-        config.event_rate_limit = event_rate_limit(path)?.map(Arc::new);
+        let given = admission_config(path)?;
+        config.event_rate_limit = given.event_rate_limit.map(Arc::new);
+        config.pod_security = given.pod_security.map(Arc::new);
+    }
+    if config.pod_security.is_none() {
+        config.pod_security = args.guard.pod_security().map(Arc::new);
     }
     config.front_proxy = Some(certificates.front_proxy());
     let sharing = Arc::new(crate::join::Sharing {
@@ -367,14 +375,14 @@ async fn serve(
     served
 }
 
-/// What an AdmissionConfiguration says about Events. The files it names are below its own folder.
-fn event_rate_limit(path: &Path) -> Result<Option<EventRateLimit>> {
+/// An AdmissionConfiguration. The files it names are below its own folder.
+fn admission_config(path: &Path) -> Result<AdmissionConfig> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))
     };
     let folder = path.parent().unwrap_or(Path::new("."));
     let text = read(path).map_err(anyhow::Error::msg)?;
-    EventRateLimit::parse(&text, |named| read(&folder.join(named)))
+    AdmissionConfig::parse(&text, |named| read(&folder.join(named)))
         .map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
 }
 

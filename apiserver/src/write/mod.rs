@@ -33,6 +33,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
+use crate::PodSecurity;
 use crate::convert::{self, STORED_VERSION, Targets};
 use crate::event_rate_limit::EventRateLimit;
 use crate::identity::User;
@@ -110,6 +111,8 @@ pub struct Env {
     pub conversions: Option<Arc<Targets>>,
     /// Of Events; `None`: they are not counted.
     pub event_limit: Option<Arc<EventRateLimit>>,
+    /// What is configured about Pod security; `None`: nothing.
+    pub pod_security: Option<Arc<PodSecurity>>,
     /// What the limit said about this request.
     pub event_verdict: Option<Result<(), Status>>,
     /// Webhooks and policies of the state that is decided on; `None`: there are none.
@@ -134,6 +137,7 @@ impl Env {
             pending: None,
             conversions: None,
             event_limit: None,
+            pod_security: None,
             event_verdict: None,
             scene: None,
         }
@@ -391,6 +395,7 @@ async fn settle(
     let store = &inner.store;
     env.conversions.get_or_insert_with(|| inner.conversions.clone());
     env.event_limit.clone_from(&inner.config.event_rate_limit);
+    env.pod_security.clone_from(&inner.config.pod_security);
     let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
     let mut lane = None;

@@ -1,13 +1,17 @@
 //! The flags that say whom a server lets in, and how much of them: TLS, anonymous requests, requests at once.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use corten_apiserver::PodSecurity;
 use corten_apiserver::pki::TlsProfile;
 
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// A set of stricter defaults than Kubernetes'. hardened: TLS 1.3 only, no anonymous requests, and a chained audit log
-    /// in the data folder without which nothing is served
+    /// A set of stricter defaults than Kubernetes'. hardened: TLS 1.3 only, no anonymous requests, the baseline Pod Security
+    /// Standard where a namespace names none, certificates that live for a day, and a chained audit log in the data folder
+    /// without which nothing is served
     #[arg(long, value_parser = ["kubernetes", "hardened"], default_value = "kubernetes")]
     profile: String,
     /// The oldest TLS that is spoken: VersionTLS12 or VersionTLS13
@@ -43,6 +47,17 @@ impl Args {
 
     pub fn anonymous(&self) -> bool {
         self.anonymous_auth.unwrap_or(!self.is_hardened())
+    }
+
+    /// Of namespaces that name no standard, where nothing else is configured.
+    pub fn pod_security(&self) -> Option<PodSecurity> {
+        self.is_hardened().then(PodSecurity::baseline)
+    }
+
+    /// Of certificates for which nothing else is said.
+    pub fn certificate_lifetime(&self) -> Duration {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        if self.is_hardened() { DAY } else { 365 * DAY }
     }
 
     pub fn seats(&self) -> u32 {

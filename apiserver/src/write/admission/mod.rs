@@ -15,7 +15,7 @@ pub mod namespace;
 mod namespace_lifecycle;
 pub mod node_restriction;
 mod persistent_volume_claim_resize;
-mod pod_security;
+pub mod pod_security;
 mod resource_quota;
 mod role_escalation;
 mod service_account;
@@ -106,7 +106,8 @@ fn keep_managers(object: &mut Value, before: Option<Value>, env: &mut Env) {
     }
 }
 
-/// Judges an object as it would be stored; for a deletion `object` is null.
+/// Judges an object as it would be stored; for a deletion `object` is null. What is noted about a refused one is recorded
+/// as well.
 ///
 /// # Errors
 /// What a plug-in or webhook refuses, with upstream's texts.
@@ -117,11 +118,25 @@ pub fn validate(
     effects: &mut Effects,
     env: &mut Env,
 ) -> Result<Option<Question>, Status> {
+    let judged = judge(attributes, snapshot, object, effects, env);
+    if judged.is_err() {
+        env.annotations.append(&mut effects.annotations);
+    }
+    judged
+}
+
+fn judge(
+    attributes: &Attributes<'_>,
+    snapshot: &Snapshot,
+    object: &Value,
+    effects: &mut Effects,
+    env: &mut Env,
+) -> Result<Option<Question>, Status> {
     namespace_lifecycle::hold(attributes, snapshot, effects)?;
     limit_ranger::validate(attributes, snapshot, object)?;
     service_account::validate(attributes, snapshot, object)?;
     node_restriction::validate(attributes, snapshot, object)?;
-    pod_security::validate(attributes, snapshot, object, effects)?;
+    pod_security::validate(attributes, snapshot, object, effects, env.pod_security.as_deref())?;
     charge_event(attributes, object, env)?;
     persistent_volume_claim_resize::validate(attributes, snapshot, object)?;
     certificate_signer::validate(attributes, object, &env.rules)?;

@@ -4,6 +4,7 @@
 //! warnings and notes in the audit record.
 
 mod checks;
+mod config;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use crate::key::Keys;
 use crate::stored::{Stored, TypeMeta};
 use checks::{Violation, violations};
 use policy::{Level, Policy, Standard};
+
+pub use config::Settings;
 
 const PODS: Keys<'static> = Keys {
     group: "",
@@ -52,32 +55,50 @@ pub fn validate(
     snapshot: &Snapshot,
     object: &Value,
     effects: &mut Effects,
+    settings: Option<&Settings>,
 ) -> Result<(), Status> {
     if !matches!(attributes.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
     let ty = attributes.subject.ty;
-    match (&*ty.group, &*ty.plural) {
-        ("", "namespaces") if attributes.subresource.is_empty() => {
-            namespace(attributes, snapshot, object, effects)
-        }
-        ("", "pods") if !IGNORED.contains(&attributes.subresource) => {
-            let (policy, errors) = policy_of(attributes, snapshot)?;
-            let is_same = |old| !is_significant(object, old);
-            if attributes.operation == Operation::Update && attributes.old.is_some_and(is_same) {
-                return Ok(());
-            }
-            pod(attributes, policy, &errors, object, effects, true)
-        }
-        (group, plural) if attributes.subresource.is_empty() => match template(group, plural, object) {
-            Some(template) if !template.is_null() => {
-                let (policy, errors) = policy_of(attributes, snapshot)?;
-                pod(attributes, policy, &errors, template, effects, false)
-            }
-            _ => Ok(()),
-        },
-        _ => Ok(()),
+    let is_pod = (&*ty.group, &*ty.plural) == ("", "pods");
+    if attributes.is("", "namespaces") {
+        return namespace(attributes, snapshot, object, effects, settings);
     }
+    let judged = match (is_pod, attributes.subresource) {
+        (true, subresource) if !IGNORED.contains(&subresource) => object,
+        (false, "") => match template(&ty.group, &ty.plural, object) {
+            Some(template) if !template.is_null() => template,
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    let (namespace, user) = (attributes.subject.namespace, &*attributes.user.name);
+    if let Some(why) = settings.and_then(|settings| settings.exempts(namespace, user)) {
+        note(effects, "exempt", why);
+        return Ok(());
+    }
+    let (policy, errors) = policy_of(attributes, snapshot, settings)?;
+    if is_pod && errors.is_empty() && policy.allows_anything() {
+        note(effects, "enforce-policy", policy.enforce.to_string());
+        return Ok(());
+    }
+    let is_same = |old| !is_significant(object, old);
+    if is_pod && attributes.operation == Operation::Update && attributes.old.is_some_and(is_same) {
+        return Ok(());
+    }
+    let class = judged["spec"]["runtimeClassName"].as_str().unwrap_or_default();
+    if settings.is_some_and(|settings| settings.exempts_class(class)) {
+        note(effects, "exempt", "runtimeClass");
+        return Ok(());
+    }
+    pod(attributes, policy, &errors, judged, effects, is_pod)
+}
+
+/// For the request's audit record.
+fn note(effects: &mut Effects, key: &str, text: impl Into<String>) {
+    let key = format!("pod-security.kubernetes.io/{key}");
+    effects.annotations.push((key, text.into()));
 }
 
 /// The template of Pods inside an object of the kinds that have one.
@@ -93,14 +114,19 @@ fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<&'a Valu
 }
 
 /// The policy of the request's namespace, from the labels in the head of its stored bytes.
-fn policy_of(attributes: &Attributes<'_>, snapshot: &Snapshot) -> Result<(Policy, FieldErrors), Status> {
+fn policy_of(
+    attributes: &Attributes<'_>,
+    snapshot: &Snapshot,
+    settings: Option<&Settings>,
+) -> Result<(Policy, FieldErrors), Status> {
+    let defaults = settings.map_or(Policy::NONE, |settings| settings.defaults);
     let Some(entry) = snapshot.get(&NAMESPACES.object(None, attributes.subject.namespace)) else {
-        return Ok(Policy::of(|_| None));
+        return Ok((defaults, FieldErrors::default()));
     };
     let head = Stored::new(&entry.value)
         .and_then(|stored| stored.head())
         .map_err(damaged)?;
-    Ok(Policy::of(|key| head.label(key)))
+    Ok(Policy::of(defaults, |key| head.label(key)))
 }
 
 fn pod(
@@ -111,25 +137,15 @@ fn pod(
     effects: &mut Effects,
     enforced: bool,
 ) -> Result<(), Status> {
-    let quiet = [policy.audit, policy.warn]
-        .iter()
-        .all(|standard| standard.level == Level::Privileged);
-    if quiet && (!enforced || policy.enforce.level == Level::Privileged) {
-        return Ok(());
-    }
-    let mut note = |key: &str, text: String| {
-        effects
-            .annotations
-            .push((format!("pod-security.kubernetes.io/{key}"), text));
-    };
     if !errors.is_empty() {
-        note("error", format!("Failed to parse policy: {}", errors.aggregate()));
+        let text = format!("Failed to parse policy: {}", errors.aggregate());
+        note(effects, "error", text);
     }
     if enforced {
-        note("enforce-policy", policy.enforce.to_string());
+        note(effects, "enforce-policy", policy.enforce.to_string());
     }
     if let Some(found) = would_violate(policy.audit, pod) {
-        note("audit-violations", found);
+        note(effects, "audit-violations", found);
     }
     if enforced {
         let found = violations(policy.enforce, pod);
@@ -186,9 +202,13 @@ fn namespace(
     snapshot: &Snapshot,
     new: &Value,
     effects: &mut Effects,
+    settings: Option<&Settings>,
 ) -> Result<(), Status> {
-    let (policy, errors) = Policy::of(|key| meta::label(new, key));
-    let old = attributes.old.map(|old| Policy::of(|key| meta::label(old, key)));
+    let defaults = settings.map_or(Policy::NONE, |settings| settings.defaults);
+    let (policy, errors) = Policy::of(defaults, |key| meta::label(new, key));
+    let old = attributes
+        .old
+        .map(|old| Policy::of(defaults, |key| meta::label(old, key)));
     let known = old
         .as_ref()
         .is_some_and(|(_, old)| old.causes() == errors.causes());
@@ -200,6 +220,10 @@ fn namespace(
     let (enforce, before) = (policy.enforce, old.enforce);
     let relaxed = enforce.version == before.version && enforce.level <= before.level;
     if enforce.level == Level::Privileged || relaxed {
+        return Ok(());
+    }
+    // Nothing is enforced where Pods are exempt.
+    if settings.is_some_and(|settings| settings.exempts(meta::name(new), "").is_some()) {
         return Ok(());
     }
     effects

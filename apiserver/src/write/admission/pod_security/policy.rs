@@ -47,13 +47,27 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy that labels ask for, and what is wrong with the labels. One that cannot be understood enforces the
-    /// strictest level and says nothing else.
+    pub const NONE: Policy = Policy {
+        enforce: Standard::NONE,
+        audit: Standard::NONE,
+        warn: Standard::NONE,
+    };
+
+    /// Whether nothing is refused, noted or warned about.
     #[must_use]
-    pub fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> (Policy, FieldErrors) {
+    pub fn allows_anything(&self) -> bool {
+        [self.enforce, self.audit, self.warn]
+            .iter()
+            .all(|standard| standard.level == Level::Privileged)
+    }
+
+    /// The policy that labels ask for, and what is wrong with the labels. One that cannot be understood enforces the
+    /// strictest level and says nothing else. Without a label it is `defaults`.
+    #[must_use]
+    pub fn of<'a>(defaults: Policy, label: impl Fn(&str) -> Option<&'a str>) -> (Policy, FieldErrors) {
         let mut errors = FieldErrors::default();
-        let mut standard = |mode: &str, fallback: Level| {
-            let mut standard = Standard::NONE;
+        let mut standard = |mode: &str, default: Standard, fallback: Level| {
+            let mut standard = default;
             let key = format!("{PREFIX}{mode}");
             if let Some(value) = label(&key) {
                 standard.level = value.parse().unwrap_or_else(|why: &str| {
@@ -71,9 +85,9 @@ impl Policy {
             standard
         };
         let policy = Policy {
-            enforce: standard("enforce", Level::Restricted),
-            audit: standard("audit", Level::Privileged),
-            warn: standard("warn", Level::Privileged),
+            enforce: standard("enforce", defaults.enforce, Level::Restricted),
+            audit: standard("audit", defaults.audit, Level::Privileged),
+            warn: standard("warn", defaults.warn, Level::Privileged),
         };
         (policy, errors)
     }
@@ -159,7 +173,7 @@ mod tests {
                 .find(|(known, _)| *known == key)
                 .map(|(_, value)| *value)
         };
-        let (policy, found) = Policy::of(find);
+        let (policy, found) = Policy::of(Policy::NONE, find);
         assert_eq!(
             format!("{} {} {}", policy.enforce, policy.audit, policy.warn),
             wanted
