@@ -8,6 +8,7 @@ mod custom_resource;
 mod disk_full;
 mod extension;
 mod helm;
+mod hostile;
 mod join;
 mod kubectl_matrix;
 mod kubectl_verbs;
