@@ -156,10 +156,11 @@ impl<'a> At<'a> {
 
     /// A field as a place of its own.
     pub fn at(&self, name: &'static str) -> Self {
-        let entry = self
-            .entry
-            .and_then(|e| e.field(name))
-            .and_then(|f| f.kind.element());
+        // What is only looked at by a check of debug builds is only found in these.
+        let entry = match cfg!(debug_assertions) {
+            true => self.entry.and_then(|e| e.field(name)?.kind.element()),
+            false => None,
+        };
         Self {
             value: self.raw(name),
             path: self.path.field(name),

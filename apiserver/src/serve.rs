@@ -43,7 +43,7 @@ const MAX_PENDING_RESETS: usize = 50;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes buffered for one stream before its producer waits.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 /// A client that is silent this long is asked for a sign of life, and dropped when it gives none.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);

@@ -55,7 +55,8 @@ impl ApiServer {
         let mut trail = None;
         let limit = deadline::of(&routed, &query);
         let accept = text(&parts, header::ACCEPT).map(str::to_owned);
-        let asked = self.answer(peer, routed, parts, query, body, audit_id.as_ref(), &mut trail);
+        // Boxed, here and below: a step of a request is kilobytes, and is moved whenever it is wrapped in another.
+        let asked = Box::pin(self.answer(peer, routed, parts, query, body, audit_id.as_ref(), &mut trail));
         let answered = match limit {
             Ok(limit) => AssertUnwindSafe(timeout(limit, asked)).catch_unwind().await,
             Err(status) => {
@@ -126,7 +127,7 @@ impl ApiServer {
         };
         if let Ok(Operation::Join(what)) = routed {
             *trail = begin(&User::anonymous());
-            let done = join::answer(self, what, &parts, body).await;
+            let done = Box::pin(join::answer(self, what, &parts, body)).await;
             return done.unwrap_or_else(|status| respond::status_for(&status, accept));
         }
         let user = match self.authenticate(peer, &parts, received).await {
@@ -148,7 +149,7 @@ impl ApiServer {
         {
             return respond::status_for(&status, accept);
         }
-        let request = self.perform(peer, user, routed, parts, query, body, &path, accept);
+        let request = Box::pin(self.perform(peer, user, routed, parts, query, body, &path, accept));
         audit::scoped(trail.clone(), request).await
     }
 
@@ -221,7 +222,7 @@ impl ApiServer {
             return respond::status_for(&status, accept);
         }
         if let Some(remote) = self.inner().remotes.of_path(path) {
-            let done = aggregate::exchange(self.inner(), &remote, &user, parts, body).await;
+            let done = Box::pin(aggregate::exchange(self.inner(), &remote, &user, parts, body)).await;
             return done.unwrap_or_else(|status| respond::status_for(&status, accept));
         }
         let operation = match routed {
@@ -244,12 +245,14 @@ impl ApiServer {
             Operation::LegacyVersions | Operation::Groups | Operation::Group(_) | Operation::Resources { .. }
         );
         let done = match operation {
-            Operation::Resource(target) => dispatch::resource(self, &user, target, parts, query, body).await,
+            Operation::Resource(target) => {
+                Box::pin(dispatch::resource(self, &user, target, parts, query, body)).await
+            }
             Operation::Tunnel { node } => connect::tunnel(self, &user, &node, parts, peer.issuer.clone()),
             Operation::Join(_) => unreachable!("answered before authentication"),
-            Operation::Backup => backup::answer(self).await,
-            Operation::Members(call) => members::serve::answer(self, &call, &query).await,
-            Operation::Authorities(call) => authorities::answer(self, call, &query).await,
+            Operation::Backup => Box::pin(backup::answer(self)).await,
+            Operation::Members(call) => Box::pin(members::serve::answer(self, &call, &query)).await,
+            Operation::Authorities(call) => Box::pin(authorities::answer(self, call, &query)).await,
             Operation::Index => Ok(discovery::index(&self.types())),
             Operation::LegacyVersions => {
                 discovery::legacy_versions(self.inner(), &self.types(), accept, &parts.headers)

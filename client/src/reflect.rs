@@ -42,12 +42,12 @@ const MAX_LINE_BYTES: usize = 32 << 20;
 pub trait Sink: Send {
     /// A full list begins. What it does not mention is gone once `list_end` comes.
     fn list_begin(&mut self);
-    fn list_item(&mut self, object: &RawValue) -> Result<(), serde_json::Error>;
+    fn list_item(&mut self, object: &str) -> Result<(), serde_json::Error>;
     fn list_end(&mut self, revision: u64);
-    /// Added or modified. The object's revision.
-    fn apply(&mut self, object: &RawValue) -> Result<u64, serde_json::Error>;
+    /// Added or modified. The object's revision. A text that is no such object changes nothing.
+    fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error>;
     /// The revision of the deletion, which the last state of the object carries.
-    fn delete(&mut self, object: &RawValue) -> Result<u64, serde_json::Error>;
+    fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error>;
     /// Everything up to `revision` has been delivered.
     fn bookmark(&mut self, revision: u64);
 }
@@ -165,8 +165,8 @@ impl Reflector {
                 .list_page_as(&self.target, &self.selection, &token, self.form.accept(true))
                 .await?;
             for item in &page.items {
-                sink.list_item(item)
-                    .unwrap_or_else(|error| self.undecodable(item, &error));
+                sink.list_item(item.get())
+                    .unwrap_or_else(|error| self.undecodable(item.get(), &error));
             }
             if let Some(next) = page.metadata.continue_token.filter(|next| !next.is_empty()) {
                 token = next;
@@ -213,43 +213,86 @@ impl Reflector {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        let event: RawEvent = serde_json::from_slice(line).map_err(ApiError::Decode)?;
-        if event.kind == "ERROR" {
-            let status = serde_json::from_str(event.object.get()).map_err(ApiError::Decode)?;
-            return Err(ApiError::Status(Box::new(status)));
+        if let Some((change, object)) = plain_change(line)
+            && let Ok(revision) = change.tell(sink, object)
+        {
+            self.saw(revision);
+            return Ok(());
         }
-        let result = match event.kind {
-            "ADDED" | "MODIFIED" => sink.apply(event.object),
-            "DELETED" => sink.delete(event.object),
+        let event: RawEvent = serde_json::from_slice(line).map_err(ApiError::Decode)?;
+        let object = event.object.get();
+        let change = match event.kind {
+            "ERROR" => {
+                let status = serde_json::from_str(object).map_err(ApiError::Decode)?;
+                return Err(ApiError::Status(Box::new(status)));
+            }
+            "ADDED" | "MODIFIED" => Change::Applied,
+            "DELETED" => Change::Deleted,
             "BOOKMARK" => {
-                let revision = revision_of(event.object)?;
+                let revision = revision_of(object)?;
                 sink.bookmark(revision);
-                Ok(revision)
+                self.saw(revision);
+                return Ok(());
             }
             other => {
                 warn!(target = %self.target, event = other, "unknown watch event");
-                revision_of(event.object).map(Ok)?
+                self.saw(revision_of(object)?);
+                return Ok(());
             }
         };
-        let revision = match result {
+        let revision = match change.tell(sink, object) {
             Ok(revision) => revision,
             Err(error) => {
-                self.undecodable(event.object, &error);
-                revision_of(event.object)?
+                self.undecodable(object, &error);
+                revision_of(object)?
             }
         };
-        self.revision = Some(revision.max(self.revision.unwrap_or(0)));
+        self.saw(revision);
         Ok(())
     }
 
+    fn saw(&mut self, revision: u64) {
+        self.revision = Some(revision.max(self.revision.unwrap_or(0)));
+    }
+
     /// One object that does not decode must not stop the watch of all others.
-    fn undecodable(&self, object: &RawValue, error: &serde_json::Error) {
-        let head: EventHead = serde_json::from_str(object.get()).unwrap_or_default();
+    fn undecodable(&self, object: &str, error: &serde_json::Error) {
+        let head: EventHead = serde_json::from_str(object).unwrap_or_default();
         tracing::error!(
             target = %self.target, namespace = head.metadata.namespace, name = head.metadata.name, %error,
             "object does not decode, it is missing from the cache"
         );
     }
+}
+
+/// What an event says of its object.
+#[derive(Clone, Copy)]
+enum Change {
+    Applied,
+    Deleted,
+}
+
+impl Change {
+    fn tell(self, sink: &mut dyn Sink, object: &str) -> Result<u64, serde_json::Error> {
+        match self {
+            Change::Applied => sink.apply(object),
+            Change::Deleted => sink.delete(object),
+        }
+    }
+}
+
+/// The object of an event that is written as API servers write it, found without reading the object: it is decoded once,
+/// by the sink. Whatever else a line holds makes a text that is no JSON; then it is read in full.
+fn plain_change(line: &[u8]) -> Option<(Change, &str)> {
+    let (change, rest) = [
+        (&br#"{"type":"ADDED","object":"#[..], Change::Applied),
+        (br#"{"type":"MODIFIED","object":"#, Change::Applied),
+        (br#"{"type":"DELETED","object":"#, Change::Deleted),
+    ]
+    .into_iter()
+    .find_map(|(head, change)| Some((change, line.strip_prefix(head)?)))?;
+    let object = rest.trim_ascii_end().strip_suffix(b"}")?;
+    Some((change, std::str::from_utf8(object).ok()?))
 }
 
 #[derive(Deserialize)]
@@ -275,8 +318,8 @@ struct EventMeta {
 }
 
 /// The revision of an object that no sink decodes.
-fn revision_of(object: &RawValue) -> Result<u64, ApiError> {
-    let head: EventHead = serde_json::from_str(object.get()).map_err(ApiError::Decode)?;
+fn revision_of(object: &str) -> Result<u64, ApiError> {
+    let head: EventHead = serde_json::from_str(object).map_err(ApiError::Decode)?;
     Ok(head.metadata.resource_version.parse().unwrap_or(0))
 }
 
@@ -473,6 +516,60 @@ mod tests {
             "y@2 z@10 to 10",
         )
         .await;
+    }
+
+    /// Records what it is told.
+    #[derive(Default)]
+    struct Told(Vec<String>);
+
+    impl Sink for Told {
+        fn list_begin(&mut self) {}
+        fn list_item(&mut self, _: &str) -> Result<(), serde_json::Error> {
+            Ok(())
+        }
+        fn list_end(&mut self, _: u64) {}
+        fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error> {
+            let head: EventHead = serde_json::from_str(object)?;
+            self.0.push(format!("+{}", head.metadata.name));
+            Ok(head.metadata.resource_version.parse().expect("a number"))
+        }
+        fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error> {
+            let revision = self.apply(object)?;
+            let told = self.0.pop().unwrap_or_default().replace('+', "-");
+            self.0.push(told);
+            Ok(revision)
+        }
+        fn bookmark(&mut self, revision: u64) {
+            self.0.push(format!("*{revision}"));
+        }
+    }
+
+    #[test]
+    fn an_event_means_the_same_however_it_is_written() {
+        let x = object("x@3");
+        for (line, told) in [
+            (format!(r#"{{"type":"ADDED","object":{x}}}"#), "+x"),
+            (format!("{{\"type\":\"MODIFIED\",\"object\":{x} }}\r\n"), "+x"),
+            (format!(r#"{{"type":"DELETED","object":{x}}}"#), "-x"),
+            (format!(r#"{{ "type": "DELETED", "object": {x} }}"#), "-x"),
+            (format!(r#"{{"object":{x},"type":"ADDED"}}"#), "+x"),
+            (format!(r#"{{"type":"ADDED","object":{x},"more":{{"a":1}}}}"#), "+x"),
+            (r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"3"}}}"#.into(), "*3"),
+        ] {
+            let service = tower::service_fn(|_: Request<Body>| async {
+                Ok::<_, Infallible>(Response::new(Body::empty()))
+            });
+            let mut reflector = Reflector {
+                api: ApiClient::new(kube::Client::new(service, "default")),
+                target: ConfigMap::target(),
+                selection: Selection::all(),
+                form: Form::Full,
+                revision: None,
+            };
+            let mut sink = Told::default();
+            reflector.event(&mut sink, line.as_bytes()).expect("an event");
+            assert_eq!((sink.0.join(" ").as_str(), reflector.revision), (told, Some(3)), "{line}");
+        }
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use corten_client::reflect::Sink;
 use corten_client::{ObjectExt, ObjectKey, decode};
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::core::Event;
@@ -71,7 +70,7 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
         self.unseen = Some(self.known.keys().cloned().collect());
     }
 
-    fn list_item(&mut self, object: &RawValue) -> Result<(), serde_json::Error> {
+    fn list_item(&mut self, object: &str) -> Result<(), serde_json::Error> {
         self.apply(object).map(|_| ())
     }
 
@@ -85,15 +84,15 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
         }
     }
 
-    fn apply(&mut self, object: &RawValue) -> Result<u64, serde_json::Error> {
-        let pod: Pod = decode::object(object.get())?;
+    fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error> {
+        let pod: Pod = decode::object(object)?;
         let revision = pod.revision();
         self.see(pod);
         Ok(revision)
     }
 
-    fn delete(&mut self, object: &RawValue) -> Result<u64, serde_json::Error> {
-        let pod: Pod = decode::object(object.get())?;
+    fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error> {
+        let pod: Pod = decode::object(object)?;
         self.forget(&ObjectKey::of(&pod.metadata));
         Ok(pod.revision())
     }
@@ -106,9 +105,8 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    fn raw(name: &str, uid: &str) -> Box<RawValue> {
-        let text = format!(r#"{{"metadata":{{"namespace":"a","name":"{name}","uid":"{uid}"}}}}"#);
-        RawValue::from_string(text).expect("JSON")
+    fn raw(name: &str, uid: &str) -> String {
+        format!(r#"{{"metadata":{{"namespace":"a","name":"{name}","uid":"{uid}"}}}}"#)
     }
 
     #[test]
@@ -128,7 +126,7 @@ mod tests {
             assert_eq!(got.join(" "), want);
         };
         // `RefCell` makes the feed no `Sink` that can be sent, so its parts are called.
-        let parse = |text: Box<RawValue>| serde_json::from_str::<Pod>(text.get()).expect("a Pod");
+        let parse = |text: String| serde_json::from_str::<Pod>(&text).expect("a Pod");
         feed.see(parse(raw("p", "1")));
         feed.see(parse(raw("q", "2")));
         expect("+1 +2");

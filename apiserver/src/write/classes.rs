@@ -3,9 +3,10 @@
 //! Source: Kubernetes' admission plug-ins Priority, RuntimeClass, DefaultIngressClass, DefaultStorageClass.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use corten_api::kinds::storage::class::DEFAULT_ANNOTATIONS;
-use corten_api::{Status, meta};
+use corten_api::{Status, meta, registry};
 use corten_store::{Entry, Snapshot};
 use serde_json::{Map, Value, json};
 
@@ -135,13 +136,27 @@ fn marked(class: Class, mark: &str, snapshot: &Snapshot) -> Result<Vec<Value>, S
         .collect()
 }
 
+/// The subject of PriorityClasses.
+fn priorities() -> Subject<'static> {
+    let (group, _, plural) = PRIORITY;
+    let ty = registry().lookup(group, "v1", plural);
+    Subject {
+        ty: ty.expect("PriorityClasses are built in"),
+        namespace: "",
+    }
+}
+
 /// The default PriorityClass; the lowest should there be several.
-fn default_priority(snapshot: &Snapshot) -> Result<Option<Value>, Status> {
-    let classes = marked(PRIORITY, "\"globalDefault\":true", snapshot)?;
-    Ok(classes
-        .into_iter()
-        .filter(|class| class["globalDefault"] == true)
-        .min_by_key(|class| class["value"].as_i64()))
+fn default_priority(snapshot: &Snapshot) -> Result<Option<Arc<Value>>, Status> {
+    let mut lowest: Option<Arc<Value>> = None;
+    for entry in snapshot.range(keys(PRIORITY).range(None)) {
+        let class = priorities().shared(&entry)?;
+        let value = |class: &Value| class["value"].as_i64();
+        if class["globalDefault"] == true && lowest.as_ref().is_none_or(|low| value(&class) < value(low)) {
+            lowest = Some(class);
+        }
+    }
+    Ok(lowest)
 }
 
 /// The name of the class that one of the annotations marks as default; the newest should there be several.
@@ -167,8 +182,8 @@ fn priority(
 ) -> Result<(), Status> {
     let class = match text(spec, "priorityClassName") {
         "" => default_priority(snapshot)?,
-        name => match find(PRIORITY, name, snapshot)? {
-            Some(class) => Some(class),
+        name => match snapshot.get(&priorities().key(name)) {
+            Some(entry) => Some(priorities().shared(&entry)?),
             None => return Err(refuse(format!("no PriorityClass with name {name} was found"))),
         },
     };

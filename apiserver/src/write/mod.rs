@@ -244,6 +244,21 @@ impl<'a> Subject<'a> {
         Ok(Current { key, entry, value })
     }
 
+    /// An object that many requests look at, without its managers: parsed once for each state of it, and kept with it.
+    ///
+    /// # Errors
+    /// `InternalError` for a stored value that is not ours.
+    pub fn shared(&self, entry: &Entry) -> Result<Arc<Value>, Status> {
+        let parsed = entry.memo.get_or_init(|| {
+            let mut value = self.parse(entry)?;
+            if let Some(metadata) = value["metadata"].as_object_mut() {
+                metadata.remove("managedFields");
+            }
+            Ok::<_, Status>(Arc::new(value))
+        });
+        Result::clone(&parsed)
+    }
+
     /// # Errors
     /// `InternalError` for a stored value that is not ours.
     pub fn parse(&self, entry: &Entry) -> Result<Value, Status> {

@@ -6,6 +6,7 @@
 //! Source: Kubernetes `plugin/pkg/admission/serviceaccount`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use corten_api::{Status, meta, registry};
 use corten_store::Snapshot;
@@ -78,17 +79,17 @@ fn name_account(spec: &mut Map<String, Value>) -> String {
     account
 }
 
-fn account(attributes: &Attributes<'_>, snapshot: &Snapshot, name: &str) -> Result<Value, Status> {
+fn account(attributes: &Attributes<'_>, snapshot: &Snapshot, name: &str) -> Result<Arc<Value>, Status> {
     let namespace = attributes.subject.namespace;
     let ty = registry()
         .lookup("", "v1", "serviceaccounts")
         .expect("ServiceAccounts are built in");
-    match (Subject { ty, namespace }).read(snapshot, name) {
-        Ok(found) => Ok(found.value),
-        Err(status) if status.is_not_found() => Err(attributes.forbidden(format!(
+    let accounts = Subject { ty, namespace };
+    match snapshot.get(&accounts.key(name)) {
+        Some(entry) => accounts.shared(&entry),
+        None => Err(attributes.forbidden(format!(
             "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
         ))),
-        Err(status) => Err(status),
     }
 }
 

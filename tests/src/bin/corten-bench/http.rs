@@ -160,7 +160,7 @@ pub async fn serve_static(arguments: &[String]) -> Result<()> {
             let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(256 * 1024)
                 .initial_connection_window_size(1024 * 1024)
-                .max_send_buf_size(256 * 1024)
+                .max_send_buf_size(64 * 1024)
                 .serve_connection(TokioIo::new(tls), service)
                 .await;
         });
