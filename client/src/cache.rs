@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
-use crate::decode;
+use crate::decode::{self, Omit};
 use crate::object::{Object, ObjectExt, ObjectKey};
 use crate::reflect::Sink;
 
@@ -279,14 +279,15 @@ impl<K: Object> Cache<K> {
 
     /// The feeding side.
     pub fn feed(&self) -> Feed<K> {
-        self.feed_stripped(|_| {})
+        self.feed_stripped(&decode::MANAGED, |_| {})
     }
 
     /// A feeding side that first takes from each object what no reader of this cache needs.
-    pub fn feed_stripped(&self, strip: fn(&mut K)) -> Feed<K> {
+    pub fn feed_stripped(&self, omit: &'static Omit, strip: fn(&mut K)) -> Feed<K> {
         Feed {
             cache: self.clone(),
             listing: None,
+            omit,
             strip,
         }
     }
@@ -384,6 +385,7 @@ pub struct Feed<K> {
     cache: Cache<K>,
     /// Keys a running list has not mentioned yet.
     listing: Option<BTreeMap<ObjectKey, Arc<K>>>,
+    omit: &'static Omit,
     strip: fn(&mut K),
 }
 
@@ -415,7 +417,7 @@ impl<K: Object> Sink for Feed<K> {
     }
 
     fn list_item(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        self.apply_object(decode::object(object)?);
+        self.apply_object(decode::object(object, self.omit)?);
         Ok(())
     }
 
@@ -431,14 +433,14 @@ impl<K: Object> Sink for Feed<K> {
     }
 
     fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let object: K = decode::object(object)?;
+        let object: K = decode::object(object, self.omit)?;
         let revision = object.revision();
         self.apply_object(object);
         Ok(revision)
     }
 
     fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let object: K = decode::object(object)?;
+        let object: K = decode::object(object, self.omit)?;
         let revision = object.revision();
         self.delete_object(object);
         Ok(revision)

@@ -1,42 +1,64 @@
-//! Objects from JSON, without `metadata.managedFields`: no component reads them from what it watches, and they are a
-//! third of many objects and most of the work of decoding them.
+//! Objects from JSON, without what their reader does not look at: `metadata.managedFields` for all, which are a third of
+//! many objects and most of the work of decoding them, and what a reader of very many names besides.
 //!
 //! Knows serde. Must not know kinds.
 
 use std::fmt;
 
-use serde::de::value::{BorrowedStrDeserializer, StringDeserializer, UnitDeserializer};
+use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess,
     Visitor,
 };
 
-/// What is left out, from the top of an object.
-const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
+/// What is left out below a place.
+#[derive(Debug)]
+pub enum Omit {
+    /// The place itself: as if the object did not have it.
+    All,
+    /// Of these fields. A list's elements are as the list.
+    Of(&'static [(&'static str, Omit)]),
+}
+
+/// No component reads them.
+pub const MANAGED_FIELDS: (&str, Omit) = ("managedFields", Omit::All);
+
+/// Nothing but the managed fields.
+pub static MANAGED: Omit = Omit::Of(&[("metadata", Omit::Of(&[MANAGED_FIELDS]))]);
+
+impl Omit {
+    fn field(&'static self, name: &str) -> Option<&'static Omit> {
+        let Omit::Of(fields) = self else { return None };
+        fields
+            .iter()
+            .find(|(field, _)| *field == name)
+            .map(|(_, omit)| omit)
+    }
+}
 
 /// # Errors
-/// JSON that is no such object.
-pub fn object<K: DeserializeOwned>(text: &str) -> Result<K, serde_json::Error> {
+/// JSON that is no such object; what is left out is any JSON.
+pub fn object<K: DeserializeOwned>(text: &str, omit: &'static Omit) -> Result<K, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     let object = K::deserialize(Without {
         inner: &mut json,
-        path: MANAGED_FIELDS,
+        omit,
     })?;
     json.end()?;
     Ok(object)
 }
 
-/// A part of serde's machinery that passes everything on but what `path` leads to.
+/// A part of serde's machinery that passes everything on but what is left out.
 struct Without<T> {
     inner: T,
-    path: &'static [&'static str],
+    omit: &'static Omit,
 }
 
 impl<T> Without<T> {
     fn with<U>(&self, inner: U) -> Without<U> {
         Without {
             inner,
-            path: self.path,
+            omit: self.omit,
         }
     }
 }
@@ -71,8 +93,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Without<V> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
         let map = Fields {
             map,
-            path: self.path,
-            found: false,
+            omit: self.omit,
+            below: None,
         };
         self.inner.visit_map(map)
     }
@@ -91,6 +113,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Without<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
+        let seq = Without {
+            inner: seq,
+            omit: self.omit,
+        };
         self.inner.visit_seq(seq)
     }
 
@@ -122,48 +148,56 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Without<V> {
 /// The fields of an object on the way to what is left out.
 struct Fields<A> {
     map: A,
-    path: &'static [&'static str],
-    /// The last key is the next step of the path.
-    found: bool,
+    omit: &'static Omit,
+    /// What is left out below the last key.
+    below: Option<&'static Omit>,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let Some(key) = self.map.next_key_seed(KeyText)? else {
-            return Ok(None);
-        };
-        let is_next = |text: &str| self.path.first().is_some_and(|step| *step == text);
-        let key = match key {
-            Key::Borrowed(text) => {
-                self.found = is_next(text);
-                seed.deserialize(BorrowedStrDeserializer::new(text))
+        while let Some(key) = self.map.next_key_seed(KeyText)? {
+            let text = match &key {
+                Key::Borrowed(text) => text,
+                Key::Owned(text) => text.as_str(),
+            };
+            self.below = self.omit.field(text);
+            if matches!(self.below, Some(Omit::All)) {
+                self.map.next_value::<IgnoredAny>()?;
+                continue;
             }
-            Key::Owned(text) => {
-                self.found = is_next(&text);
-                seed.deserialize(StringDeserializer::new(text))
+            return match key {
+                Key::Borrowed(text) => seed.deserialize(BorrowedStrDeserializer::new(text)),
+                Key::Owned(text) => seed.deserialize(StringDeserializer::new(text)),
             }
-        };
-        key.map(Some)
+            .map(Some);
+        }
+        Ok(None)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        match self.path {
-            [_, rest @ ..] if self.found && !rest.is_empty() => self.map.next_value_seed(Without {
-                inner: seed,
-                path: rest,
-            }),
-            _ if self.found => {
-                self.map.next_value::<IgnoredAny>()?;
-                seed.deserialize(UnitDeserializer::new())
-            }
-            _ => self.map.next_value_seed(seed),
+        match self.below {
+            Some(omit) => self.map.next_value_seed(Without { inner: seed, omit }),
+            None => self.map.next_value_seed(seed),
         }
     }
 
     fn size_hint(&self) -> Option<usize> {
         self.map.size_hint()
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Without<A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let seed = self.with(seed);
+        self.inner.next_element_seed(seed)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
     }
 }
 
@@ -224,7 +258,7 @@ mod tests {
         }
         let plain: K = serde_json::from_value(without).expect("an object");
         assert_eq!(
-            object::<K>(&value.to_string()).expect("an object"),
+            object::<K>(&value.to_string(), &MANAGED).expect("an object"),
             plain,
             "{value}"
         );
@@ -249,8 +283,44 @@ mod tests {
         check::<ConfigMap>(&json!({ "metadata": null }));
         check::<ConfigMap>(&json!({}));
         let escaped = r#"{"metadata":{"managed\u0046ields":[{"manager":"m"}],"name":"a"}}"#;
-        let map: ConfigMap = object(escaped).expect("an object");
+        let map: ConfigMap = object(escaped, &MANAGED).expect("an object");
         assert_eq!(map.metadata.managed_fields, None);
+    }
+
+    #[test]
+    fn what_a_reader_does_not_look_at() {
+        static OMIT: Omit = Omit::Of(&[
+            ("metadata", Omit::Of(&[MANAGED_FIELDS, ("labels", Omit::All)])),
+            (
+                "spec",
+                Omit::Of(&[
+                    (
+                        "containers",
+                        Omit::Of(&[
+                            ("env", Omit::All),
+                            ("resources", Omit::Of(&[("claims", Omit::All)])),
+                        ]),
+                    ),
+                    ("affinity", Omit::All),
+                ]),
+            ),
+        ]);
+        let full = json!({
+            "metadata": { "name": "a", "labels": { "a": "b" } },
+            "spec": {
+                "affinity": 5,
+                "containers": [
+                    { "env": [{ "name": "x" }], "name": "c" },
+                    { "name": "d", "resources": { "claims": [{ "name": "y" }], "limits": { "cpu": "1" } } },
+                ],
+            },
+        });
+        let rest = json!({
+            "metadata": { "name": "a" },
+            "spec": { "containers": [{ "name": "c" }, { "name": "d", "resources": { "limits": { "cpu": "1" } } }] },
+        });
+        let pod: Pod = object(&full.to_string(), &OMIT).expect("a Pod");
+        assert_eq!(pod, serde_json::from_value(rest).expect("a Pod"));
     }
 
     #[test]
@@ -263,7 +333,7 @@ mod tests {
             r#"{"metadata":{"managedFields":}}"#,
             r#"{"metadata":5}"#,
         ] {
-            assert!(object::<ConfigMap>(text).is_err(), "{text}");
+            assert!(object::<ConfigMap>(text, &MANAGED).is_err(), "{text}");
         }
     }
 }

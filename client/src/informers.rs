@@ -12,9 +12,20 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
+use crate::decode::{self, Omit};
 use crate::object::{KubeKind, PartialObject, Target};
 use crate::reflect::{Form, Sink, reflect};
 use crate::request::ApiClient;
+
+/// What the identity of an object is not.
+static IDENTITY: Omit = Omit::Of(&[(
+    "metadata",
+    Omit::Of(&[
+        decode::MANAGED_FIELDS,
+        ("labels", Omit::All),
+        ("annotations", Omit::All),
+    ]),
+)]);
 
 /// Which objects of a kind. The default is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,7 +103,7 @@ impl Informers {
 
     /// The cache of a kind; the first call starts its list and watch. Must be called within a tokio runtime.
     pub fn informer<K: KubeKind>(&self, selection: Selection) -> Cache<K> {
-        self.informer_stripped(selection, |_| {})
+        self.informer_stripped(selection, &decode::MANAGED, |_| {})
     }
 
     /// Feeds `sink` with all there is of a kind, without a cache. Must be called within a tokio runtime.
@@ -103,8 +114,14 @@ impl Informers {
         );
     }
 
-    /// As [`Informers::informer`], of objects without what none of this process's readers needs. The first call decides.
-    pub fn informer_stripped<K: KubeKind>(&self, selection: Selection, strip: fn(&mut K)) -> Cache<K> {
+    /// As [`Informers::informer`], of objects without what none of this process's readers needs: `omit` is not even
+    /// decoded, `strip` takes away the rest. The first call decides.
+    pub fn informer_stripped<K: KubeKind>(
+        &self,
+        selection: Selection,
+        omit: &'static Omit,
+        strip: fn(&mut K),
+    ) -> Cache<K> {
         let mut caches = self.shared.caches.lock();
         let key = (TypeId::of::<K>(), selection.clone());
         if let Some(cache) = caches
@@ -115,7 +132,7 @@ impl Informers {
         }
         let cache = Cache::<K>::new();
         caches.insert(key, Box::new(cache.clone()));
-        let mut feed = cache.feed_stripped(strip);
+        let mut feed = cache.feed_stripped(omit, strip);
         let (api, shutdown) = (self.shared.api.clone(), self.shared.shutdown.clone());
         tokio::spawn(
             async move { reflect(api, K::target(), selection, Form::Full, &mut feed, shutdown).await },
@@ -126,10 +143,7 @@ impl Informers {
     /// A cache of only the identity of objects of any kind (no labels, no annotations). Not shared.
     pub fn metadata(&self, target: Target, shutdown: CancellationToken) -> Cache<PartialObject> {
         let cache = Cache::<PartialObject>::new();
-        let mut feed = cache.feed_stripped(|object| {
-            object.metadata.labels = None;
-            object.metadata.annotations = None;
-        });
+        let mut feed = cache.feed_stripped(&IDENTITY, |_| {});
         let api = self.shared.api.clone();
         tokio::spawn(async move {
             reflect(api, target, Selection::all(), Form::Metadata, &mut feed, shutdown).await;

@@ -544,8 +544,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_event_means_the_same_however_it_is_written() {
+    #[tokio::test]
+    async fn an_event_means_the_same_however_it_is_written() {
         let x = object("x@3");
         for (line, told) in [
             (format!(r#"{{"type":"ADDED","object":{x}}}"#), "+x"),
@@ -553,8 +553,14 @@ mod tests {
             (format!(r#"{{"type":"DELETED","object":{x}}}"#), "-x"),
             (format!(r#"{{ "type": "DELETED", "object": {x} }}"#), "-x"),
             (format!(r#"{{"object":{x},"type":"ADDED"}}"#), "+x"),
-            (format!(r#"{{"type":"ADDED","object":{x},"more":{{"a":1}}}}"#), "+x"),
-            (r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"3"}}}"#.into(), "*3"),
+            (
+                format!(r#"{{"type":"ADDED","object":{x},"more":{{"a":1}}}}"#),
+                "+x",
+            ),
+            (
+                r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"3"}}}"#.into(),
+                "*3",
+            ),
         ] {
             let service = tower::service_fn(|_: Request<Body>| async {
                 Ok::<_, Infallible>(Response::new(Body::empty()))
@@ -568,7 +574,11 @@ mod tests {
             };
             let mut sink = Told::default();
             reflector.event(&mut sink, line.as_bytes()).expect("an event");
-            assert_eq!((sink.0.join(" ").as_str(), reflector.revision), (told, Some(3)), "{line}");
+            assert_eq!(
+                (sink.0.join(" ").as_str(), reflector.revision),
+                (told, Some(3)),
+                "{line}"
+            );
         }
     }
 

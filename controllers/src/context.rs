@@ -2,9 +2,10 @@
 //!
 //! Knows the client crate. Must not know any controller.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::sync::Arc;
 
+use corten_client::decode::{self, Omit};
 use corten_client::{ApiClient, ApiError, Cache, EventRecorder, Informers, KubeKind, Selection};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EphemeralVolumeSource, Pod, PodSpec, Volume};
@@ -50,8 +51,12 @@ impl Context {
 
     /// The cache of all objects of a kind, shared by all controllers. A Pod in it lacks what no controller reads.
     pub fn cache<K: KubeKind>(&self) -> Cache<K> {
+        let omit = match TypeId::of::<K>() == TypeId::of::<Pod>() {
+            true => &NOT_OF_PODS,
+            false => &decode::MANAGED,
+        };
         self.informers
-            .informer_stripped(Selection::all(), |object: &mut K| {
+            .informer_stripped(Selection::all(), omit, |object: &mut K| {
                 if let Some(pod) = (object as &mut dyn Any).downcast_mut::<Pod>() {
                     strip_pod(pod);
                 }
@@ -62,6 +67,51 @@ impl Context {
         EventRecorder::new(self.api.kube().clone(), component, "", self.shutdown.clone())
     }
 }
+
+/// What controllers do not read of a container.
+static NOT_OF_CONTAINERS: [(&str, Omit); 12] = [
+    ("args", Omit::All),
+    ("command", Omit::All),
+    ("env", Omit::All),
+    ("envFrom", Omit::All),
+    ("image", Omit::All),
+    ("lifecycle", Omit::All),
+    ("livenessProbe", Omit::All),
+    ("readinessProbe", Omit::All),
+    ("resources", Omit::All),
+    ("securityContext", Omit::All),
+    ("startupProbe", Omit::All),
+    ("volumeMounts", Omit::All),
+];
+
+/// What controllers do not read of a Pod, and most Pods have or some have much of: it is not decoded. [`strip_pod`] takes
+/// the rest.
+static NOT_OF_PODS: Omit = Omit::Of(&[
+    ("metadata", Omit::Of(&[decode::MANAGED_FIELDS])),
+    (
+        "spec",
+        Omit::Of(&[
+            ("affinity", Omit::All),
+            ("containers", Omit::Of(&NOT_OF_CONTAINERS)),
+            ("ephemeralContainers", Omit::All),
+            ("initContainers", Omit::Of(&NOT_OF_CONTAINERS)),
+            ("securityContext", Omit::All),
+            ("topologySpreadConstraints", Omit::All),
+            (
+                "volumes",
+                Omit::Of(&[
+                    ("configMap", Omit::All),
+                    ("csi", Omit::All),
+                    ("downwardAPI", Omit::All),
+                    ("emptyDir", Omit::All),
+                    ("hostPath", Omit::All),
+                    ("projected", Omit::All),
+                    ("secret", Omit::All),
+                ]),
+            ),
+        ]),
+    ),
+]);
 
 /// Leaves of a Pod what controllers look at: annotations meant for them, where it runs, what it tolerates, the ports of its
 /// containers and which of them are sidecars. A Pod's containers are most of it, and there are more Pods than all else.

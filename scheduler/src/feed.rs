@@ -6,12 +6,59 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use corten_client::decode::{self, Omit};
 use corten_client::reflect::Sink;
-use corten_client::{ObjectExt, ObjectKey, decode};
+use corten_client::{ObjectExt, ObjectKey};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::oneshot;
 
 use crate::core::Event;
+
+/// What says nothing about where a container may run.
+static NOT_OF_CONTAINERS: [(&str, Omit); 10] = [
+    ("args", Omit::All),
+    ("command", Omit::All),
+    ("env", Omit::All),
+    ("envFrom", Omit::All),
+    ("lifecycle", Omit::All),
+    ("livenessProbe", Omit::All),
+    ("readinessProbe", Omit::All),
+    ("securityContext", Omit::All),
+    ("startupProbe", Omit::All),
+    ("volumeMounts", Omit::All),
+];
+
+/// What is not decoded of a Pod: it says nothing about where the Pod may run, and most Pods have or some have much of it.
+static OMIT: Omit = Omit::Of(&[
+    ("metadata", Omit::Of(&[decode::MANAGED_FIELDS])),
+    (
+        "spec",
+        Omit::Of(&[
+            ("containers", Omit::Of(&NOT_OF_CONTAINERS)),
+            ("ephemeralContainers", Omit::All),
+            ("initContainers", Omit::Of(&NOT_OF_CONTAINERS)),
+            (
+                "volumes",
+                Omit::Of(&[
+                    ("configMap", Omit::All),
+                    ("downwardAPI", Omit::All),
+                    ("emptyDir", Omit::All),
+                    ("hostPath", Omit::All),
+                    ("projected", Omit::All),
+                    ("secret", Omit::All),
+                ]),
+            ),
+        ]),
+    ),
+    (
+        "status",
+        Omit::Of(&[
+            ("containerStatuses", Omit::All),
+            ("ephemeralContainerStatuses", Omit::All),
+            ("initContainerStatuses", Omit::All),
+        ]),
+    ),
+]);
 
 /// Tells of every Pod that is there, changed or gone.
 pub struct PodFeed<F> {
@@ -85,14 +132,14 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
     }
 
     fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let pod: Pod = decode::object(object)?;
+        let pod: Pod = decode::object(object, &OMIT)?;
         let revision = pod.revision();
         self.see(pod);
         Ok(revision)
     }
 
     fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let pod: Pod = decode::object(object)?;
+        let pod: Pod = decode::object(object, &OMIT)?;
         self.forget(&ObjectKey::of(&pod.metadata));
         Ok(pod.revision())
     }

@@ -65,18 +65,18 @@ pub fn requested(spec: &PodSpec) -> Resources {
 /// As [`requested`], where a container that names no CPU or memory counts with the scoring defaults.
 pub fn requested_for_scoring(spec: &PodSpec) -> Resources {
     let with_defaults = |container: &Container| {
-        let mut container = container.clone();
-        let requests = container
-            .resources
-            .get_or_insert_default()
-            .requests
-            .get_or_insert_default();
+        let mut resources = container.resources.clone().unwrap_or_default();
+        let requests = resources.requests.get_or_insert_default();
         for (name, amount) in [("cpu", DEFAULT_CPU), ("memory", DEFAULT_MEMORY)] {
             requests
                 .entry(name.to_owned())
                 .or_insert_with(|| ApiQuantity(amount.to_owned()));
         }
-        container
+        Container {
+            resources: Some(resources),
+            restart_policy: container.restart_policy.clone(),
+            ..Container::default()
+        }
     };
     requested(&PodSpec {
         containers: spec.containers.iter().map(with_defaults).collect(),
