@@ -112,7 +112,22 @@ fn placement(spec: &At<'_>, out: &mut Vec<String>) {
             out.push(format!("{}: {text}", spec.path("nodeSelector").key(label)));
         }
     }
-    let affinity = spec.at("affinity");
+    if let Some(affinity) = spec.opt("affinity") {
+        attraction(&affinity, out);
+    }
+    for constraint in spec.items("topologySpreadConstraints") {
+        let key = constraint.str("topologyKey");
+        if let Some(text) = node_labels::deprecated(key) {
+            out.push(format!("{}: {key} is {text}", constraint.path("topologyKey")));
+        }
+        if !constraint.has("labelSelector") {
+            out.push(format!("{}: {NO_SELECTOR}", constraint.path("labelSelector")));
+        }
+    }
+}
+
+/// What an affinity says of nodes by deprecated labels, and of no Pods at all.
+fn attraction(affinity: &At<'_>, out: &mut Vec<String>) {
     let node = affinity.at("nodeAffinity");
     let required = node.at(REQUIRED);
     let terms = required
@@ -133,20 +148,14 @@ fn placement(spec: &At<'_>, out: &mut Vec<String>) {
             out.push(format!("{}: {NO_SELECTOR}", term.path("labelSelector")));
         }
     }
-    for constraint in spec.items("topologySpreadConstraints") {
-        let key = constraint.str("topologyKey");
-        if let Some(text) = node_labels::deprecated(key) {
-            out.push(format!("{}: {key} is {text}", constraint.path("topologyKey")));
-        }
-        if !constraint.has("labelSelector") {
-            out.push(format!("{}: {NO_SELECTOR}", constraint.path("labelSelector")));
-        }
-    }
 }
 
 fn annotations(at: &At<'_>, out: &mut Vec<String>) {
     let metadata = at.at("metadata");
     let given = metadata.get("annotations");
+    if given.is_null() {
+        return;
+    }
     let place = metadata.path("annotations");
     for (name, text) in ANNOTATIONS {
         if given.get(name).is_some() {
@@ -162,6 +171,9 @@ fn annotations(at: &At<'_>, out: &mut Vec<String>) {
 fn container_annotations(at: &At<'_>, container: &At<'_>, is_template: bool, out: &mut Vec<String>) {
     let metadata = at.at("metadata");
     let (given, place) = (metadata.get("annotations"), metadata.path("annotations"));
+    if given.is_null() {
+        return;
+    }
     let context = container.at("securityContext");
     let name = container.str("name");
     let seccomp = format!("{CONTAINER_SECCOMP}{name}");
