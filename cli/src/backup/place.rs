@@ -77,7 +77,7 @@ impl Place {
     /// In words for the user.
     pub async fn verify(&self, kept: &Kept) -> Result<About> {
         let fetched = self.fetch(&kept.name).await?;
-        let read = move || anyhow::Ok(backup::read(&mut open(fetched.path())?)?.0);
+        let read = move || anyhow::Ok(backup::verify(&mut open(fetched.path())?)?);
         tokio::task::spawn_blocking(read).await?
     }
 
@@ -221,7 +221,7 @@ impl Partial {
     fn verified(mut self) -> Result<(Partial, About)> {
         self.file.flush().context("write the backup")?;
         self.file.get_ref().sync_all().context("write the backup")?;
-        let (about, _) = backup::read(&mut open(&self.path)?)?;
+        let about = backup::verify(&mut open(&self.path)?)?;
         Ok((self, about))
     }
 

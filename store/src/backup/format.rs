@@ -169,26 +169,51 @@ pub fn read_about(input: &mut impl Read) -> Result<About, BackupError> {
 /// # Errors
 /// See [`BackupError`]; nothing of a backup that is not whole may be used.
 pub fn read(input: &mut impl Read) -> Result<(About, Snapshot), BackupError> {
-    let about = read_about(input)?;
     let mut tree = Tree::default();
-    for number in 1.. {
-        match next(input, number)? {
-            (ENTRIES, payload) => entries(&payload, &mut tree)?,
-            (END, _) => break,
-            _ => return Err(BackupError::Damaged("a chunk is of an unknown kind")),
-        }
-    }
-    if tree.len() as u64 != about.keys || image::sum(&tree) != about.digest {
-        return Err(BackupError::Damaged("its entries do not add up"));
-    }
-    if tree.iter().any(|entry| entry.mod_revision > about.revision) {
-        return Err(BackupError::Damaged("an entry is newer than the backup"));
-    }
+    let about = walk(input, |entry| {
+        tree.insert(Arc::new(entry));
+    })?;
     let state = Snapshot {
         revision: about.revision,
         tree,
     };
     Ok((about, state))
+}
+
+/// Verifies a whole backup, and keeps nothing of it.
+///
+/// # Errors
+/// See [`BackupError`].
+pub fn verify(input: &mut impl Read) -> Result<About, BackupError> {
+    walk(input, drop)
+}
+
+fn walk(input: &mut impl Read, mut take: impl FnMut(Entry)) -> Result<About, BackupError> {
+    let about = read_about(input)?;
+    let (mut keys, mut digest, mut last) = (0u64, 0u64, None::<Bytes>);
+    for number in 1.. {
+        match next(input, number)? {
+            (ENTRIES, payload) => entries(&payload, |entry| {
+                if last.as_ref().is_some_and(|last| entry.key <= *last) {
+                    return Err(BackupError::Damaged("its entries are out of order"));
+                }
+                if entry.mod_revision > about.revision {
+                    return Err(BackupError::Damaged("an entry is newer than the backup"));
+                }
+                keys += 1;
+                digest = digest.wrapping_add(image::digest(&entry));
+                last = Some(entry.key.clone());
+                take(entry);
+                Ok(())
+            })?,
+            (END, _) => break,
+            _ => return Err(BackupError::Damaged("a chunk is of an unknown kind")),
+        }
+    }
+    if keys != about.keys || digest != about.digest {
+        return Err(BackupError::Damaged("its entries do not add up"));
+    }
+    Ok(about)
 }
 
 fn fill(input: &mut impl Read, bytes: &mut [u8]) -> Result<(), BackupError> {
@@ -218,7 +243,10 @@ fn next(input: &mut impl Read, number: u64) -> Result<(u8, Vec<u8>), BackupError
     Ok((meta[0], payload))
 }
 
-fn entries(mut payload: &[u8], tree: &mut Tree) -> Result<(), BackupError> {
+fn entries(
+    mut payload: &[u8],
+    mut take_entry: impl FnMut(Entry) -> Result<(), BackupError>,
+) -> Result<(), BackupError> {
     let short = || BackupError::Damaged("an entry is cut short");
     let mut take = |length: usize| {
         let (head, rest) = payload.split_at_checked(length).ok_or_else(short)?;
@@ -234,14 +262,13 @@ fn entries(mut payload: &[u8], tree: &mut Tree) -> Result<(), BackupError> {
     while let Ok(lengths) = take(8) {
         let (key, value) = (number(&lengths[..4]) as usize, number(&lengths[4..]) as usize);
         let revisions = take(16)?;
-        let entry = Entry {
+        take_entry(Entry {
             create_revision: Revision(number(&revisions[..8])),
             mod_revision: Revision(number(&revisions[8..])),
             key: Bytes::copy_from_slice(take(key)?),
             value: Bytes::copy_from_slice(take(value)?),
             memo: Memo::default(),
-        };
-        tree.insert(Arc::new(entry));
+        })?;
     }
     Ok(())
 }
@@ -283,6 +310,7 @@ mod tests {
                 (about.revision, about.keys),
                 (state.revision(), state.len() as u64)
             );
+            assert_eq!(verify(&mut &bytes[..]).expect("whole"), about);
             assert_eq!(read.revision(), state.revision());
             assert!(read.tree.iter().eq(state.tree.iter()));
         }
@@ -295,6 +323,7 @@ mod tests {
             let mut bytes = good.clone();
             bytes[at] ^= 4;
             assert!(read(&mut &bytes[..]).is_err(), "byte {at}");
+            assert!(verify(&mut &bytes[..]).is_err(), "byte {at}");
             assert!(
                 matches!(read(&mut &good[..at]), Err(BackupError::Short)),
                 "cut at {at}"

@@ -4,5 +4,5 @@
 mod format;
 mod restore;
 
-pub use format::{About, BackupError, FORMAT, chunks, read, read_about};
+pub use format::{About, BackupError, FORMAT, chunks, read, read_about, verify};
 pub use restore::{DEFAULT_BUMP, RestoreError, Restored, restore};
