@@ -75,10 +75,10 @@ async fn huge_lists(server: &Target, token: &str, count: &AtomicU64) -> Result<(
         session.sender.ready().await?;
         let mut answer = session.sender.send_request(list).await?;
         let limited = answer.status() == 429;
+        one_more(count);
         while let Some(frame) = answer.body_mut().frame().await {
             frame?;
         }
-        one_more(count);
         if limited {
             tokio::time::sleep(BACK).await;
         }
