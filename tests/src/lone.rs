@@ -35,7 +35,7 @@ impl Lone {
         let child = Command::new(binary())
             .arg("server")
             .args(loopback)
-            .args(["--port", &port.to_string()])
+            .args(["--port", &port.to_string(), "--peer-port", "0"])
             .arg("--data-dir")
             .arg(directory.path().join("data"))
             .env("CORTEN_LOG", level)
