@@ -78,7 +78,7 @@ pub use fence::Fence;
 pub use identity::User;
 pub use in_process::InProcess;
 pub use key::VITAL_PREFIXES;
-pub use outbound::tls::host_trust;
+pub use outbound::tls::{bundle_trust, host_trust};
 pub use read::filter::tag;
 pub use write::admission::pod_security::Settings as PodSecurity;
 

@@ -42,6 +42,14 @@ pub fn host_trust() -> Result<Arc<ClientConfig>, String> {
     client(&Trust::Host, None)
 }
 
+/// The same, for those that trust the authorities of a bundle in PEM.
+///
+/// # Errors
+/// It holds none, or none that can be read.
+pub fn bundle_trust(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
+    client(&Trust::Bundle(pem), None)
+}
+
 /// # Errors
 /// A bundle without certificates, or an identity that cannot be used.
 pub fn client(trust: &Trust<'_>, identity: Option<Identity>) -> Result<Arc<ClientConfig>, String> {

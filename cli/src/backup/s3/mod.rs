@@ -1,22 +1,22 @@
-//! A bucket of an S3-compatible store that backups are kept in: list, put, get and delete, one connection each. Knows
+//! A bucket of an S3-compatible store that backups are kept in: list, put, get and delete, one connection a request. Knows
 //! HTTP and XML as S3 speaks them, not what is kept.
 
 mod settings;
 pub mod sign;
 #[cfg(test)]
 mod tests;
+mod upload;
 
-use std::io::{Read as _, Seek as _, Write};
-use std::path::Path;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use sha2::{Digest, Sha256};
@@ -28,13 +28,10 @@ use sign::{Signed, encode_path, encode_query, hex};
 
 /// Without a byte for so long, a transfer is given up.
 const STALL: Duration = Duration::from_secs(60);
-/// The largest object of one request. Source: Amazon S3, "Uploading objects".
-const MAX_BYTES: u64 = 5 << 30;
 /// Longest answer that is not an object.
 const MAX_ANSWER: usize = 8 << 20;
 /// Pages of a list, of 1,000 objects each.
 const MAX_PAGES: usize = 1000;
-const CHUNK: usize = 256 << 10;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -83,52 +80,6 @@ impl Bucket {
         bail!("the bucket holds more than {MAX_PAGES},000 objects below its prefix")
     }
 
-    /// # Errors
-    /// In words for the user.
-    pub async fn put(&self, name: &str, file: &Path) -> Result<()> {
-        let path = file.to_owned();
-        let (mut file, length, digest) = tokio::task::spawn_blocking(move || {
-            let mut file = std::fs::File::open(path)?;
-            let (mut hasher, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
-            let mut length = 0;
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    count => {
-                        hasher.update(&buffer[..count]);
-                        length += count as u64;
-                    }
-                }
-            }
-            anyhow::Ok((file, length, hex(&hasher.finalize())))
-        })
-        .await??;
-        ensure!(
-            length <= MAX_BYTES,
-            "a backup of {length} bytes is too large for one object"
-        );
-        file.rewind()?;
-        let chunks = futures::stream::try_unfold(file, |mut file| async move {
-            let read = tokio::task::spawn_blocking(move || {
-                let mut buffer = vec![0; CHUNK];
-                let count = file.read(&mut buffer)?;
-                buffer.truncate(count);
-                std::io::Result::Ok((file, buffer))
-            });
-            let (file, buffer) = read.await.map_err(std::io::Error::other)??;
-            let frame = (!buffer.is_empty()).then(|| Frame::data(Bytes::from(buffer)));
-            Ok(frame.map(|frame| (frame, file)))
-        });
-        let ask = Ask {
-            method: Method::PUT,
-            name: Some(name),
-            query: &[],
-            range: None,
-        };
-        let body = (StreamBody::new(chunks).boxed_unsync(), length, digest);
-        text(self.send(ask, Some(body)).await?).await.map(drop)
-    }
-
     /// Writes an object, or only its first bytes, into `to`.
     ///
     /// # Errors
@@ -165,7 +116,7 @@ impl Bucket {
     }
 
     /// The answer, if it is a good one. A body comes with its length and digest.
-    async fn send(&self, ask: Ask<'_>, body: Option<(Body, u64, String)>) -> Result<Response<Incoming>> {
+    async fn send(&self, ask: Ask<'_>, body: Option<upload::Sized>) -> Result<Response<Incoming>> {
         let key = ask
             .name
             .map_or(String::new(), |name| format!("{}{name}", self.prefix));
@@ -223,7 +174,11 @@ impl Bucket {
         if !self.tls {
             return respond(tcp, request).await;
         }
-        let tls = corten_apiserver::host_trust().map_err(|why| anyhow!(why))?;
+        let tls = match &self.authorities {
+            Some(pem) => corten_apiserver::bundle_trust(pem),
+            None => corten_apiserver::host_trust(),
+        };
+        let tls = tls.map_err(|why| anyhow!(why))?;
         let name = ServerName::try_from(self.host.clone())?;
         let shaken = tokio_rustls::TlsConnector::from(Arc::clone(&tls)).connect(name, tcp);
         respond(

@@ -24,6 +24,10 @@ pub struct Bucket {
     pub(super) path_style: bool,
     pub(super) region: String,
     pub(super) credentials: Credentials,
+    /// In PEM, instead of those that the host trusts.
+    pub(super) authorities: Option<Vec<u8>>,
+    /// What is larger goes in parts.
+    pub(super) part_bytes: u64,
 }
 
 impl std::fmt::Display for Bucket {
@@ -40,7 +44,8 @@ impl Bucket {
 
     /// Reads a place that [`Bucket::is_meant`]. `env` gives what the AWS tools read as well: `AWS_ACCESS_KEY_ID`,
     /// `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or a credentials file (`AWS_SHARED_CREDENTIALS_FILE`,
-    /// `AWS_PROFILE`); `AWS_REGION`; and `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` for a store that is not Amazon's.
+    /// `AWS_PROFILE`); `AWS_REGION`; `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` for a store that is not Amazon's; and
+    /// `AWS_CA_BUNDLE`, a file of authorities for one that the host does not trust.
     ///
     /// # Errors
     /// In words for the user.
@@ -74,6 +79,9 @@ impl Bucket {
         };
         ensure!(matches!(uri.path(), "" | "/"), "endpoint {endpoint} has a path");
         let authority = uri.authority().context("the endpoint names no host")?;
+        let authorities = env("AWS_CA_BUNDLE").map(|path| {
+            std::fs::read(&path).with_context(|| format!("read {path}, which AWS_CA_BUNDLE names"))
+        });
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         Ok(Bucket {
             tls,
@@ -85,6 +93,8 @@ impl Bucket {
             path_style,
             region,
             credentials: credentials(env)?,
+            authorities: authorities.transpose()?,
+            part_bytes: super::upload::PART_BYTES,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use corten_store::backup;
@@ -20,6 +20,13 @@ const PAGE: usize = 2;
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
+/// Keys of parts on their way: not listed, as nobody sees them.
+const PARTS: &str = "\0parts/";
+
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
+
 fn credentials() -> Credentials {
     Credentials {
         access_key: "key".into(),
@@ -29,20 +36,24 @@ fn credentials() -> Credentials {
 }
 
 fn serve() -> (SocketAddr, Objects) {
+    serve_over(|stream| Box::new(stream))
+}
+
+fn serve_over(wire: impl Fn(std::net::TcpStream) -> Box<dyn Wire> + Send + 'static) -> (SocketAddr, Objects) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let address = listener.local_addr().expect("an address");
     let objects = Objects::default();
     let held = objects.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            answer(stream, address, &held);
+            answer(wire(stream), address, &held);
         }
     });
     (address, objects)
 }
 
 /// One request and its answer.
-fn answer(stream: TcpStream, address: SocketAddr, objects: &Objects) {
+fn answer(stream: Box<dyn Wire>, address: SocketAddr, objects: &Objects) {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).expect("a request");
@@ -101,12 +112,39 @@ fn answer(stream: TcpStream, address: SocketAddr, objects: &Objects) {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| *value)
         };
-        match method.as_str() {
-            "PUT" => {
+        match (method.as_str(), asked("uploadId")) {
+            ("POST", None) if asked("uploads").is_some() => {
+                let said = "<InitiateMultipartUploadResult><UploadId>u&amp;1</UploadId></InitiateMultipartUploadResult>";
+                (200, said.into())
+            }
+            ("PUT", Some("u&1")) => {
+                let number: u32 = asked("partNumber").expect("numbered").parse().expect("a number");
+                objects.insert(format!("{PARTS}{number:05}"), body);
+                (200, Vec::new())
+            }
+            ("POST", Some("u&1")) => {
+                let list = String::from_utf8_lossy(&body).into_owned();
+                let parts: Vec<_> = objects.extract_if(.., |key, _| key.starts_with(PARTS)).collect();
+                let named = super::elements(&list, "ETag")
+                    .filter(|tag| *tag == "\"tag\"")
+                    .count();
+                if named == parts.len() && !key.contains("refused") {
+                    objects.insert(key, parts.into_iter().flat_map(|(_, part)| part).collect());
+                    (200, Vec::new())
+                } else {
+                    objects.extend(parts);
+                    (200, b"<Error><Code>InvalidPart</Code></Error>".to_vec())
+                }
+            }
+            ("DELETE", Some("u&1")) => {
+                objects.retain(|key, _| !key.starts_with(PARTS));
+                (204, Vec::new())
+            }
+            ("PUT", _) => {
                 objects.insert(key, body);
                 (200, Vec::new())
             }
-            "DELETE" => {
+            ("DELETE", _) => {
                 objects.remove(&key);
                 (204, Vec::new())
             }
@@ -129,7 +167,7 @@ fn answer(stream: TcpStream, address: SocketAddr, objects: &Objects) {
     };
     let mut stream = reader.into_inner();
     let head = format!(
-        "HTTP/1.1 {code} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {code} X\r\nContent-Length: {}\r\nETag: \"tag\"\r\nConnection: close\r\n\r\n",
         said.len()
     );
     // The client may have gone away.
@@ -226,4 +264,60 @@ async fn what_the_store_refuses_is_told() {
     let missing = bucket(address, "secret").get("none", None, &mut Vec::new()).await;
     let text = format!("{:#}", missing.expect_err("not there"));
     assert!(text.contains("404 NoSuchKey"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_large_goes_in_parts_and_leaves_none_behind() {
+    let (address, objects) = serve();
+    let bucket = Bucket {
+        part_bytes: 300_000,
+        ..bucket(address, "secret")
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("large");
+    let content: Vec<u8> = (0..1_000_001u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(&file, &content).expect("written");
+    bucket.put("large", &file).await.expect("put");
+    assert!(
+        objects.lock().get("one cluster/large") == Some(&content),
+        "put together in order"
+    );
+    let error = bucket
+        .put("refused", &file)
+        .await
+        .expect_err("after a good status");
+    assert!(format!("{error:#}").contains("InvalidPart"), "{error:#}");
+    let left: Vec<String> = objects.lock().keys().cloned().collect();
+    assert_eq!(left, ["one cluster/large"]);
+}
+
+#[tokio::test]
+async fn a_bucket_is_reached_over_tls_by_whom_its_authority_is_named() {
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .expect("fits");
+    let config = Arc::new(config);
+    let (address, objects) = serve_over(move |stream| {
+        let connection = rustls::ServerConnection::new(config.clone()).expect("a connection");
+        Box::new(rustls::StreamOwned::new(connection, stream))
+    });
+    let over_tls = |authorities| Bucket {
+        tls: true,
+        authorities,
+        ..bucket(address, "secret")
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("small");
+    std::fs::write(&file, b"content").expect("written");
+    let trusted = over_tls(Some(own.cert.pem().into_bytes()));
+    trusted.put("small", &file).await.expect("put");
+    assert_eq!(objects.lock()["one cluster/small"], b"content");
+    let mut read = Vec::new();
+    trusted.get("small", None, &mut read).await.expect("got");
+    assert_eq!(read, b"content");
 }
