@@ -20,9 +20,9 @@ pub const CATALOGUE: [(Bug, u64); 30] = [
     (Bug::CompactionForgetsImage, 200),
     (Bug::SnapshotBehindState, 50),
     (Bug::RemovedLeaderLeads, 1500),
-    (Bug::LateCopyHappens, 8000),
+    (Bug::LateCopyHappens, 200),
     (Bug::OneMarkForAllLives, 50),
-    (Bug::UnknownToldDropped, 8000),
+    (Bug::UnknownToldDropped, 200),
     (Bug::ExistsNotChecked, 100),
     (Bug::CreateRevisionMoves, 50),
     (Bug::WatchSkipsOnResume, 50),
@@ -36,7 +36,7 @@ pub const CATALOGUE: [(Bug, u64); 30] = [
     (Bug::PageOfNewestState, 50),
     (Bug::RebuildTakesLastValue, 50),
     (Bug::VoteWithHole, 1000),
-    (Bug::ShorterLogNotBelieved, 1000),
+    (Bug::ShorterLogNotBelieved, 200),
 ];
 
 /// What has to come together for a bug to show, where that seldom does by itself.
