@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::World;
-use corten_apiserver::event_rate_limit::EventRateLimit;
+use corten_apiserver::admission_config::AdmissionConfig;
 use corten_apiserver::{Config, User};
 use serde_json::{Value, json};
 
@@ -364,9 +364,9 @@ async fn event_rate_limit() {
     let text = r#"{"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": [{"name": "EventRateLimit",
         "configuration": {"apiVersion": "eventratelimit.admission.k8s.io/v1alpha1", "kind": "Configuration",
             "limits": [{"type": "Namespace", "qps": 1, "burst": 2}]}}]}"#;
-    let limit = EventRateLimit::parse(text, |_| Err(String::new())).expect("a configuration");
+    let given = AdmissionConfig::parse(text, |_| Err(String::new())).expect("a configuration");
     let mut config = Config::new(IpAddr::from([192, 0, 2, 1]), "test CA");
-    config.event_rate_limit = limit.map(Arc::new);
+    config.event_rate_limit = given.event_rate_limit.map(Arc::new);
     let world = World::with(config).await;
     let event =
         |name: &str, namespace: &str| named(name, json!({ "involvedObject": { "namespace": namespace } }));

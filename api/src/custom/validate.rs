@@ -363,7 +363,7 @@ fn check_object(
     }
     match &schema.additional {
         Additional::Allowed(false) => {
-            for name in map.keys().filter(|name| !schema.properties.contains_key(*name)) {
+            for name in map.keys().filter(|name| !schema.properties.contains_key(name)) {
                 let text = format!("{path}.{name} in body is a forbidden property");
                 out.add(path, text, What::Invalid(name.as_str().into()));
             }
@@ -371,7 +371,7 @@ fn check_object(
         Additional::Schema(values) => {
             for (name, own) in map
                 .iter()
-                .filter(|(name, _)| !schema.properties.contains_key(*name))
+                .filter(|(name, _)| !schema.properties.contains_key(name))
             {
                 check(
                     values,

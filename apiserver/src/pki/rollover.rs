@@ -517,7 +517,10 @@ mod tests {
         let secret = secrets(dir.path()).expect("a secret").remove(0);
         let rotated = rotate_authority(&first, now).expect("rotates");
         assert!(write(dir.path(), &rotated).expect("written"));
-        assert_eq!(secrets(dir.path()).expect("a secret"), [secret.clone()]);
+        assert_eq!(
+            secrets(dir.path()).expect("a secret"),
+            std::slice::from_ref(&secret)
+        );
         for (before, after) in trusted(&first).iter().zip(trusted(&rotated)) {
             assert!(after.ends_with(before.as_str()) && after.len() > before.len());
         }

@@ -137,6 +137,10 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// One server and one node that only sleep.
+#[expect(
+    clippy::zombie_processes,
+    reason = "the cluster's deletion ends them, and this process soon after"
+)]
 async fn make(name: &str) -> Cluster {
     let all = DirLock::take(&state::clusters_dir(), true).unwrap();
     let mut taken = network::subnets_in_use().await.unwrap();
