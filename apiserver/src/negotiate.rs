@@ -157,6 +157,9 @@ pub fn accept(
     let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
         return Ok(plain);
     };
+    if matches!(header, "application/json" | "*/*") && allowed(plain.media, plain.form) {
+        return Ok(plain);
+    }
     clauses(header)
         .iter()
         .filter_map(accept_clause)

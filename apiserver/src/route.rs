@@ -5,6 +5,8 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use std::borrow::Cow;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -136,7 +138,7 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
         return proxy(method, &path[..end]);
     }
     let parts = split(path)?;
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let parts: Vec<&str> = parts.iter().map(Cow::as_ref).collect();
     match parts.as_slice() {
         ["api", "v1", "watch", rest @ ..] => legacy_watch(method, "", "v1", rest, query),
         ["apis", group, version, "watch", rest @ ..] => legacy_watch(method, group, version, rest, query),
@@ -204,7 +206,7 @@ fn proxy(method: &Method, path: &str) -> Result<Operation, NoRoute> {
         method
     };
     let parts = split(path)?;
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let parts: Vec<&str> = parts.iter().map(Cow::as_ref).collect();
     resource(
         method,
         "",
@@ -264,7 +266,7 @@ fn document(parts: &[&str]) -> Result<Operation, NoRoute> {
 }
 
 /// Decoded, non-empty path parts. One trailing slash is allowed, as upstream does.
-fn split(path: &str) -> Result<Vec<String>, NoRoute> {
+fn split(path: &str) -> Result<Vec<Cow<'_, str>>, NoRoute> {
     let path = path.strip_prefix('/').ok_or(NoRoute::BadPath)?;
     let path = path.strip_suffix('/').unwrap_or(path);
     if path.is_empty() {
@@ -272,14 +274,17 @@ fn split(path: &str) -> Result<Vec<String>, NoRoute> {
     }
     path.split('/')
         .map(|part| {
-            let part = percent_decode_str(part)
-                .decode_utf8()
-                .map_err(|_| NoRoute::BadPath)?;
+            let part = match part.contains('%') {
+                true => percent_decode_str(part)
+                    .decode_utf8()
+                    .map_err(|_| NoRoute::BadPath)?,
+                false => Cow::Borrowed(part),
+            };
             match part.as_ref() {
                 "" => Err(NoRoute::NotFound),
                 "." | ".." => Err(NoRoute::BadPath),
                 part if part.contains(['/', '\0']) => Err(NoRoute::BadPath),
-                part => Ok(part.to_owned()),
+                _ => Ok(part),
             }
         })
         .collect()

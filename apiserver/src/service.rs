@@ -460,11 +460,17 @@ impl ApiServer {
             return None;
         }
         let chosen = parts.headers.get(AUDIT_ID).filter(|id| !id.is_empty());
-        chosen.cloned().or_else(|| {
-            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
-            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-            HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).ok()
-        })
+        let mut id = match chosen {
+            Some(id) => id.clone(),
+            None => {
+                let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+                let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+                HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).ok()?
+            }
+        };
+        // No two answers have the same: it must not push what they share out of the connection's table of headers.
+        id.set_sensitive(true);
+        Some(id)
     }
 
     fn labels(&self, routed: &Result<Operation, NoRoute>) -> Labels {
