@@ -5,16 +5,39 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::PodSecurity;
 use crate::event_rate_limit::{self, EventRateLimit};
 
+const GROUP: &str = "apiserver.config.k8s.io/v1";
+
+/// A configuration that has to be of this version and kind.
+///
+/// # Errors
+/// What it is instead, or what is wrong in it.
+pub(crate) fn typed<T: DeserializeOwned>(
+    mut value: Value,
+    api_version: &str,
+    kind: &str,
+) -> Result<T, String> {
+    let mut take = |field: &str| match value.as_object_mut().and_then(|object| object.remove(field)) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let (found_version, found_kind) = (take("apiVersion"), take("kind"));
+    if found_version != api_version || found_kind != kind {
+        return Err(format!(
+            "expected a {kind} of {api_version}, not a {found_kind:?} of {found_version:?}"
+        ));
+    }
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Configuration {
-    api_version: String,
-    kind: String,
     #[serde(default)]
     plugins: Vec<Plugin>,
 }
@@ -42,13 +65,8 @@ impl AdmissionConfig {
     /// # Errors
     /// What is wrong, also a plug-in that has nothing to configure here.
     pub fn parse(text: &str, read: impl Fn(&Path) -> Result<String, String>) -> Result<Self, String> {
-        let config: Configuration = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        if config.api_version != "apiserver.config.k8s.io/v1" || config.kind != "AdmissionConfiguration" {
-            return Err(format!(
-                "expected an AdmissionConfiguration of apiserver.config.k8s.io/v1, not a {} of {}",
-                config.kind, config.api_version
-            ));
-        }
+        let whole: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let config: Configuration = typed(whole, GROUP, "AdmissionConfiguration")?;
         let mut out = AdmissionConfig::default();
         for plugin in config.plugins {
             let name = plugin.name;

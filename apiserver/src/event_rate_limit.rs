@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::admission_config::typed;
+
 pub const PLUGIN: &str = "EventRateLimit";
 const GROUP: &str = "eventratelimit.admission.k8s.io/v1alpha1";
 /// Buckets of one limit. Source: Kubernetes, `defaultCacheSize`.
@@ -41,8 +43,6 @@ struct LimitConfig {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Configuration {
-    api_version: String,
-    kind: String,
     #[serde(default)]
     limits: Vec<LimitConfig>,
 }
@@ -140,11 +140,7 @@ impl EventRateLimit {
     /// # Errors
     /// What is wrong, with the field's name.
     pub fn parse(configuration: Value) -> Result<EventRateLimit, String> {
-        let config: Configuration =
-            serde_json::from_value(configuration).map_err(|error| error.to_string())?;
-        if config.api_version != GROUP || config.kind != "Configuration" {
-            return Err(format!("expected a Configuration of {GROUP}"));
-        }
+        let config: Configuration = typed(configuration, GROUP, "Configuration")?;
         if config.limits.is_empty() {
             return Err("limits: Invalid value: []: must not be empty".into());
         }

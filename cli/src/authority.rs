@@ -1,14 +1,14 @@
 //! `corten certificate`: new authorities and keys for a cluster while it runs. Shows and asks; the servers decide.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use http::Request;
 use serde_json::Value;
 
 use crate::duration;
+use crate::kubeconfig::{self, Credentials};
 
 const PATH: &str = "/corten/v1/authorities";
 
@@ -16,9 +16,8 @@ const PATH: &str = "/corten/v1/authorities";
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
-    /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
-    #[arg(long, global = true)]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Subcommand)]
@@ -49,10 +48,8 @@ enum Verb {
 /// # Errors
 /// In words for the user.
 pub async fn run(args: Args) -> Result<()> {
-    let kubeconfig = crate::kubeconfig::find(args.kubeconfig)?;
-    let client = corten_client::remote(&kubeconfig)
-        .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    let kubeconfig = args.credentials.find()?;
+    let client = kubeconfig::client(&kubeconfig).await?;
     let (request, advice) = match args.verb {
         Verb::Show => (Request::get(PATH.to_owned()), None),
         Verb::RotateCa { finish: false, .. } => (

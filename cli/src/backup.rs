@@ -15,6 +15,7 @@ use corten_store::backup::{self, DEFAULT_BUMP};
 use futures::AsyncReadExt;
 use http::Request;
 
+use crate::kubeconfig::{self, Credentials};
 use place::{Fetched, Place};
 
 #[derive(clap::Args)]
@@ -29,9 +30,8 @@ enum Verb {
     Save {
         #[arg(default_value = ".")]
         place: String,
-        /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
-        #[arg(long)]
-        kubeconfig: Option<PathBuf>,
+        #[command(flatten)]
+        credentials: Credentials,
     },
     /// Make the data folder of a new cluster's first server from a backup; other servers join it as usual
     Restore {
@@ -59,7 +59,7 @@ enum Verb {
 /// In words for the user.
 pub async fn run(args: Args) -> Result<()> {
     match args.verb {
-        Verb::Save { place, kubeconfig } => save(Place::parse(&place)?, kubeconfig).await,
+        Verb::Save { place, credentials } => save(Place::parse(&place)?, credentials).await,
         Verb::Restore {
             file,
             data_dir,
@@ -75,11 +75,8 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-async fn save(place: Place, kubeconfig: Option<PathBuf>) -> Result<()> {
-    let kubeconfig = crate::kubeconfig::find(kubeconfig)?;
-    let client = corten_client::remote(&kubeconfig)
-        .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
+async fn save(place: Place, credentials: Credentials) -> Result<()> {
+    let client = kubeconfig::client(&credentials.find()?).await?;
     let request = Request::get(corten_apiserver::backup::PATH).body(Vec::new())?;
     let mut stream = Box::pin(client.request_stream(request).await?);
     let mut partial = place.begin()?;

@@ -1,11 +1,35 @@
-//! Which administrator's kubeconfig a verb uses.
+//! Which administrator's kubeconfig a verb uses, and the client it makes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// What a server of this machine writes.
 const SERVERS_OWN: &str = "/var/lib/corten/server/admin.kubeconfig";
+
+/// Who asks, for verbs of administrators.
+#[derive(clap::Args)]
+pub struct Credentials {
+    /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// # Errors
+    /// See [`find`].
+    pub fn find(self) -> Result<PathBuf> {
+        find(self.kubeconfig)
+    }
+}
+
+/// # Errors
+/// A file that is no kubeconfig, or credentials that cannot be used.
+pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
+    corten_client::remote(kubeconfig)
+        .await
+        .with_context(|| format!("use {}", kubeconfig.display()))
+}
 
 /// The one given, else the first file of `$KUBECONFIG`, else the one a server of this machine wrote.
 ///

@@ -10,15 +10,16 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::kubeconfig::{self, Credentials};
+
 const PATH: &str = "/corten/v1/members";
 
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
-    /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
-    #[arg(long, global = true)]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Subcommand)]
@@ -78,11 +79,9 @@ pub async fn run(args: Args) -> Result<()> {
     // Another server must not be asked to leave because a variable names it.
     let kubeconfig = match &args.verb {
         Verb::Leave { data_dir } => data_dir.join("admin.kubeconfig"),
-        _ => crate::kubeconfig::find(args.kubeconfig)?,
+        _ => args.credentials.find()?,
     };
-    let client = corten_client::remote(&kubeconfig)
-        .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    let client = kubeconfig::client(&kubeconfig).await?;
     let list = |path: String| {
         let client = client.clone();
         async move { ask::<Members>(&client, Request::get(path)).await }

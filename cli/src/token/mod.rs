@@ -5,7 +5,6 @@
 
 mod form;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::duration;
+use crate::kubeconfig::{self, Credentials};
 
 const NAMESPACE: &str = "kube-system";
 
@@ -23,9 +23,8 @@ const NAMESPACE: &str = "kube-system";
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
-    /// Credentials of an administrator [default: $KUBECONFIG, then the one this machine's server wrote]
-    #[arg(long, global = true)]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Subcommand)]
@@ -69,10 +68,8 @@ struct CreateArgs {
 /// # Errors
 /// In words for the user.
 pub async fn run(args: Args) -> Result<()> {
-    let kubeconfig = crate::kubeconfig::find(args.kubeconfig)?;
-    let client = corten_client::remote(&kubeconfig)
-        .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
+    let kubeconfig = args.credentials.find()?;
+    let client = kubeconfig::client(&kubeconfig).await?;
     let api = ApiClient::new(client.clone());
     match args.verb {
         Verb::Create(args) => create(&api, &client, &kubeconfig, args).await,

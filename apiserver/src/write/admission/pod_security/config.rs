@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::admission_config::typed;
+
 use super::policy::{Level, Policy, Standard, Version};
 
 const GROUP: &str = "pod-security.admission.config.k8s.io/v1";
@@ -38,8 +40,6 @@ struct Defaults {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Configuration {
-    api_version: String,
-    kind: String,
     #[serde(default)]
     defaults: Defaults,
     #[serde(default)]
@@ -66,10 +66,7 @@ impl Settings {
     /// # Errors
     /// What is wrong, with the field's name.
     pub fn parse(value: Value) -> Result<Settings, String> {
-        let read: Configuration = serde_json::from_value(value).map_err(|error| error.to_string())?;
-        if read.api_version != GROUP || read.kind != "PodSecurityConfiguration" {
-            return Err(format!("expected a PodSecurityConfiguration of {GROUP}"));
-        }
+        let read: Configuration = typed(value, GROUP, "PodSecurityConfiguration")?;
         let standard = |mode: &str, level: &str, version: &str| -> Result<Standard, String> {
             let wrong = |field: &str, value: &str, why: &str| {
                 format!("defaults.{field}: Invalid value: {value:?}: {why}")
