@@ -26,6 +26,9 @@ pub struct Args {
     /// How long each target runs
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// Where the inputs come from: the same number tries the same ones first, so that what failed elsewhere fails here
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
     /// Targets to run; all without any
     targets: Vec<String>,
 }
@@ -65,6 +68,7 @@ pub fn fuzz(args: &Args) -> Result<()> {
             format!("-rss_limit_mb={MEMORY_MIB}"),
             "-print_final_stats=1".into(),
             "-verbosity=0".into(),
+            format!("-seed={}", args.seed),
         ]);
         run(&mut command)?;
     }

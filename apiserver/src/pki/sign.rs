@@ -11,7 +11,6 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
-use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -66,8 +65,7 @@ impl Ca {
             reason: reason.to_owned(),
         };
         let request_der = request::der(&asked.request_pem).map_err(|reason| of_request(&reason))?;
-        let (_, request) =
-            X509CertificationRequest::from_der(&request_der).map_err(|_| of_request("it is malformed"))?;
+        let request = request::parse(&request_der).map_err(|reason| of_request(&reason))?;
         request
             .verify_signature()
             .map_err(|_| of_request("it is not signed by its own key"))?;
@@ -392,6 +390,13 @@ mod tests {
         assert!(ca.sign(&bad, now).is_err());
         bad.request_pem = "nonsense".into();
         assert!(ca.sign(&bad, now).is_err());
+        // The same when something follows the request within its block: whoever reads it again would refuse it.
+        let mut longer = request::der(&asked("x", &[], &["client auth"], 60).request_pem).expect("DER");
+        longer.push(0);
+        bad = asked("x", &[], &["client auth"], 60);
+        bad.request_pem = pem(&longer).replace("CERTIFICATE", "CERTIFICATE REQUEST");
+        let error = ca.sign(&bad, now).expect_err("trailing data").to_string();
+        assert!(error.contains("trailing data"), "{error}");
     }
 
     #[test]

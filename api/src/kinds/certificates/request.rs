@@ -30,7 +30,11 @@ pub fn der(pem_text: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, String> {
+/// A request from its DER, all of it: what follows the request is an error, as for Go.
+///
+/// # Errors
+/// The text of the cause.
+pub fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, String> {
     match X509CertificationRequest::from_der(der) {
         Ok(([], request)) => Ok(request),
         Ok(_) => Err("asn1: syntax error: trailing data".into()),
