@@ -30,6 +30,8 @@ pub enum Bug {
     SnapshotBehindState,
     /// A leader that was removed leads on.
     RemovedLeaderLeads,
+    /// A removal takes effect before those who stay hold what the one who leaves had.
+    RemovedAtOnce,
     /// A late copy of a proposal happens too.
     LateCopyHappens,
     /// Proposals of a life before are taken for those of this one.

@@ -2,8 +2,70 @@
 
 mod world;
 
-use corten_store::{Birth, Change, ImageInterval, witness_id};
+use std::time::Duration;
+
+use corten_store::{Birth, Change, ImageInterval, Store, witness_id};
 use world::{World, change, eventually, keys, write};
+
+/// A founder, a second server, and a witness that keeps little of its log.
+async fn two_and_a_witness() -> (World, Store, u64, u64) {
+    let mut world = World::founded().await;
+    let founder = world.any();
+    let second = world.grow("2").await;
+    world.image = ImageInterval {
+        entries: 40,
+        bytes: 1 << 20,
+    };
+    let (cluster, witness) = (founder.identity().cluster, witness_id(rand::random()));
+    world
+        .open(
+            "witness",
+            Birth::Join {
+                cluster,
+                member: witness,
+            },
+        )
+        .await;
+    change(&founder, Change::AddLearner(witness)).await;
+    change(&founder, Change::AddVoter(witness)).await;
+    (world, founder, second, witness)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_leaves_when_the_one_that_stays_has_everything() {
+    let (mut world, founder, second, _) = two_and_a_witness().await;
+    let first = founder.identity().member;
+    founder.transfer_leadership(first).expect("asked");
+    world.stores[&second].transfer_leadership(first).expect("asked");
+    eventually(|| (founder.status().leader == Some(first)).then_some(())).await;
+    // More than the witness keeps is on the first server only.
+    world.net.0.lock().silent.insert(second);
+    for turn in 0..100 {
+        write(&founder, &format!("/k/{turn:03}")).await;
+    }
+    change(&founder, Change::Remove(first)).await;
+    let membership = || founder.standing().borrow().members.clone();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(
+        membership().joint,
+        "it has left, and the state with it: {:?}",
+        membership()
+    );
+    world.net.0.lock().silent.clear();
+    eventually(|| (!membership().joint && !membership().voters.contains(&first)).then_some(())).await;
+    drop(founder);
+    world.close(first).await;
+    let rest = world.stores[&second].clone();
+    assert_eq!(
+        keys(&rest)
+            .await
+            .iter()
+            .filter(|key| key.starts_with("/k/"))
+            .count(),
+        100
+    );
+    write(&rest, "/without/the/first").await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_witness_brings_up_the_server_that_lacks_what_only_it_has() {

@@ -18,6 +18,9 @@ use crate::store_status;
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a server that stops waits for somebody else to lead.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// Log entries by which a server that stays may be behind when another one is removed: about a second of the most writes,
+/// for until it has caught up none is acknowledged.
+const MAX_LAG: u64 = 10_000;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -96,7 +99,8 @@ pub async fn admit(store: &Store, record: &Record) -> Result<Vec<Record>, AdmitE
 /// again.
 ///
 /// # Errors
-/// `Conflict` when too few of those that stay are alive (unless `force`), or for the last one; those of the store.
+/// `Conflict` when too few of those that stay are alive and have caught up (unless `force`), or for the last one; those of
+/// the store.
 pub(super) async fn remove(
     store: &Store,
     peers: Option<&Peers>,
@@ -254,16 +258,15 @@ fn check_removal(standing: &Standing, id: u64, force: bool) -> Result<(), String
     if force || standing.progress.is_empty() || !standing.members.voters.contains(&id) {
         return Ok(());
     }
-    let alive = standing
-        .progress
-        .iter()
-        .filter(|progress| progress.alive && stay.contains(&progress.member))
-        .count();
-    if alive > stay.len() / 2 {
+    let able = |progress: &&Progress| {
+        progress.alive && progress.matched + MAX_LAG >= standing.last_index && stay.contains(&progress.member)
+    };
+    let able = standing.progress.iter().filter(able).count();
+    if able > stay.len() / 2 {
         return Ok(());
     }
     Err(format!(
-        "only {alive} of the {} voters that stay are alive",
+        "only {able} of the {} voters that stay are alive and have caught up",
         stay.len()
     ))
 }
@@ -332,6 +335,15 @@ mod tests {
         assert!(!check(&one_dead, 2, false), "two would stay, one of them dead");
         assert!(check(&one_dead, 2, true));
         assert!(!check(&[(1, true, 9)], 1, true), "the last one stays");
+        let one_behind = Standing {
+            last_index: 9 + MAX_LAG,
+            ..standing(&[(1, true, 9 + MAX_LAG), (2, true, 9), (3, true, 8)])
+        };
+        assert!(check_removal(&one_behind, 3, false).is_ok());
+        assert!(
+            check_removal(&one_behind, 2, false).is_err(),
+            "the third has to catch up first"
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) fn turn_after(node: &mut RawNode<Cache>, lost: u64, now: u64) -> Opti
     }
     let term = raft.term;
     raft.become_follower(term, INVALID_ID);
-    let mut voters = raft.prs().conf().to_conf_state().voters;
+    // Who is on its way out votes and leads until the change is over.
+    let mut voters: Vec<u64> = raft.prs().conf().voters().ids().iter().collect();
     voters.retain(|id| *id != lost && !is_witness(*id));
     voters.sort_unstable();
     let turn = voters.iter().position(|id| *id == raft.id)?;
@@ -44,16 +45,17 @@ pub(super) fn is_needed(node: &RawNode<Cache>, message: &Message) -> bool {
         && !raft.raft_log.is_up_to_date(message.index, message.log_term)
 }
 
-/// To whom this witness hands the leadership that it has: a server that is `alive` and has caught up.
+/// To whom this witness hands the leadership that it has: a server that is `alive` and has caught up. One that is on its way
+/// out, too: it may be the only one with a state for those who stay.
 pub(super) fn successor(node: &RawNode<Cache>, alive: impl Fn(u64) -> bool) -> Option<u64> {
     let raft = &node.raft;
     if !is_witness(raft.id) || raft.state != StateRole::Leader || raft.lead_transferee.is_some() {
         return None;
     }
-    let voters = raft.prs().conf().to_conf_state().voters;
+    let voters = raft.prs().conf().voters();
     let able = raft.prs().iter().filter(|(id, progress)| {
         !is_witness(**id)
-            && voters.contains(id)
+            && voters.contains(**id)
             && alive(**id)
             && progress.matched + HAND_OVER_LAG >= raft.raft_log.last_index()
     });

@@ -1,6 +1,8 @@
 //! Changes of the membership, in Raft's form.
 
-use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
+
+use crate::planted::{Bug, planted};
 
 /// One step of a change of the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +14,10 @@ pub enum Change {
     Remove(u64),
 }
 
-/// A single step takes effect at once; several go through a joint configuration that ends by itself.
+/// A single addition takes effect at once; a removal, and several steps, go through a joint configuration that ends by
+/// itself. Its end is held by a majority of those who stay, and so everything before it. A removal that took effect at once
+/// could be known to the one who leaves and to a witness only, and the state would leave with the former: what a witness has
+/// cut, it cannot give to the server that stays.
 pub(super) fn conf_change(changes: &[Change]) -> ConfChangeV2 {
     let single = |change: &Change| {
         let (kind, node_id) = match *change {
@@ -25,8 +30,13 @@ pub(super) fn conf_change(changes: &[Change]) -> ConfChangeV2 {
         single.node_id = node_id;
         single
     };
-    ConfChangeV2 {
+    let removes = changes.iter().any(|change| matches!(change, Change::Remove(_)));
+    let mut change = ConfChangeV2 {
         changes: changes.iter().map(single).collect::<Vec<_>>().into(),
         ..ConfChangeV2::default()
+    };
+    if removes && !planted(Bug::RemovedAtOnce) {
+        change.set_transition(ConfChangeTransition::Implicit);
     }
+    change
 }

@@ -6,7 +6,7 @@ use crate::options::{Fault, Faults, Limits};
 use crate::run::{Failure, run};
 
 /// A bug and its budget of seeds.
-pub const CATALOGUE: [(Bug, u64); 30] = [
+pub const CATALOGUE: [(Bug, u64); 31] = [
     (Bug::AcknowledgeBeforeFsync, 50),
     (Bug::AnswerBeforeFsync, 50),
     (Bug::VoteNotSaved, 8000),
@@ -20,6 +20,7 @@ pub const CATALOGUE: [(Bug, u64); 30] = [
     (Bug::CompactionForgetsImage, 200),
     (Bug::SnapshotBehindState, 50),
     (Bug::RemovedLeaderLeads, 1500),
+    (Bug::RemovedAtOnce, 2000),
     (Bug::LateCopyHappens, 200),
     (Bug::OneMarkForAllLives, 50),
     (Bug::UnknownToldDropped, 200),
@@ -46,6 +47,8 @@ fn forced(bug: Bug) -> Faults {
         Bug::UnknownToldDropped => &[Fault::Partition, Fault::Images, Fault::Delay],
         // A member loses the leadership and has it again while a proposal is still on its way to it.
         Bug::LateCopyHappens => &[Fault::Delay, Fault::Repeat, Fault::Transfer],
+        // A server lags by more than the witness holds while the other one is removed.
+        Bug::RemovedAtOnce => &[Fault::Members, Fault::Images, Fault::Crash, Fault::Pause],
         Bug::ShorterLogNotBelieved => &[Fault::Damage, Fault::Crash],
         _ => &[],
     })
@@ -57,6 +60,7 @@ pub fn find(bug: Bug, from: u64, budget: u64) -> Option<(u64, Box<Failure>)> {
     let limits = Limits {
         bug: Some(bug),
         forced: forced(bug),
+        witness: bug == Bug::RemovedAtOnce,
         ..Limits::default()
     };
     (0..budget).find_map(|n| run(from + n, limits).err().map(|failure| (n + 1, failure)))

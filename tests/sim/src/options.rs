@@ -134,6 +134,8 @@ pub struct Limits {
     pub watchers: usize,
     /// Classes that every run has, drawn or not.
     pub forced: Faults,
+    /// Every run has three members, the last of them a witness.
+    pub witness: bool,
     /// A bug of the store to run with; only where those are built in.
     pub bug: Option<Bug>,
 }
@@ -146,6 +148,7 @@ impl Default for Limits {
             clients: usize::MAX,
             watchers: usize::MAX,
             forced: Faults(0),
+            witness: false,
             bug: None,
         }
     }
@@ -163,7 +166,8 @@ impl Options {
         }
         let faults = Faults((drawn | limits.forced.0) & limits.faults.0);
         let members = *random.pick(&[1, 3, 3, 3, 3, 3, 5]).unwrap_or(&3);
-        let witness = members == 3 && random.chance(0.3);
+        let members = if limits.witness { 3 } else { members };
+        let witness = members == 3 && (random.chance(0.3) || limits.witness);
         let safety = random.range(4, 12) * SECOND;
         let (clients, watchers) = (random.range(2, 6) as usize, random.range(2, 6) as usize);
         let think = random.spread(20 * MILLISECOND, 200 * MILLISECOND);
