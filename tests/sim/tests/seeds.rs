@@ -1,26 +1,47 @@
-//! A few seeds for every build; `cargo xtask sim` runs many, with `SIM_SEED=42` that one run again.
+//! The seeds that every build must keep; `cargo xtask sim` runs more, with `SIM_SEED=42` that one run again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use corten_sim::{Limits, run};
 
-/// Runs of an unoptimised build.
-const SEEDS: u64 = 24;
+/// About 20 a second on one core in an unoptimised build.
+const SEEDS: u64 = 2000;
 
 #[test]
 fn seeds_keep_every_promise() {
     let single = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = single.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let (mut acknowledged, mut crashes) = (0, 0);
-    for seed in seeds {
-        match run(seed, Limits::default()) {
-            Ok(report) => {
-                acknowledged += report.acknowledged;
-                crashes += report.crashes;
+    let (from, to) = single.map_or((0, SEEDS), |seed: u64| (seed, seed + 1));
+    let (next, acknowledged, crashes) = (AtomicU64::new(from), AtomicU64::new(0), AtomicU64::new(0));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= to {
+                return;
             }
-            Err(failure) => panic!("SIM_SEED={seed}: {}\n{:?}", failure.message, failure.options),
+            match run(seed, Limits::default()) {
+                Ok(report) => {
+                    acknowledged.fetch_add(report.acknowledged, Ordering::Relaxed);
+                    crashes.fetch_add(report.crashes, Ordering::Relaxed);
+                }
+                Err(failure) => {
+                    next.store(to, Ordering::Relaxed); // one is enough
+                    panic!("SIM_SEED={seed}: {}\n{:?}", failure.message, failure.options);
+                }
+            }
         }
-    }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic); // with its own text
+            }
+        }
+    });
     if single.is_none() {
-        assert!(acknowledged > 1000 && crashes > 20, "the load was too low");
+        let (acknowledged, crashes) = (acknowledged.into_inner(), crashes.into_inner());
+        assert!(acknowledged > 100_000 && crashes > 2000, "the load was too low");
     }
 }
 
