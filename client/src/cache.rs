@@ -3,13 +3,14 @@
 //! Knows objects and revisions. Must not know how they arrive ([`reflect`](crate::reflect) feeds it).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
 use crate::decode::{self, Omit};
-use crate::object::{Object, ObjectExt, ObjectKey};
+use crate::object::{Object, ObjectExt, ObjectKey, PartialObject};
 use crate::reflect::Sink;
 
 /// Changes a [`Subscription`] may lag behind before it gets [`Change::Resync`].
@@ -135,10 +136,28 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 struct Shared<K> {
     store: RwLock<Store<K>>,
     /// Held while a change is stored and announced, so a new handler sees each object exactly once.
-    handlers: Mutex<Vec<Handler<K>>>,
+    listeners: Mutex<Listeners<K>>,
     /// Made for the first subscription: its places take memory, and most caches have handlers only.
     changes: OnceLock<broadcast::Sender<Change<K>>>,
-    progress: watch::Sender<Progress>,
+    /// One for a cache and its [`Cache::identities`].
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+struct Listeners<K> {
+    handlers: Vec<Handler<K>>,
+    /// Kept by those who read them.
+    identities: Vec<Weak<Shared<PartialObject>>>,
+}
+
+impl<K> Listeners<K> {
+    /// Tells every cache of identities that somebody still has.
+    fn pass_on(&mut self, tell: impl Fn(&Cache<PartialObject>)) {
+        self.identities.retain(|cache| {
+            let cache = cache.upgrade().map(|shared| Cache { shared });
+            cache.iter().for_each(&tell);
+            cache.is_some()
+        });
+    }
 }
 
 struct Store<K> {
@@ -161,17 +180,36 @@ impl<K: Object> Default for Cache<K> {
 impl<K: Object> Cache<K> {
     /// An empty cache that nothing feeds; tests and own feeders use [`Cache::feed`].
     pub fn new() -> Self {
+        Cache::at(Arc::new(watch::Sender::new(Progress::default())))
+    }
+
+    fn at(progress: Arc<watch::Sender<Progress>>) -> Self {
         Cache {
             shared: Arc::new(Shared {
                 store: RwLock::new(Store {
                     objects: BTreeMap::new(),
                     indexes: Vec::new(),
                 }),
-                handlers: Mutex::new(Vec::new()),
+                listeners: Mutex::new(Listeners {
+                    handlers: Vec::new(),
+                    identities: Vec::new(),
+                }),
                 changes: OnceLock::new(),
-                progress: watch::Sender::new(Progress::default()),
+                progress,
             }),
         }
+    }
+
+    /// The identities of this cache's objects (no labels, no annotations), as a cache that changes with this one and is
+    /// never behind it.
+    pub fn identities(&self) -> Cache<PartialObject> {
+        let mut listeners = self.shared.listeners.lock();
+        let identities = Cache::at(self.shared.progress.clone());
+        for object in self.list() {
+            identities.store_applied(identity(object.meta()));
+        }
+        listeners.identities.push(Arc::downgrade(&identities.shared));
+        identities
     }
 
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
@@ -244,20 +282,20 @@ impl<K: Object> Cache<K> {
     /// Calls `handler` for every object now in the cache (as added), then for every change, in order, on the
     /// reflector's task. It must not block and must not register anything on this same cache; reading is fine.
     pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
-        let mut handlers = self.shared.handlers.lock();
+        let mut listeners = self.shared.listeners.lock();
         for object in self.list() {
             handler(&Change::Applied {
                 old: None,
                 new: object,
             });
         }
-        handlers.push(Box::new(handler));
+        listeners.handlers.push(Box::new(handler));
     }
 
     /// A stream of changes; the first is always [`Change::Resync`].
     pub fn subscribe(&self) -> Subscription<K> {
         // Between two changes: one that is announced to nobody is in the cache already.
-        let _between = self.shared.handlers.lock();
+        let _between = self.shared.listeners.lock();
         let make = || broadcast::Sender::new(SUBSCRIPTION_CAPACITY);
         Subscription {
             changes: self.shared.changes.get_or_init(make).subscribe(),
@@ -303,7 +341,7 @@ impl<K: Object> Cache<K> {
     }
 
     fn store_applied(&self, object: K) {
-        let handlers = self.shared.handlers.lock();
+        let mut listeners = self.shared.listeners.lock();
         let new = Arc::new(object);
         let key = new.key();
         let old = self.shared.store.write().insert(key, new.clone());
@@ -311,16 +349,21 @@ impl<K: Object> Cache<K> {
             .as_ref()
             .is_none_or(|old| old.revision() != new.revision() || new.revision() == 0)
         {
-            self.announce(&handlers, Change::Applied { old, new });
+            listeners.pass_on(|identities| identities.store_applied(identity(new.meta())));
+            self.announce(&listeners.handlers, Change::Applied { old, new });
         }
     }
 
     fn store_deleted(&self, key: &ObjectKey, last: Option<Arc<K>>) {
-        let handlers = self.shared.handlers.lock();
+        let mut listeners = self.shared.listeners.lock();
         let Some(old) = self.shared.store.write().remove(key) else {
             return;
         };
-        self.announce(&handlers, Change::Deleted(last.unwrap_or(old)));
+        let last = last.unwrap_or(old);
+        listeners.pass_on(|identities| {
+            identities.store_deleted(key, Some(Arc::new(identity(last.meta()))));
+        });
+        self.announce(&listeners.handlers, Change::Deleted(last));
     }
 
     fn advance(&self, revision: u64) {
@@ -330,6 +373,28 @@ impl<K: Object> Cache<K> {
             newer
         });
     }
+}
+
+/// What remains of an object whose kind does not matter.
+fn identity(meta: &ObjectMeta) -> PartialObject {
+    let metadata = ObjectMeta {
+        annotations: None,
+        labels: None,
+        managed_fields: None,
+        creation_timestamp: meta.creation_timestamp.clone(),
+        deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
+        deletion_timestamp: meta.deletion_timestamp.clone(),
+        finalizers: meta.finalizers.clone(),
+        generate_name: meta.generate_name.clone(),
+        generation: meta.generation,
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        owner_references: meta.owner_references.clone(),
+        resource_version: meta.resource_version.clone(),
+        self_link: meta.self_link.clone(),
+        uid: meta.uid.clone(),
+    };
+    PartialObject { metadata }
 }
 
 impl<K: Object> Store<K> {
@@ -570,6 +635,45 @@ mod tests {
         assert_eq!(cache.by_index(index::NODE, "n1").len(), 1);
         assert_eq!(cache.list_namespace("a").len(), 1);
         assert!(cache.list_namespace("b").is_empty());
+    }
+
+    #[tokio::test]
+    async fn identities_go_with_the_objects() {
+        let cache = Cache::<ConfigMap>::new();
+        let mut feed = cache.feed();
+        feed.list_begin();
+        let mut first = object("a/x@1");
+        first.metadata.labels = Some([("l".to_owned(), "v".to_owned())].into());
+        feed.apply_object(first);
+        let identities = cache.identities();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let sink = heard.clone();
+        identities.on_change(move |change| {
+            sink.lock().push(match change {
+                Change::Applied { old, new } => {
+                    assert_eq!(new.meta().labels, None);
+                    format!("{}{}", if old.is_some() { '~' } else { '+' }, new.key())
+                }
+                Change::Deleted(last) => format!("-{}@{}", last.key(), last.revision()),
+                Change::Resync => "resync".into(),
+            });
+        });
+        feed.apply_object(object("a/y@2"));
+        assert!(!identities.seen().progress().synced);
+        feed.list_end(3);
+        identities.wait_synced().await;
+        feed.apply_object(object("a/x@4"));
+        feed.delete_object(object("a/y@5"));
+        identities.wait_revision(5).await;
+        feed.list_begin();
+        feed.list_end(6);
+        assert_eq!(heard.lock().join(" "), "+a/x +a/y ~a/x -a/y@5 -a/x@4");
+        assert!(identities.is_empty());
+        // Who lets go of it is told no more.
+        drop(identities);
+        feed.apply_object(object("a/z@7"));
+        assert_eq!(heard.lock().len(), 5);
+        assert!(cache.shared.listeners.lock().identities.is_empty());
     }
 
     #[tokio::test]

@@ -86,15 +86,32 @@ struct Shared {
     api: ApiClient,
     shutdown: CancellationToken,
     caches: Mutex<HashMap<(TypeId, Selection), Box<dyn Any + Send + Sync>>>,
+    /// The identities of the kinds that are cached whole.
+    identities: Mutex<HashMap<Target, Identities>>,
+    /// Older caches of the process, which live longer.
+    beside: Option<Informers>,
 }
+
+type Identities = Box<dyn Fn() -> Cache<PartialObject> + Send + Sync>;
 
 impl Informers {
     /// Nothing is fetched until someone asks for a kind; `shutdown` ends all watches.
     pub fn new(client: Client, shutdown: CancellationToken) -> Self {
+        Informers::with(client, shutdown, None)
+    }
+
+    /// Caches that end with `shutdown`; identities of what `self` has in full are taken from there.
+    pub fn beside(&self, client: Client, shutdown: CancellationToken) -> Self {
+        Informers::with(client, shutdown, Some(self.clone()))
+    }
+
+    fn with(client: Client, shutdown: CancellationToken, beside: Option<Informers>) -> Self {
         let shared = Shared {
             api: ApiClient::new(client),
             shutdown,
             caches: Mutex::default(),
+            identities: Mutex::default(),
+            beside,
         };
         Informers {
             shared: Arc::new(shared),
@@ -132,6 +149,11 @@ impl Informers {
         }
         let cache = Cache::<K>::new();
         caches.insert(key, Box::new(cache.clone()));
+        if selection == Selection::all() {
+            let cache = cache.clone();
+            let identities = Box::new(move || cache.identities());
+            self.shared.identities.lock().insert(K::target(), identities);
+        }
         let mut feed = cache.feed_stripped(omit, strip);
         let (api, shutdown) = (self.shared.api.clone(), self.shared.shutdown.clone());
         tokio::spawn(
@@ -140,8 +162,12 @@ impl Informers {
         cache
     }
 
-    /// A cache of only the identity of objects of any kind (no labels, no annotations). Not shared.
+    /// A cache of only the identity of objects of any kind (no labels, no annotations): of what is cached in full already,
+    /// or with a watch of its own. Not shared.
     pub fn metadata(&self, target: Target, shutdown: CancellationToken) -> Cache<PartialObject> {
+        if let Some(identities) = self.identities(&target) {
+            return identities;
+        }
         let cache = Cache::<PartialObject>::new();
         let mut feed = cache.feed_stripped(&IDENTITY, |_| {});
         let api = self.shared.api.clone();
@@ -149,6 +175,11 @@ impl Informers {
             reflect(api, target, Selection::all(), Form::Metadata, &mut feed, shutdown).await;
         });
         cache
+    }
+
+    fn identities(&self, target: &Target) -> Option<Cache<PartialObject>> {
+        let known = self.shared.identities.lock().get(target).map(|identities| identities());
+        known.or_else(|| self.shared.beside.as_ref()?.identities(target))
     }
 
     pub fn api(&self) -> &ApiClient {

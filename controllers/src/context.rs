@@ -46,7 +46,11 @@ impl Context {
 
     /// The same with caches of its own, which end with `shutdown`.
     pub fn anew(&self, shutdown: CancellationToken) -> Self {
-        Context::new(self.clients.clone(), shutdown)
+        Context {
+            informers: self.informers.beside((self.clients)(""), shutdown.clone()),
+            shutdown,
+            ..self.clone()
+        }
     }
 
     /// The cache of all objects of a kind, shared by all controllers. A Pod in it lacks what no controller reads.
