@@ -43,6 +43,9 @@ impl Media {
 pub enum Form {
     /// The object itself.
     Object,
+    /// The object without its `managedFields`, a third of many: what our own components ask for. Upstream has no such form;
+    /// a server that does not know it passes to what else the client takes.
+    Unmanaged,
     /// `meta.k8s.io/VERSION` Table.
     Table(MetaVersion),
     /// `meta.k8s.io/VERSION` PartialObjectMetadata or its List.
@@ -173,6 +176,7 @@ pub fn accept(
 pub fn of_objects(protobuf: bool) -> impl Fn(Media, Form) -> bool {
     move |media, form| match form {
         Form::Object => media != Media::Protobuf || protobuf,
+        Form::Unmanaged => media == Media::Json,
         Form::Table(_) => media != Media::Protobuf,
         Form::Partial(_) => true,
     }
@@ -200,6 +204,10 @@ fn accept_clause(clause: &Clause<'_>) -> Option<Accepted> {
             form: Form::Object,
         });
     };
+    if (kind, clause.get("g"), clause.get("v")) == ("Unmanaged", Some("corten.dev"), Some("v1")) {
+        let form = Form::Unmanaged;
+        return Some(Accepted { media, form });
+    }
     let version = match (clause.get("g"), clause.get("v")) {
         (Some("meta.k8s.io"), Some("v1")) => MetaVersion::V1,
         (Some("meta.k8s.io"), Some("v1beta1")) => MetaVersion::V1Beta1,
@@ -337,8 +345,16 @@ mod tests {
 
     #[test]
     fn accept_lists() {
-        use Form::{Object, Partial, Table};
+        use Form::{Object, Partial, Table, Unmanaged};
         check("", Ok((Media::Json, Object)));
+        check(
+            "application/json;as=Unmanaged;g=corten.dev;v=v1,application/json",
+            Ok((Media::Json, Unmanaged)),
+        );
+        check(
+            "application/yaml;as=Unmanaged;g=corten.dev;v=v1",
+            Err(NotAcceptable),
+        );
         check("*/*", Ok((Media::Json, Object)));
         check("application/json", Ok((Media::Json, Object)));
         check("application/yaml", Ok((Media::Yaml, Object)));

@@ -23,6 +23,8 @@ use serde_json::{Map, Value};
 
 use crate::sealing;
 
+mod text;
+
 const FORMAT: u8 = 1;
 const SEALED: u8 = 2;
 const OPENING: &[u8] = b"{\"metadata\":{";
@@ -278,7 +280,13 @@ impl<'a> Stored<'a> {
     ///
     /// # Errors
     /// A sealed one that cannot be opened.
-    pub fn write_object(&self, out: &mut Vec<u8>, meta: TypeMeta<'_>, revision: u64) -> Result<(), Damaged> {
+    pub fn write_object(
+        &self,
+        out: &mut Vec<u8>,
+        meta: TypeMeta<'_>,
+        revision: u64,
+        managed: Managed,
+    ) -> Result<(), Damaged> {
         let json = self.json()?;
         out.reserve(json.len() + meta.group.len() + meta.kind.len() + 96);
         out.extend_from_slice(b"{\"kind\":\"");
@@ -286,7 +294,7 @@ impl<'a> Stored<'a> {
         out.extend_from_slice(b"\",\"apiVersion\":\"");
         meta.write_api_version(out);
         out.extend_from_slice(b"\",");
-        write_rest(&json, out, revision);
+        write_rest(&json, out, revision, managed);
         Ok(())
     }
 
@@ -294,10 +302,10 @@ impl<'a> Stored<'a> {
     ///
     /// # Errors
     /// A sealed one that cannot be opened.
-    pub fn write_item(&self, out: &mut Vec<u8>, revision: u64) -> Result<(), Damaged> {
+    pub fn write_item(&self, out: &mut Vec<u8>, revision: u64, managed: Managed) -> Result<(), Damaged> {
         let json = self.json()?;
         out.push(b'{');
-        write_rest(&json, out, revision);
+        write_rest(&json, out, revision, managed);
         Ok(())
     }
 
@@ -356,13 +364,27 @@ fn read(json: &[u8]) -> Result<Value, Damaged> {
     serde_json::from_slice(json).or_else(|_| parse_stored(json).map_err(|_| Damaged))
 }
 
+/// Whether an object is shown with its `managedFields`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Managed {
+    Kept,
+    Left,
+}
+
 /// The object from its metadata on, with its revision.
-fn write_rest(json: &[u8], out: &mut Vec<u8>, revision: u64) {
+fn write_rest(json: &[u8], out: &mut Vec<u8>, revision: u64, managed: Managed) {
     out.extend_from_slice(&OPENING[1..]);
     out.extend_from_slice(b"\"resourceVersion\":\"");
     out.extend_from_slice(itoa::Buffer::new().format(revision).as_bytes());
     out.extend_from_slice(b"\",");
-    out.extend_from_slice(&json[OPENING.len()..]);
+    let from = OPENING.len();
+    let left = match managed {
+        Managed::Left => text::member(json, from, "managedFields"),
+        Managed::Kept => None,
+    };
+    let left = left.unwrap_or(from..from);
+    out.extend_from_slice(&json[from..left.start]);
+    out.extend_from_slice(&json[left.end..]);
 }
 
 /// What selectors look at, in place: a filter allocates nothing.
@@ -451,10 +473,19 @@ mod tests {
         want["metadata"]["resourceVersion"] = "7".into();
         assert_eq!(stored.parse(POD, 7), Ok(want.clone()));
         let mut out = Vec::new();
-        stored.write_object(&mut out, POD, 7).expect("plain");
+        stored
+            .write_object(&mut out, POD, 7, Managed::Kept)
+            .expect("plain");
         assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), want);
         out.clear();
-        stored.write_item(&mut out, 7).expect("plain");
+        stored
+            .write_object(&mut out, POD, 7, Managed::Left)
+            .expect("plain");
+        let mut unmanaged = want.clone();
+        meta::metadata_mut(&mut unmanaged).remove("managedFields");
+        assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), unmanaged);
+        out.clear();
+        stored.write_item(&mut out, 7, Managed::Kept).expect("plain");
         let mut item = want.clone();
         let top = item.as_object_mut().expect("object");
         top.remove("apiVersion");

@@ -178,7 +178,12 @@ impl Informers {
     }
 
     fn identities(&self, target: &Target) -> Option<Cache<PartialObject>> {
-        let known = self.shared.identities.lock().get(target).map(|identities| identities());
+        let known = self
+            .shared
+            .identities
+            .lock()
+            .get(target)
+            .map(|identities| identities());
         known.or_else(|| self.shared.beside.as_ref()?.identities(target))
     }
 

@@ -55,6 +55,7 @@ pub trait Sink: Send {
 /// What form the objects come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// Whole but for `managedFields`, if the server can leave them out; no component reads them.
     Full,
     /// Only metadata; a server that cannot sends full objects, and the sink ignores the rest.
     Metadata,
@@ -63,7 +64,7 @@ pub enum Form {
 impl Form {
     fn accept(self, list: bool) -> &'static str {
         match (self, list) {
-            (Form::Full, _) => "application/json",
+            (Form::Full, _) => "application/json;as=Unmanaged;g=corten.dev;v=v1,application/json",
             (Form::Metadata, true) => {
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
             }

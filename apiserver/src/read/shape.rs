@@ -4,6 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use corten_api::meta;
 use corten_api::resource::TypeRef;
 use corten_api::table::{self, IncludeObject};
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::negotiate::{Form, Media, MetaVersion};
-use crate::stored::{Damaged, Stored, TypeMeta};
+use crate::stored::{Damaged, Managed, Stored, TypeMeta};
 
 #[derive(Clone)]
 pub struct Shape {
@@ -51,7 +52,7 @@ impl Shape {
     ) -> Result<(), Damaged> {
         let stored = Stored::new(value)?;
         match self.form {
-            Form::Object => self.write_whole(out, stored, revision),
+            Form::Object | Form::Unmanaged => self.write_whole(out, stored, revision),
             Form::Partial(version) => stored.write_partial(out, version.api_version(), revision),
             Form::Table(version) => {
                 self.open_table(
@@ -72,15 +73,25 @@ impl Shape {
         if self.ty.converts() {
             put_json(out, &self.value(stored, revision)?);
         } else {
-            stored.write_object(out, self.meta(), revision)?;
+            stored.write_object(out, self.meta(), revision, self.managed())?;
         }
         Ok(())
+    }
+
+    fn managed(&self) -> Managed {
+        match self.form {
+            Form::Unmanaged => Managed::Left,
+            _ => Managed::Kept,
+        }
     }
 
     /// The object parsed, in this form of it.
     fn value(&self, stored: Stored<'_>, revision: u64) -> Result<Value, Damaged> {
         let mut value = stored.parse(self.meta(), revision)?;
         self.ty.from_stored(&mut value);
+        if self.form == Form::Unmanaged {
+            meta::metadata_mut(&mut value).remove("managedFields");
+        }
         Ok(value)
     }
 
@@ -98,7 +109,7 @@ impl Shape {
         let stored = Stored::new(value)?;
 
         match self.form {
-            Form::Object if self.ty.converts() => {
+            Form::Object | Form::Unmanaged if self.ty.converts() => {
                 let mut value = self.value(stored, revision)?;
                 if let Some(top) = value.as_object_mut() {
                     top.remove("apiVersion");
@@ -107,10 +118,7 @@ impl Shape {
                 put_json(out, &value);
                 Ok(())
             }
-            Form::Object => {
-                stored.write_item(out, revision)?;
-                Ok(())
-            }
+            Form::Object | Form::Unmanaged => stored.write_item(out, revision, self.managed()),
             Form::Partial(version) => stored.write_partial(out, version.api_version(), revision),
             Form::Table(version) => self.write_row(out, version, stored, revision, now),
         }
@@ -119,7 +127,7 @@ impl Shape {
     /// Appends a list up to its first item. `metadata` are the members of its `metadata`.
     pub fn open_list(&self, out: &mut Vec<u8>, metadata: &str) {
         match self.form {
-            Form::Object => out.extend_from_slice(
+            Form::Object | Form::Unmanaged => out.extend_from_slice(
                 format!(
                     "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{{{metadata}}},\"items\":[",
                     self.ty.list_kind(),
@@ -189,7 +197,7 @@ impl Shape {
         };
         let metadata = format!("\"resourceVersion\":\"{revision}\"{annotations}");
         let (kind, api_version) = match self.form {
-            Form::Object => (&*self.ty.kind, self.ty.api_version()),
+            Form::Object | Form::Unmanaged => (&*self.ty.kind, self.ty.api_version()),
             Form::Partial(version) => ("PartialObjectMetadata", version.api_version().to_owned()),
             Form::Table(version) => {
                 self.open_table(out, version, &metadata, false);
