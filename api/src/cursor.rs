@@ -112,6 +112,14 @@ impl fmt::Display for At<'_> {
     }
 }
 
+fn names(value: &Value) -> impl Iterator<Item = &str> {
+    value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+}
+
 impl<'a> At<'a> {
     /// The top of an object of a type of the facts table.
     pub fn root(value: &'a Value, type_name: &str) -> Self {
@@ -247,11 +255,12 @@ impl<'a> At<'a> {
 
     /// The keys of a map field.
     pub fn keys(&self, name: &'static str) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.raw(name)
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key.as_str())
+        names(self.raw(name))
+    }
+
+    /// The names of this value's own fields.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        names(self.value)
     }
 
     /// This value as text.

@@ -2,6 +2,8 @@
 //!
 //! Knows the registry and the order "exists, is allowed here, read the body, do it". Must not know what a verb decides.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use corten_api::patch::PatchType;
 use corten_api::resource::Subresource;
@@ -40,6 +42,8 @@ struct Call<'a> {
     parts: &'a Parts,
     query: &'a Query,
     now: Timestamp,
+    /// What was negotiated, once asked.
+    accepted: OnceLock<negotiate::Accepted>,
 }
 
 /// # Errors
@@ -84,6 +88,7 @@ pub async fn resource(
         parts: &parts,
         query: &query,
         now: Timestamp::now(),
+        accepted: OnceLock::new(),
     };
     let deprecation = call.ty.deprecation();
     let mut answer = match target.subresource.as_deref() {
@@ -101,6 +106,14 @@ impl Call<'_> {
     }
 
     fn accepted(&self) -> Result<negotiate::Accepted, Status> {
+        if let Some(accepted) = self.accepted.get() {
+            return Ok(*accepted);
+        }
+        let accepted = self.negotiated()?;
+        Ok(*self.accepted.get_or_init(|| accepted))
+    }
+
+    fn negotiated(&self) -> Result<negotiate::Accepted, Status> {
         let allowed = negotiate::of_objects(self.ty.type_facts().is_some());
         let accepted = negotiate::accept(text(self.parts, header::ACCEPT), allowed);
         if self.target.verb == Verb::Watch {

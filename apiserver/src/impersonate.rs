@@ -16,6 +16,8 @@ const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
+/// How all of them begin.
+const PREFIX: &str = "impersonate-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Whom a request wants to act as.
@@ -31,6 +33,9 @@ pub struct Acting {
 /// # Errors
 /// `InternalError`, as upstream, for headers without a user.
 pub fn wanted(headers: &HeaderMap) -> Result<Option<Acting>, Status> {
+    if !headers.keys().any(|key| key.as_str().starts_with(PREFIX)) {
+        return Ok(None);
+    }
     let text = |name: &str| {
         headers
             .get(name)

@@ -326,6 +326,7 @@ impl<K: Object> Cache<K> {
             cache: self.clone(),
             listing: None,
             omit,
+            events: None,
             strip,
         }
     }
@@ -451,10 +452,28 @@ pub struct Feed<K> {
     /// Keys a running list has not mentioned yet.
     listing: Option<BTreeMap<ObjectKey, Arc<K>>>,
     omit: &'static Omit,
+    /// How the objects of events are read, if not as those of lists.
+    events: Option<Decoding<K>>,
     strip: fn(&mut K),
 }
 
+/// Makes an object of its text.
+pub type Decoding<K> = Box<dyn Fn(&str) -> Result<K, serde_json::Error> + Send>;
+
 impl<K: Object> Feed<K> {
+    /// The objects of events come from `events`, for instance because somebody else in the process decodes them, too.
+    #[must_use]
+    pub fn with_events(self, events: Option<Decoding<K>>) -> Self {
+        Feed { events, ..self }
+    }
+
+    fn decode(&self, text: &str) -> Result<K, serde_json::Error> {
+        match &self.events {
+            Some(events) => events(text),
+            None => decode::object(text, self.omit),
+        }
+    }
+
     pub fn apply_object(&mut self, mut object: K) {
         // Nobody reads managed fields from a cache, and they are a third of many objects.
         object.meta_mut().managed_fields = None;
@@ -498,14 +517,14 @@ impl<K: Object> Sink for Feed<K> {
     }
 
     fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let object: K = decode::object(object, self.omit)?;
+        let object = self.decode(object)?;
         let revision = object.revision();
         self.apply_object(object);
         Ok(revision)
     }
 
     fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let object: K = decode::object(object, self.omit)?;
+        let object = self.decode(object)?;
         let revision = object.revision();
         self.delete_object(object);
         Ok(revision)

@@ -12,7 +12,7 @@ use serde::de::{
 };
 
 /// What is left out below a place.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Omit {
     /// The place itself: as if the object did not have it.
     All,
@@ -27,6 +27,20 @@ pub const MANAGED_FIELDS: (&str, Omit) = ("managedFields", Omit::All);
 pub static MANAGED: Omit = Omit::Of(&[("metadata", Omit::Of(&[MANAGED_FIELDS]))]);
 
 impl Omit {
+    /// What both leave out. For what lives as long as the process: its parts are never freed.
+    pub fn and(self, other: Omit) -> Omit {
+        let (ours, theirs) = match (self, other) {
+            (Omit::All, other) => return other,
+            (own, Omit::All) => return own,
+            (Omit::Of(ours), Omit::Of(theirs)) => (ours, theirs),
+        };
+        let both = ours.iter().filter_map(|(name, omit)| {
+            let (_, other) = theirs.iter().find(|(other, _)| other == name)?;
+            Some((*name, omit.and(*other)))
+        });
+        Omit::Of(both.collect::<Vec<_>>().leak())
+    }
+
     fn field(&'static self, name: &str) -> Option<&'static Omit> {
         let Omit::Of(fields) = self else { return None };
         fields
@@ -262,6 +276,25 @@ mod tests {
             plain,
             "{value}"
         );
+    }
+
+    #[test]
+    fn both_leave_out_what_each_does() {
+        const A: Omit = Omit::Of(&[
+            ("x", Omit::All),
+            ("y", Omit::Of(&[("z", Omit::All), ("v", Omit::All)])),
+            ("w", Omit::All),
+        ]);
+        const B: Omit = Omit::Of(&[
+            ("y", Omit::Of(&[("z", Omit::All)])),
+            ("x", Omit::Of(&[("u", Omit::All)])),
+        ]);
+        const BOTH: Omit = Omit::Of(&[
+            ("x", Omit::Of(&[("u", Omit::All)])),
+            ("y", Omit::Of(&[("z", Omit::All)])),
+        ]);
+        assert_eq!(A.and(B), BOTH);
+        assert_eq!(A.and(Omit::All), A);
     }
 
     #[test]

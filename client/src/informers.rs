@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Decoding};
 use crate::decode::{self, Omit};
 use crate::object::{KubeKind, PartialObject, Target};
 use crate::reflect::{Form, Sink, reflect};
@@ -120,7 +120,7 @@ impl Informers {
 
     /// The cache of a kind; the first call starts its list and watch. Must be called within a tokio runtime.
     pub fn informer<K: KubeKind>(&self, selection: Selection) -> Cache<K> {
-        self.informer_stripped(selection, &decode::MANAGED, |_| {})
+        self.informer_stripped(selection, &decode::MANAGED, None, |_| {})
     }
 
     /// Feeds `sink` with all there is of a kind, without a cache. Must be called within a tokio runtime.
@@ -132,11 +132,12 @@ impl Informers {
     }
 
     /// As [`Informers::informer`], of objects without what none of this process's readers needs: `omit` is not even
-    /// decoded, `strip` takes away the rest. The first call decides.
+    /// decoded, `strip` takes away the rest. `events`: how objects are decoded that come one by one. The first call decides.
     pub fn informer_stripped<K: KubeKind>(
         &self,
         selection: Selection,
         omit: &'static Omit,
+        events: Option<Decoding<K>>,
         strip: fn(&mut K),
     ) -> Cache<K> {
         let mut caches = self.shared.caches.lock();
@@ -154,7 +155,7 @@ impl Informers {
             let identities = Box::new(move || cache.identities());
             self.shared.identities.lock().insert(K::target(), identities);
         }
-        let mut feed = cache.feed_stripped(omit, strip);
+        let mut feed = cache.feed_stripped(omit, strip).with_events(events);
         let (api, shutdown) = (self.shared.api.clone(), self.shared.shutdown.clone());
         tokio::spawn(
             async move { reflect(api, K::target(), selection, Form::Full, &mut feed, shutdown).await },

@@ -2,7 +2,8 @@
 //!
 //! Knows the Kubernetes API as a client sees it. Must not know where the server is or which component calls.
 //!
-//! The parts, from the wire up: [`request`] (one verb, one call), [`reflect`] (list and watch kept alive), [`decode`] (typed objects),
+//! The parts, from the wire up: [`request`] (one verb, one call), [`reflect`] (list and watch kept alive), [`decode`] (typed objects;
+//! [`decoded`]: once for all readers of a process),
 //! [`cache`] (what the reflector saw, indexed), [`informers`] (one cache per kind, shared), [`queue`] and
 //! [`runner`] (keys in, `sync` calls out), [`events`] (what `kubectl describe` shows). [`remote`] is a node's connection to
 //! all servers of its cluster, [`join`] how it gets an identity and keeps it.
@@ -11,6 +12,7 @@ pub mod backoff;
 pub mod cache;
 pub mod connect;
 pub mod decode;
+pub mod decoded;
 pub mod discovery;
 pub mod elect;
 pub mod error;

@@ -5,7 +5,9 @@
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
+use corten_client::cache::Decoding;
 use corten_client::decode::{self, Omit};
+use corten_client::decoded::Decoded;
 use corten_client::{ApiClient, ApiError, Cache, EventRecorder, Informers, KubeKind, Selection};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EphemeralVolumeSource, Pod, PodSpec, Volume};
@@ -22,6 +24,8 @@ pub struct Context {
     /// With the identity of the controller that holds it.
     pub api: ApiClient,
     pub informers: Informers,
+    /// Where the scheduler of the same process takes its Pods from, if it has one.
+    pub pods: Option<Arc<Decoded<Pod>>>,
     pub shutdown: CancellationToken,
 }
 
@@ -32,6 +36,7 @@ impl Context {
             clients,
             api: ApiClient::new(client.clone()),
             informers: Informers::new(client, shutdown.clone()),
+            pods: None,
             shutdown,
         }
     }
@@ -59,12 +64,15 @@ impl Context {
             true => &NOT_OF_PODS,
             false => &decode::MANAGED,
         };
+        let strip = |object: &mut K| {
+            if let Some(pod) = (object as &mut dyn Any).downcast_mut::<Pod>() {
+                strip_pod(pod);
+            }
+        };
+        let pods: Option<Box<dyn Any>> = self.pods.clone().map(|pods| Box::new(pods.decoding()) as _);
+        let events = pods.and_then(|pods| pods.downcast::<Decoding<K>>().ok());
         self.informers
-            .informer_stripped(Selection::all(), omit, |object: &mut K| {
-                if let Some(pod) = (object as &mut dyn Any).downcast_mut::<Pod>() {
-                    strip_pod(pod);
-                }
-            })
+            .informer_stripped(Selection::all(), omit, events.map(|events| *events), strip)
     }
 
     pub fn recorder(&self, component: &str) -> EventRecorder {
@@ -90,7 +98,7 @@ static NOT_OF_CONTAINERS: [(&str, Omit); 12] = [
 
 /// What controllers do not read of a Pod, and most Pods have or some have much of: it is not decoded. [`strip_pod`] takes
 /// the rest.
-static NOT_OF_PODS: Omit = Omit::Of(&[
+pub static NOT_OF_PODS: Omit = Omit::Of(&[
     ("metadata", Omit::Of(&[decode::MANAGED_FIELDS])),
     (
         "spec",

@@ -28,9 +28,11 @@ mod storage_protection;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use context::Clients;
 use context::Context;
+pub use context::{Clients, NOT_OF_PODS};
+use corten_client::decoded::Decoded;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Pod;
 use monitors::Monitors;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,8 @@ pub struct Config {
     pub signer: Option<certificates::Signer>,
     /// Finished Pods kept in the cluster; default 12,500.
     pub terminated_pod_threshold: usize,
+    /// What this process's scheduler decodes, too; it must leave out no more than [`NOT_OF_PODS`]. Default none.
+    pub pods: Option<Arc<Decoded<Pod>>>,
 }
 
 impl Config {
@@ -62,6 +66,7 @@ impl Config {
             node_monitor_grace_period: Duration::from_secs(40),
             signer: None,
             terminated_pod_threshold: 12_500,
+            pods: None,
         }
     }
 }
@@ -85,7 +90,8 @@ pub async fn run(clients: Clients, config: Config, shutdown: CancellationToken) 
         let (cluster_cidr, mask) = (config.cluster_cidr, config.node_cidr_mask);
         return Err(ConfigError::NodeCidrMask { cluster_cidr, mask });
     }
-    let context = Context::new(clients, shutdown);
+    let mut context = Context::new(clients, shutdown);
+    context.pods = config.pods;
     tokio::join!(
         replica_set::run(context.of("replicaset-controller")),
         deployment::run(context.of("deployment-controller")),

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use corten_client::decode::{self, Omit};
+use corten_client::decoded::Decoded;
 use corten_client::reflect::Sink;
 use corten_client::{ObjectExt, ObjectKey};
 use k8s_openapi::api::core::v1::Pod;
@@ -29,7 +30,7 @@ static NOT_OF_CONTAINERS: [(&str, Omit); 10] = [
 ];
 
 /// What is not decoded of a Pod: it says nothing about where the Pod may run, and most Pods have or some have much of it.
-static OMIT: Omit = Omit::Of(&[
+pub static OMIT: Omit = Omit::Of(&[
     ("metadata", Omit::Of(&[decode::MANAGED_FIELDS])),
     (
         "spec",
@@ -63,6 +64,8 @@ static OMIT: Omit = Omit::Of(&[
 /// Tells of every Pod that is there, changed or gone.
 pub struct PodFeed<F> {
     tell: F,
+    /// Where somebody else may have decoded the Pod of an event.
+    decoded: Option<Arc<Decoded<Pod>>>,
     /// The uid of every Pod told of and not yet told gone.
     known: HashMap<ObjectKey, Arc<str>>,
     /// While a list runs: Pods it has not mentioned yet.
@@ -72,10 +75,11 @@ pub struct PodFeed<F> {
 
 impl<F: Fn(Event)> PodFeed<F> {
     /// The receiver hears when the first list is complete.
-    pub fn new(tell: F) -> (Self, oneshot::Receiver<()>) {
+    pub fn new(decoded: Option<Arc<Decoded<Pod>>>, tell: F) -> (Self, oneshot::Receiver<()>) {
         let (listed, first_list) = oneshot::channel();
         let feed = PodFeed {
             tell,
+            decoded,
             known: HashMap::new(),
             unseen: None,
             listed: Some(listed),
@@ -83,7 +87,14 @@ impl<F: Fn(Event)> PodFeed<F> {
         (feed, first_list)
     }
 
-    fn see(&mut self, pod: Pod) {
+    fn event(&self, text: &str) -> Result<Arc<Pod>, serde_json::Error> {
+        match &self.decoded {
+            Some(decoded) => decoded.object(text),
+            None => decode::object(text, &OMIT).map(Arc::new),
+        }
+    }
+
+    fn see(&mut self, pod: Arc<Pod>) {
         let key = ObjectKey::of(&pod.metadata);
         let uid: Arc<str> = pod.metadata.uid.as_deref().unwrap_or_default().into();
         if let Some(unseen) = &mut self.unseen {
@@ -95,7 +106,7 @@ impl<F: Fn(Event)> PodFeed<F> {
         {
             (self.tell)(Event::PodDeleted(named_by(&before)));
         }
-        (self.tell)(Event::Pod(Arc::new(pod)));
+        (self.tell)(Event::Pod(pod));
     }
 
     fn forget(&mut self, key: &ObjectKey) {
@@ -118,7 +129,8 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
     }
 
     fn list_item(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        self.apply(object).map(|_| ())
+        self.see(Arc::new(decode::object(object, &OMIT)?));
+        Ok(())
     }
 
     fn list_end(&mut self, _: u64) {
@@ -132,14 +144,14 @@ impl<F: Fn(Event) + Send> Sink for PodFeed<F> {
     }
 
     fn apply(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let pod: Pod = decode::object(object, &OMIT)?;
+        let pod = self.event(object)?;
         let revision = pod.revision();
         self.see(pod);
         Ok(revision)
     }
 
     fn delete(&mut self, object: &str) -> Result<u64, serde_json::Error> {
-        let pod: Pod = decode::object(object, &OMIT)?;
+        let pod = self.event(object)?;
         self.forget(&ObjectKey::of(&pod.metadata));
         Ok(pod.revision())
     }
@@ -160,7 +172,7 @@ mod tests {
     fn every_pod_comes_and_goes_once() {
         let heard = RefCell::new(Vec::new());
         let uid = |pod: &Pod| pod.metadata.uid.clone().expect("a uid");
-        let (mut feed, mut listed) = PodFeed::new(|event| {
+        let (mut feed, mut listed) = PodFeed::new(None, |event| {
             heard.borrow_mut().push(match event {
                 Event::Pod(pod) => format!("+{}", uid(&pod)),
                 Event::PodDeleted(pod) => format!("-{}", uid(&pod)),
@@ -173,7 +185,7 @@ mod tests {
             assert_eq!(got.join(" "), want);
         };
         // `RefCell` makes the feed no `Sink` that can be sent, so its parts are called.
-        let parse = |text: String| serde_json::from_str::<Pod>(&text).expect("a Pod");
+        let parse = |text: String| Arc::new(serde_json::from_str::<Pod>(&text).expect("a Pod"));
         feed.see(parse(raw("p", "1")));
         feed.see(parse(raw("q", "2")));
         expect("+1 +2");
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn a_list_tells_of_those_that_are_gone() {
         let heard = std::sync::Mutex::new(Vec::new());
-        let (mut feed, mut listed) = PodFeed::new(|event| {
+        let (mut feed, mut listed) = PodFeed::new(None, |event| {
             if let Event::PodDeleted(pod) = event {
                 heard.lock().expect("no panic").push(pod.metadata.uid.clone());
             }

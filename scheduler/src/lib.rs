@@ -29,4 +29,5 @@ pub mod resources;
 mod run;
 pub mod selector;
 
+pub use feed::OMIT;
 pub use run::{Config, MAX_IN_FLIGHT, run};

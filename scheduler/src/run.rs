@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_client::backoff::Backoff;
+use corten_client::decoded::Decoded;
 use corten_client::{
     ApiClient, ApiError, Cache, Change, EventRecorder, EventType, Informers, KubeKind, ObjectKey, Patch,
     Selection, Subresource,
@@ -34,6 +35,8 @@ pub struct Config {
     pub scheduler_name: String,
     /// Decides between nodes of equal score.
     pub seed: u64,
+    /// What this process's controllers decode, too; it must leave out no more than [`OMIT`](crate::OMIT). Default none.
+    pub pods: Option<Arc<Decoded<Pod>>>,
 }
 
 impl Default for Config {
@@ -41,6 +44,7 @@ impl Default for Config {
         Config {
             scheduler_name: DEFAULT_SCHEDULER.to_owned(),
             seed: 0,
+            pods: None,
         }
     }
 }
@@ -62,10 +66,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     shell.feed(&namespaces, Event::Namespace, Event::NamespaceDeleted);
     nodes.wait_synced().await;
     namespaces.wait_synced().await;
-    let (pods, listed) = PodFeed::new({
+    let tell = {
         let shell = shell.clone();
         move |event| shell.tell(event)
-    });
+    };
+    let (pods, listed) = PodFeed::new(config.pods, tell);
     informers.follow::<Pod>(Selection::all(), pods);
     // An error means the feed is gone: the scheduler is shutting down.
     let _ = listed.await;

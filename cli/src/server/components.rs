@@ -1,10 +1,12 @@
 //! The components of the control plane: each runs on one server at a time, the one that holds its Lease, behind a fence.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use corten_apiserver::{ApiServer, User};
+use corten_client::decode::Omit;
+use corten_client::decoded::Decoded;
 use corten_client::elect::{Candidate, Gone, Term};
 use corten_controllers::Clients;
 use corten_store::{Standing, Store};
@@ -19,6 +21,10 @@ const NAMESPACE: &str = "kube-system";
 /// A holder whose server the store's leader has not heard for so long is taken for dead. Taking over early is safe, for the
 /// old holder's writes are fenced off; the time keeps a server that only stalled in office.
 const SILENCE: Duration = Duration::from_millis(700);
+
+/// What neither the controllers nor the scheduler read of a Pod.
+static OF_NEITHER: LazyLock<Omit> =
+    LazyLock::new(|| corten_controllers::NOT_OF_PODS.and(corten_scheduler::OMIT));
 
 /// What the components need.
 #[derive(Clone)]
@@ -43,7 +49,10 @@ fn member_of(identity: &str) -> Option<u64> {
 
 impl Components {
     /// Runs them whenever this server is elected, until `shutdown`; then gives the Leases back.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let pods = Arc::new(Decoded::new(&OF_NEITHER));
+        self.controllers.pods = Some(pods.clone());
+        self.scheduler.pods = Some(pods);
         let controllers = self.candidate("kube-controller-manager").run(
             |term| {
                 self.lead("kube-controller-manager", term, |clients, stop| {

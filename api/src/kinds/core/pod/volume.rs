@@ -22,7 +22,7 @@ const HOST_PATH_TYPES: [&str; 8] = [
 ];
 
 /// All sources, in the order upstream looks at them.
-const SOURCES: [&str; 31] = [
+const SOURCES: [&str; 30] = [
     "emptyDir",
     "hostPath",
     "gitRepo",
@@ -53,7 +53,6 @@ const SOURCES: [&str; 31] = [
     "csi",
     "ephemeral",
     "image",
-    "name",
 ];
 
 /// Checks the volumes of a Pod; their names.
@@ -72,7 +71,11 @@ pub fn volumes<'a>(spec: &At<'a>, errors: &mut FieldErrors) -> BTreeSet<&'a str>
 
 fn source(volume: &At<'_>, errors: &mut FieldErrors) {
     let mut found = 0;
-    for field in SOURCES.iter().copied().filter(|f| *f != "name") {
+    // A volume has one: its few fields are looked for among the sources, not each source among its fields.
+    let place = |name: &str| SOURCES.iter().position(|source| *source == name);
+    let mut given: Vec<usize> = volume.names().filter_map(place).collect();
+    given.sort_unstable();
+    for field in given.into_iter().map(|place| SOURCES[place]) {
         let Some(at) = volume.opt(field) else { continue };
         found += 1;
         if found > 1 {
