@@ -56,9 +56,10 @@ pub fn check(attributes: &Attributes<'_>, snapshot: &Snapshot) -> Result<(), Sta
     }
     let entry = namespace(attributes, snapshot)?;
     // Only a namespace that is being deleted has a deletion time; a look at the bytes saves parsing on every create.
-    let terminating = super::memmem(&entry.value, b"\"deletionTimestamp\"")
-        && Stored::new(&entry.value)
-            .and_then(|stored| stored.parse(META, entry.mod_revision.0))
+    let stored = Stored::new(&entry.value).map_err(crate::damaged)?;
+    let terminating = stored.may_have("deletionTimestamp")
+        && stored
+            .parse(META, entry.mod_revision.0)
             .map_err(crate::damaged)
             .map(|namespace| meta::is_deleting(&namespace))?;
     if !terminating {

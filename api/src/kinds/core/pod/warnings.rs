@@ -191,13 +191,16 @@ fn container_annotations(at: &At<'_>, container: &At<'_>, is_template: bool, out
 
 fn volumes(spec: &At<'_>, out: &mut Vec<String>) {
     for volume in spec.items("volumes") {
-        for (field, shown, text) in VOLUMES {
-            if volume.has(field) {
+        // A volume has few fields, and most of these sources are in none.
+        let gone = |name: &str| VOLUMES.iter().any(|(field, ..)| *field == name);
+        if volume.names().any(gone) {
+            for (_, shown, text) in VOLUMES.iter().filter(|(field, ..)| volume.has(field)) {
                 out.push(format!("{}: {text}", volume.here().field(shown)));
             }
         }
-        let claim = volume.at("ephemeral").at("volumeClaimTemplate").at("spec");
-        super::super::claim::fractional(&claim, out);
+        if let Some(ephemeral) = volume.opt("ephemeral") {
+            super::super::claim::fractional(&ephemeral.at("volumeClaimTemplate").at("spec"), out);
+        }
     }
 }
 
