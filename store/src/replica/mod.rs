@@ -31,6 +31,7 @@ use crate::planted::{Bug, planted};
 use crate::store::Progress;
 use crate::witness::is_witness;
 use cache::Cache;
+use campaign::Turns;
 use proposals::Proposals;
 use reads::Reads;
 use repair::Repair;
@@ -217,8 +218,8 @@ pub struct Replica {
     now: u64,
     /// The tick at which each peer was last heard.
     heard: BTreeMap<u64, u64>,
-    /// The tick at which this member campaigns, if there is no leader by then.
-    turn: Option<u64>,
+    /// When this member campaigns, until there is a leader.
+    turns: Option<Turns>,
 }
 
 /// The configuration with none of the unsafe defaults.
@@ -269,7 +270,7 @@ impl Replica {
             seed: start.seed,
             now: 0,
             heard: BTreeMap::new(),
-            turn: None,
+            turns: None,
         }
     }
 
@@ -357,7 +358,7 @@ impl Replica {
             }
             Input::Campaign => self.campaign(),
             Input::Lost(peer) => {
-                self.turn = campaign::turn_after(&mut self.node, peer, self.now).or(self.turn);
+                self.turns = campaign::turns_after(&mut self.node, peer, self.now).or(self.turns);
             }
             Input::Persisted(durable) => self.persisted(durable.number(), out),
             Input::Fetched { fetch, entries } => {
@@ -380,6 +381,8 @@ impl Replica {
     }
 
     fn campaign(&mut self) {
+        let (term, last) = (self.node.raft.term, self.last_index());
+        tracing::debug!(term, last, "asks for votes");
         if let Err(error) = self.node.campaign() {
             tracing::warn!(%error, "cannot campaign");
         }
@@ -387,11 +390,12 @@ impl Replica {
 
     /// Campaigns when it is this member's turn; hands over what a witness should not have.
     fn take_turn(&mut self) {
-        let raft = &self.node.raft;
-        if raft.leader_id != raft::INVALID_ID || raft.state != StateRole::Follower {
-            self.turn = None;
-        }
-        if self.turn.take_if(|turn| *turn <= self.now).is_some() {
+        let (raft, now) = (&self.node.raft, self.now);
+        let led = raft.leader_id != raft::INVALID_ID;
+        self.turns.take_if(|turns| led || turns.are_over(now));
+        // Whoever has got so far as to ask for votes that count is not disturbed: they wait for disks.
+        let asks = matches!(raft.state, StateRole::Follower | StateRole::PreCandidate);
+        if asks && self.turns.as_mut().is_some_and(|turns| turns.is_due(now)) {
             self.campaign();
         }
         if let Some(peer) = campaign::successor(&self.node, |id| self.is_alive(id)) {
@@ -474,7 +478,7 @@ impl Replica {
         }
         send(Vec::from_iter(repair::contradict(&self.node, &mut message)), out);
         repair::believe(&mut self.node, &mut message);
-        let needed = campaign::is_needed(&self.node, &message);
+        let needed = campaign::is_needed(&self.node, &message, self.turns.as_mut(), self.now);
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%error, "a peer's message was dropped");
         }
