@@ -150,8 +150,10 @@ async fn ask<T: serde::de::DeserializeOwned>(
         })
 }
 
-const HEADS: [&str; 12] = [
-    "ID", "NAME", "PEER", "API", "ROLE", "TERM", "APPLIED", "LAG", "DISK", "FREE", "HEALTH", "HALTED",
+/// MENDED: how often this process found something damaged on its disk, and replaced it.
+const HEADS: [&str; 13] = [
+    "ID", "NAME", "PEER", "API", "ROLE", "TERM", "APPLIED", "LAG", "DISK", "FREE", "HEALTH", "MENDED",
+    "HALTED",
 ];
 
 fn table(members: &[Value], now: Timestamp) -> String {
@@ -192,6 +194,7 @@ fn row(member: &Value, now: Timestamp) -> [String; HEADS.len()] {
             .as_u64()
             .map_or_else(|| "-".to_owned(), mebibytes),
         text(&member["health"]),
+        text(&about["damages"]),
         halted(&about["halted"], now),
     ]
 }
@@ -219,7 +222,7 @@ mod tests {
         let members = [
             json!({ "id": "ab", "name": "s0", "peer": "192.0.2.1:6444", "api": "192.0.2.1:6443", "role": "leader",
                 "health": "healthy", "lag": 0, "about": { "term": 3, "applied": 17, "logBytes": 1 << 20, "imageBytes": 0,
-                "diskFreeBytes": 5 << 20, "halted": { "at": "2026-01-01T00:00:00Z", "reason": "write the log" } } }),
+                "diskFreeBytes": 5 << 20, "damages": 2, "halted": { "at": "2026-01-01T00:00:00Z", "reason": "write the log" } } }),
             json!({ "id": "cd", "name": "", "peer": "192.0.2.2:6444", "api": "", "role": "voter",
                 "health": "unreachable", "about": null }),
         ];
@@ -240,6 +243,7 @@ mod tests {
                 "1.0Mi",
                 "5.0Mi",
                 "healthy",
+                "2",
                 "30s",
                 "ago:",
                 "write",
@@ -249,7 +253,7 @@ mod tests {
         );
         assert_eq!(
             lines[2][3..],
-            ["-", "voter", "-", "-", "-", "-", "-", "unreachable", "-"]
+            ["-", "voter", "-", "-", "-", "-", "-", "unreachable", "-", "-"]
         );
     }
 }

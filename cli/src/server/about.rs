@@ -34,6 +34,7 @@ pub fn about(
             "drained": drained.load(Ordering::Relaxed),
             "repairing": standing.repairing,
             "halted": halted,
+            "damages": status.damages,
             "membership": standing.membership,
             "revision": status.revision,
             "keys": status.keys,
