@@ -380,7 +380,12 @@ impl Replica {
         }
     }
 
+    /// Who has no vote must not ask: Raft looks at that only in its own time-outs, and a member that was removed would panic
+    /// when it won.
     fn campaign(&mut self) {
+        if !self.node.raft.promotable() {
+            return;
+        }
         let (term, last) = (self.node.raft.term, self.last_index());
         tracing::debug!(term, last, "asks for votes");
         if let Err(error) = self.node.campaign() {
