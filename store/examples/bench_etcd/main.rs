@@ -6,7 +6,8 @@
 //! - `front`: the clients sit behind a front end in the load's process, as on every server that does not lead. Its
 //!   proposals and read indexes travel on the peers' connection, the store's own wire protocol.
 //!
-//! `cargo run --release -p corten-store --example bench_etcd -- [folder] [seconds] [members]`
+//! `cargo run --release -p corten-store --example bench_etcd -- [folder] [seconds] [members] [sides] [clients]`; sides are
+//! the names above with commas in between, and with a number of clients only that one is measured, and nothing else.
 
 mod member;
 mod rpc;
@@ -32,14 +33,6 @@ const CLIENTS: [usize; 4] = [1, 64, 256, 1000];
 const CONNECTIONS: usize = 8;
 const RANGE: usize = 10_000;
 const OBJECTS: usize = 1_000_000;
-const NAMES: [&str; 6] = [
-    "1 client",
-    "64 clients",
-    "256 clients",
-    "1,000 clients",
-    "get",
-    "range",
-];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -60,12 +53,21 @@ fn main() {
             let folder = PathBuf::from(args.first().map_or("bench-etcd", String::as_str));
             let seconds = args.get(1).map_or(5, |text| text.parse().expect("seconds"));
             let members = args.get(2).map_or(1, |text| text.parse().expect("members"));
-            runtime.block_on(compare(&folder, Duration::from_secs(seconds), members));
+            let sides = args.get(3).map_or("etcd,corten,front", String::as_str);
+            let only = args.get(4).map(|text| text.parse().expect("clients"));
+            let sides = sides.split(',').collect();
+            runtime.block_on(compare(
+                &folder,
+                Duration::from_secs(seconds),
+                members,
+                sides,
+                only,
+            ));
         }
     }
 }
 
-async fn compare(folder: &Path, time: Duration, members: u16) {
+async fn compare(folder: &Path, time: Duration, members: u16, sides: Vec<&str>, only: Option<usize>) {
     std::fs::create_dir_all(folder).expect("a folder");
     println!(
         "{} on {}, members: {members}",
@@ -77,31 +79,42 @@ async fn compare(folder: &Path, time: Duration, members: u16) {
         "raw write + fdatasync of {VALUE} bytes: p50 {:.0?} p99 {:.0?}",
         raw.0, raw.1
     );
-    if members == 1 {
+    if members == 1 && only.is_none() {
         commit(folder, time, raw.0).await;
     }
     let mut rates = Vec::new();
-    for name in ["etcd", "corten", "front"] {
+    for name in &sides {
         let dir = folder.join(name);
         let _ = std::fs::remove_dir_all(&dir);
         let cluster = Cluster::start(name, &dir, members).await;
-        rates.push(measure(name, &cluster, time, raw.0).await);
+        rates.push(measure(name, &cluster, time, raw.0, only).await);
         drop(cluster);
         let _ = std::fs::remove_dir_all(&dir);
     }
-    for (side, name) in ["corten", "front"].iter().enumerate() {
-        let ratio = |n: usize| format!("{} {:.2}", NAMES[n], rates[side + 1][n] / rates[0][n]);
-        let ratios: Vec<String> = (0..NAMES.len()).map(ratio).collect();
-        println!("{name} / etcd: {}", ratios.join(", "));
+    let etcd = sides.iter().position(|name| *name == "etcd");
+    for (side, name) in sides.iter().enumerate() {
+        let Some(etcd) = etcd.filter(|etcd| *etcd != side) else {
+            continue;
+        };
+        let ratios = rates[side].iter().zip(&rates[etcd]);
+        let ratios = ratios.map(|((what, ours), (_, theirs))| format!("{what} {:.2}", ours / theirs));
+        println!("{name} / etcd: {}", ratios.collect::<Vec<_>>().join(", "));
     }
     let _ = std::fs::remove_dir_all(folder);
 }
 
 /// All figures of one side; its rates.
-async fn measure(name: &'static str, cluster: &Cluster, time: Duration, raw: Duration) -> Vec<f64> {
+async fn measure(
+    name: &str,
+    cluster: &Cluster,
+    time: Duration,
+    raw: Duration,
+    only: Option<usize>,
+) -> Vec<(String, f64)> {
     let me = std::process::id();
     let mut found = Vec::new();
-    for count in CLIENTS {
+    let counts = only.map_or_else(|| CLIENTS.to_vec(), |only| vec![only]);
+    for count in counts {
         let before = (cluster.written(), cluster.cpu(), cpu(me), cluster.fsyncs().await);
         let puts = load(&cluster.side, count, time, |client, n| Call::Put {
             key: format!("/registry/pods/namespace-{client}/pod-{}", n % 500).into(),
@@ -121,7 +134,10 @@ async fn measure(name: &'static str, cluster: &Cluster, time: Duration, raw: Dur
             let ratio = puts.p50.as_secs_f64() / raw.as_secs_f64();
             println!("{name:>6} one client's p50 is {ratio:.2} x that of raw fdatasync");
         }
-        found.push(puts.rate);
+        found.push((format!("{count} clients"), puts.rate));
+    }
+    if only.is_some() {
+        return found;
     }
     for n in 0..RANGE {
         let (key, value) = (format!("/range/{n:05}").into(), vec![7; 128].into());
@@ -154,7 +170,7 @@ async fn measure(name: &'static str, cluster: &Cluster, time: Duration, raw: Dur
         .map(|server| resident(server.0.id()) >> 20)
         .collect();
     println!("{name:>6} resident, MiB: {resident:?}");
-    found.extend([gets.rate, ranges.rate]);
+    found.extend([("get".into(), gets.rate), ("range".into(), ranges.rate)]);
     found
 }
 
