@@ -39,12 +39,18 @@ impl Default for Mvcc {
 }
 
 impl Mvcc {
-    /// Continues from a state read back from disk or received from a peer.
+    /// Continues from a state received from a peer.
     pub fn restore(snapshot: Snapshot) -> Self {
+        let digest = sum(&snapshot.tree);
+        Mvcc::resume(snapshot, digest)
+    }
+
+    /// Continues from a state read back from disk, which adds up to `digest`.
+    pub fn resume(snapshot: Snapshot, digest: u64) -> Self {
         Mvcc {
-            digest: sum(&snapshot.tree),
             tree: snapshot.tree,
             revision: snapshot.revision,
+            digest,
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Batch, Image, ImageError, Meta, decode_meta, decode_record, encode_meta, encode_record, verify};
+use super::{
+    Batch, Image, ImageError, Meta, Sums, decode_meta, decode_record, encode_meta, encode_record, verify,
+};
 use crate::tree::Tree;
 
 /// What survives a crash: the same records the engine keeps on disk.
@@ -39,7 +41,7 @@ impl Image for MemoryImage {
         for (key, record) in &content.records {
             tree.insert(Arc::new(decode_record(key, record)?));
         }
-        verify(&meta, &tree)?;
+        verify(&meta, &tree, Sums::of_all(&tree))?;
         Ok(Some((meta, tree)))
     }
 

@@ -144,8 +144,43 @@ pub fn sum(tree: &Tree) -> u64 {
         .fold(0u64, |sum, entry| sum.wrapping_add(digest(entry)))
 }
 
-/// Compares what was read with what the image says about itself.
-fn verify(meta: &Meta, tree: &Tree) -> Result<(), ImageError> {
+/// What all entries of an image add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    digest: u64,
+    bytes: u64,
+}
+
+impl Sums {
+    fn of(entry: &Entry) -> Sums {
+        Sums {
+            digest: digest(entry),
+            bytes: size(entry),
+        }
+    }
+
+    fn of_all(tree: &Tree) -> Sums {
+        tree.iter()
+            .fold(Sums::default(), |sums, entry| sums.plus(Sums::of(entry)))
+    }
+
+    fn plus(self, other: Sums) -> Sums {
+        Sums {
+            digest: self.digest.wrapping_add(other.digest),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
+    }
+
+    fn minus(self, other: Sums) -> Sums {
+        Sums {
+            digest: self.digest.wrapping_sub(other.digest),
+            bytes: self.bytes.wrapping_sub(other.bytes),
+        }
+    }
+}
+
+/// Compares what was read, and what it adds up to, with what the image says about itself.
+fn verify(meta: &Meta, tree: &Tree, sums: Sums) -> Result<(), ImageError> {
     if tree.len() as u64 != meta.keys {
         return Err(ImageError::Damaged(format!(
             "it has {} keys instead of {}",
@@ -153,7 +188,7 @@ fn verify(meta: &Meta, tree: &Tree) -> Result<(), ImageError> {
             meta.keys
         )));
     }
-    if sum(tree) != meta.digest || tree.iter().map(|entry| size(entry)).sum::<u64>() != meta.bytes {
+    if sums.digest != meta.digest || sums.bytes != meta.bytes {
         return Err(ImageError::Damaged("a key is older than the image".into()));
     }
     if let Some(newer) = tree.iter().find(|entry| entry.mod_revision > meta.revision) {

@@ -72,8 +72,8 @@ impl Open {
 }
 
 impl Segment for Open {
-    fn read(&self) -> io::Result<Vec<u8>> {
-        self.with(|held| held.written.clone())
+    fn read(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.with(|held| bytes.clone_from(&held.written))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -247,7 +247,7 @@ pub(super) fn assemble(
     let core = Core::new(Parts {
         replica: Replica::new(start),
         identity,
-        mvcc: Mvcc::restore(recovered.state),
+        mvcc: Mvcc::resume(recovered.state, recovered.image.digest),
         trail: Trail::new(recovered.image, config.image),
         shared: Shared {
             hub: hub.clone(),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// One open file.
 pub(crate) trait Segment: Send {
-    fn read(&self) -> io::Result<Vec<u8>>;
+    /// All of it, in place of what was in `bytes`.
+    fn read(&self, bytes: &mut Vec<u8>) -> io::Result<()>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Returns once what was written is on disk.
@@ -47,10 +48,9 @@ impl Folder {
 }
 
 impl Segment for File {
-    fn read(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.metadata()?.len() as usize];
-        self.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+    fn read(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.resize(self.metadata()?.len() as usize, 0);
+        self.read_exact_at(bytes, 0)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! acknowledged one shows, too: the log has been cut behind it.
 
 pub(crate) mod folder;
+mod load;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use crate::model::Entry;
 use crate::space::Space;
 use crate::tree::Tree;
 use folder::{Disk, Folder, Segment};
-use record::{Decoder, Encoder, PUT_OVERHEAD, Record, newest_commit};
+use record::{Encoder, PUT_OVERHEAD, Record, newest_commit};
 
 /// One file; smaller where the file system is.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -118,10 +119,11 @@ impl SegmentImage {
     /// Finds the newest commit.
     fn look(&mut self) -> Result<Open, ImageError> {
         let listed = self.disk.list().map_err(error)?;
-        let mut open = Open::default();
+        let (mut open, mut bytes) = (Open::default(), Vec::new());
         for (at, (number, _)) in listed.iter().enumerate().rev() {
             let file = self.disk.open(*number).map_err(error)?;
-            let Some(newest) = newest_commit(&file.read().map_err(error)?, *number) else {
+            file.read(&mut bytes).map_err(error)?;
+            let Some(newest) = newest_commit(&bytes, *number) else {
                 continue;
             };
             let Some(commit) = newest? else { continue };
@@ -156,35 +158,6 @@ impl SegmentImage {
         Ok(self.open.as_mut().expect("just looked"))
     }
 
-    /// Every record of a file of the image, in order; it must be whole and end where it should. The chain before it and
-    /// with it.
-    fn read(&self, file: File, mut each: impl FnMut(&Record<'_>)) -> Result<(u32, u32), ImageError> {
-        let opened = self.disk.open(file.number);
-        let bytes = opened.and_then(|file| file.read()).map_err(|source| {
-            if source.kind() == std::io::ErrorKind::NotFound {
-                damaged(file.number, "is missing")
-            } else {
-                error(source)
-            }
-        })?;
-        let bytes = usize::try_from(file.length)
-            .ok()
-            .and_then(|length| bytes.get(..length));
-        let bytes = bytes.ok_or_else(|| damaged(file.number, "is cut short"))?;
-        let mut decoder = Decoder::new(bytes);
-        let before = match decoder.next_record() {
-            Some(Record::Head { number, chain }) if number == file.number => chain,
-            _ => return Err(damaged(file.number, "does not start as it should")),
-        };
-        while let Some(record) = decoder.next_record() {
-            each(&record);
-        }
-        if decoder.at != bytes.len() {
-            return Err(damaged(file.number, "holds a record that was not written so"));
-        }
-        Ok((before, decoder.chain))
-    }
-
     fn load_all(&mut self) -> Result<Option<(Meta, Tree)>, ImageError> {
         if folder::older_format(&self.path).exists() {
             let text = "it is of an older format, which this version does not read";
@@ -195,18 +168,8 @@ impl SegmentImage {
             self.open = Some(open);
             return Ok(None);
         };
-        let (mut tree, mut chain) = (Tree::default(), None);
-        for file in &mut open.files {
-            let (before, after) = self.read(*file, |record| match record {
-                Record::Delete { key } => drop(tree.remove(key)),
-                put => drop(put.entry().map(|entry| tree.insert(Arc::new(entry)))),
-            })?;
-            if chain.is_some_and(|chain| chain != before) {
-                return Err(damaged(file.number, "does not follow the one before"));
-            }
-            (file.chain, chain) = (after, Some(after));
-        }
-        verify(&meta, &tree)?;
+        let (tree, sums) = load::load(&mut *self.disk, &mut open.files)?;
+        verify(&meta, &tree, sums)?;
         self.open = Some(open);
         Ok(Some((meta, tree)))
     }
@@ -259,7 +222,7 @@ impl SegmentImage {
             return Ok(());
         };
         let mut kept: Vec<Arc<Entry>> = Vec::new();
-        self.read(oldest, |record| {
+        load::read(&*self.disk, oldest, &mut Vec::new(), |record| {
             if let Record::Put { key, modified, .. } = record
                 && let Some(entry) = state.get(key)
                 && entry.mod_revision == *modified
@@ -477,7 +440,7 @@ impl Image for SegmentImage {
         let file = files[at];
         self.disk.forget_cached(file.number);
         let mut newest = None;
-        let (before, chain) = self.read(file, |record| {
+        let (before, chain) = load::read(&*self.disk, file, &mut Vec::new(), |record| {
             if let Record::Commit { meta, .. } = record {
                 newest = Some(decode_meta(meta).is_ok());
             }
