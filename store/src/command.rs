@@ -12,6 +12,8 @@ use crate::store::pressure::Refusal;
 const VERSION: u8 = 1;
 /// version, kind, CRC-32 of kind and body.
 const HEADER: usize = 1 + 1 + 4;
+/// Bytes of a value that is copied out of its entry in any case.
+const COPIED: usize = 8 << 10;
 const KIND_TXN: u8 = 1;
 const KIND_COMPACT: u8 = 2;
 const KIND_VOTE: u8 = 3;
@@ -235,12 +237,13 @@ impl Reader {
         Ok(self.rest.get_u64_le())
     }
 
-    /// A slice of the entry where it is most of it, else a copy: a small value must not keep a large entry alive.
+    /// A copy, which takes no more memory than it must: the entry is freed soon, and the state stays. A slice where a large
+    /// value is most of the entry.
     fn bytes(&mut self) -> Result<Bytes, CommandError> {
         let len = self.len()?;
         self.need(len)?;
         let slice = self.rest.split_to(len);
-        Ok(if len * 2 < self.whole {
+        Ok(if len <= COPIED || len * 2 < self.whole {
             Bytes::copy_from_slice(&slice)
         } else {
             slice

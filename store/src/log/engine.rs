@@ -37,6 +37,8 @@ const PURGE_FILES: u64 = 8;
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(30);
 /// The room on the disk is looked at whenever this share of the reserve was written.
 const LOOK_SHARE: u64 = 64;
+/// A batch of at most so many bytes leaves its memory to the next one.
+const SPARE_BYTES: usize = 1 << 20;
 /// Entries verified at once when the log opens.
 const VERIFY_BYTES: u64 = 8 << 20;
 /// The newest files, whose raw bytes are searched for records when the log opens.
@@ -68,6 +70,8 @@ pub struct EngineLog<F: FileSystem = Prefilled> {
     /// Bytes of entries written since the room was looked at.
     unseen: u64,
     fsyncs: u64,
+    /// The last batch, empty: its memory serves the next one.
+    spare: LogBatch,
 }
 
 /// A batch on its way, and what the log is with it.
@@ -197,6 +201,7 @@ impl<F: FileSystem> EngineLog<F> {
             space,
             unseen: 0,
             fsyncs: 0,
+            spare: LogBatch::default(),
         };
         log.verify()?;
         log.find_loss(mark, found);
@@ -295,8 +300,8 @@ impl<F: FileSystem> EngineLog<F> {
     }
 
     /// The batch as the engine takes it, and what the log is once it is durable.
-    fn prepare(&self, batch: &Append) -> Result<Next, LogError> {
-        let (mut write, mut state) = (LogBatch::with_capacity(4), self.state.clone());
+    fn prepare(&mut self, batch: &Append) -> Result<Next, LogError> {
+        let (mut write, mut state) = (std::mem::take(&mut self.spare), self.state.clone());
         let (mut root, mut hash, number) = (self.root, self.hash, self.batch + 1);
         if let Some(base) = &batch.base {
             // What the engine holds may reach beyond what of it is whole.
@@ -545,6 +550,9 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
         }
         self.fsyncs += 1;
         (self.state, self.root, self.hash, self.batch) = (next.state, next.root, next.hash, next.number);
+        if batch.entries.iter().map(|entry| entry.data.len()).sum::<usize>() <= SPARE_BYTES {
+            self.spare = next.write;
+        }
         self.mark(self.state.last_index)?;
         self.look(&batch.entries);
         Ok(Durable { number: batch.number })

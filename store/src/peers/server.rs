@@ -18,6 +18,12 @@ use crate::store::{Inbox, Store};
 /// A peer that does not answer a ping for so long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// What a peer may send in one frame. A batch of proposals or entries then takes one call of the system, not one for every
+/// 16 KiB.
+const FRAME_BYTES: u32 = 1 << 20;
+/// What a peer may send of one stream, and on one connection, before it is read.
+const WINDOW_BYTES: u32 = 4 << 20;
+
 /// See [`super::Peers::serve`].
 pub(super) async fn serve(
     shared: Arc<Shared>,
@@ -36,6 +42,9 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
         .await
 }

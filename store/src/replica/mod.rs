@@ -11,6 +11,7 @@
 mod cache;
 mod campaign;
 mod logger;
+mod outbox;
 mod proposals;
 mod reads;
 mod repair;
@@ -32,6 +33,7 @@ use crate::store::Progress;
 use crate::witness::is_witness;
 use cache::Cache;
 use campaign::Turns;
+use outbox::Outbox;
 use proposals::Proposals;
 use reads::Reads;
 use repair::Repair;
@@ -204,6 +206,7 @@ pub struct Replica {
     node: RawNode<Cache>,
     reads: Reads,
     proposals: Proposals,
+    outbox: Outbox,
     /// While the log misses what this member may have acknowledged.
     repair: Option<Repair>,
     /// Batches on their way to the disk, oldest first, with the messages that wait for them.
@@ -262,6 +265,7 @@ impl Replica {
             node,
             reads: Reads::new(id, start.boot),
             proposals: Proposals::new(id, start.boot),
+            outbox: Outbox::default(),
             repair: start.log.lost.map(Repair::new),
             outstanding: VecDeque::new(),
             unsaved: None,
@@ -481,7 +485,8 @@ impl Replica {
         if self.repair.is_some() && repair::ignores(&message) && !planted(Bug::VoteWithHole) {
             return;
         }
-        send(Vec::from_iter(repair::contradict(&self.node, &mut message)), out);
+        let contradiction = repair::contradict(&self.node, &mut message);
+        self.outbox.send(Vec::from_iter(contradiction), out);
         repair::believe(&mut self.node, &mut message);
         let needed = campaign::is_needed(&self.node, &message, self.turns.as_mut(), self.now);
         if let Err(error) = self.node.step(message) {
@@ -539,7 +544,7 @@ impl Replica {
             .is_some_and(|(oldest, _)| *oldest <= number)
         {
             let (_, messages) = self.outstanding.pop_front().expect("just seen");
-            send(messages, out);
+            self.outbox.send(messages, out);
         }
         self.node.on_persist_ready(number);
         if let Some((_, index)) = self.installing.take_if(|(batch, _)| *batch <= number) {
@@ -575,7 +580,7 @@ impl Replica {
 
     fn ready(&mut self, out: &mut Vec<Output>) {
         let mut ready = self.node.ready();
-        send(ready.take_messages(), out);
+        self.outbox.send(ready.take_messages(), out);
         let base = self.snapshot(ready.number(), ready.snapshot(), out);
         let entries = ready.take_entries();
         self.node.mut_store().append(&entries);
@@ -591,7 +596,7 @@ impl Replica {
                 forget(hard_state);
             }
             if planted(Bug::AnswerBeforeFsync) {
-                send(messages.clone(), out);
+                self.outbox.send(messages.clone(), out);
             }
             out.push(Output::Persist(Append {
                 number,
@@ -603,7 +608,7 @@ impl Replica {
         } else if let Some((_, held)) = self.outstanding.back_mut() {
             held.extend(messages);
         } else {
-            send(messages, out);
+            self.outbox.send(messages, out);
         }
         let read_states = ready.take_read_states();
         let committed = ready.take_committed_entries();
@@ -759,22 +764,6 @@ fn forget(hard_state: &mut HardState) {
     }
     if planted(Bug::TermNotSaved) {
         (hard_state.term, hard_state.vote) = (0, 0);
-    }
-}
-
-fn send(messages: Vec<Message>, out: &mut Vec<Output>) {
-    for message in messages {
-        let to = message.to;
-        let snapshot = (message.get_msg_type() == MessageType::MsgSnapshot)
-            .then(|| message.get_snapshot().get_metadata().index);
-        let message = message
-            .write_to_bytes()
-            .expect("a message in memory always encodes")
-            .into();
-        out.push(match snapshot {
-            Some(index) => Output::SendSnapshot { to, index, message },
-            None => Output::Send { to, message },
-        });
     }
 }
 

@@ -90,7 +90,7 @@ fn settle(members: &mut BTreeMap<u64, Member>) {
     let mut messages: VecDeque<(u64, Bytes)> = VecDeque::new();
     loop {
         for member in members.values_mut() {
-            while let Some(action) = member.core.next_action() {
+            while let Some(action) = member.core.next_action().expect("goes on") {
                 match action {
                     Action::Append(batch) => {
                         let durable = member.log.append(batch).expect("append");

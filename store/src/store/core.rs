@@ -147,6 +147,8 @@ pub struct Core {
     ticks: u64,
     /// As of the last step.
     now: Duration,
+    /// What the replica has said and is not done yet, in order.
+    outputs: VecDeque<Output>,
     actions: VecDeque<Action>,
 }
 
@@ -225,6 +227,7 @@ impl Core {
             arrived: None,
             ticks: 0,
             now: Duration::ZERO,
+            outputs: VecDeque::new(),
             actions: VecDeque::new(),
         };
         core.note_members(&core.applied.conf_state);
@@ -260,8 +263,14 @@ impl Core {
     }
 
     /// The next thing to do, in order. Asked until there is none.
-    pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+    ///
+    /// # Errors
+    /// See [`Fatal`].
+    pub fn next_action(&mut self) -> Result<Option<Action>, Fatal> {
+        if self.actions.is_empty() && !self.outputs.is_empty() {
+            self.go_on(true)?;
+        }
+        Ok(self.actions.pop_front())
     }
 
     /// Whether this member is all there is: then it needs no ticks.
@@ -414,7 +423,8 @@ impl Core {
             // A step of its own: what the replica says about a snapshot is about this one.
             self.arrived = Some(state);
             let outputs = self.replica.step([Input::Message(message)]);
-            self.perform(outputs)?;
+            self.outputs.extend(outputs);
+            self.go_on(false)?;
             self.arrived = None;
         }
         if ticked {
@@ -472,14 +482,25 @@ impl Core {
     }
 
     fn perform(&mut self, outputs: Vec<Output>) -> Result<(), Fatal> {
-        let mut outputs = VecDeque::from(outputs);
-        while let Some(output) = outputs.pop_front() {
+        self.outputs.extend(outputs);
+        self.go_on(true)
+    }
+
+    /// Does what the replica has said. What others wait for is sent first, if `send_first`: the peers apply a batch while this
+    /// member does.
+    fn go_on(&mut self, send_first: bool) -> Result<(), Fatal> {
+        while let Some(output) = self.outputs.pop_front() {
+            if send_first && matches!(output, Output::Apply(_)) && self.only_sends() {
+                self.outputs.push_front(output);
+                return Ok(());
+            }
             match output {
                 Output::Persist(batch) => {
                     #[cfg(feature = "planted")]
                     if planted(Bug::AcknowledgeBeforeFsync) {
                         let durable = Durable::unproven(batch.number);
-                        outputs.extend(self.replica.step([Input::Persisted(durable)]));
+                        let early = self.replica.step([Input::Persisted(durable)]);
+                        self.outputs.extend(early);
                     }
                     self.settled.append(&batch);
                     self.actions.push_back(Action::Append(batch));
@@ -501,18 +522,28 @@ impl Core {
                 Output::Unknown { tokens } => self.forget_proposals(&tokens),
                 Output::Fetch(fetch) => self.actions.push_back(Action::Fetch(fetch)),
                 Output::SendSnapshot { to, index, message } => self.send_snapshot(to, index, message),
-                Output::NeedSnapshot { index } => outputs.extend(self.offer_snapshot(index)),
+                Output::NeedSnapshot { index } => {
+                    let offered = self.offer_snapshot(index);
+                    self.outputs.extend(offered);
+                }
                 Output::Install(snapshot) => self.install(&snapshot)?,
                 Output::Repaired => self.actions.push_back(Action::NoteRepaired),
                 Output::Role(role) => self.note_role(role),
             }
             if !self.speaks.is_empty() {
-                outputs.extend(self.speak());
+                let spoken = self.speak();
+                self.outputs.extend(spoken);
             }
         }
         self.answer_barriers();
         self.advance_image();
         Ok(())
+    }
+
+    /// Whether there is something to send, and nothing to wait for.
+    fn only_sends(&self) -> bool {
+        let sends = |action: &Action| matches!(action, Action::Send { .. });
+        !self.actions.is_empty() && self.actions.iter().all(sends)
     }
 
     fn speak(&mut self) -> Vec<Output> {

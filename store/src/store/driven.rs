@@ -102,7 +102,10 @@ impl Driven {
     }
 
     /// See [`Core::next_action`].
-    pub fn next_action(&mut self) -> Option<Action> {
+    ///
+    /// # Errors
+    /// See [`Fatal`].
+    pub fn next_action(&mut self) -> Result<Option<Action>, Fatal> {
         self.core.next_action()
     }
 
@@ -194,7 +197,7 @@ mod tests {
     impl World {
         /// Does what is asked for, at once.
         fn perform(&mut self) {
-            while let Some(action) = self.driven.next_action() {
+            while let Some(action) = self.driven.next_action().expect("goes on") {
                 match action {
                     Action::Append(batch) => {
                         let durable = self.log.append(batch).expect("append");
@@ -277,6 +280,6 @@ mod tests {
         let (_store, mut driven) =
             Driven::open(&config, &mut log, &mut MemoryImage::default(), 1).expect("fits");
         driven.start().expect("starts");
-        assert!(matches!(driven.next_action(), Some(Action::NotePeers(true))));
+        assert!(matches!(driven.next_action(), Ok(Some(Action::NotePeers(true)))));
     }
 }

@@ -118,7 +118,7 @@ impl<L: Log> Owner<L> {
 
     /// Does what the core asks for, in order, until it asks for nothing more.
     fn perform(&mut self) -> Result<(), Fatal> {
-        while let Some(action) = self.core.next_action() {
+        while let Some(action) = self.core.next_action()? {
             match action {
                 Action::Append(batch) => {
                     let durable = self.append(batch)?;
@@ -209,7 +209,7 @@ impl<L: Log> Owner<L> {
             }
         }
         self.core.finish();
-        while let Some(action) = self.core.next_action() {
+        while let Some(action) = self.core.next_action()? {
             match action {
                 Action::Append(batch) => {
                     self.append(batch)?;

@@ -276,7 +276,7 @@ impl World {
             let member = &mut self.members[at];
             let watermark = member.dir.join("log/watermark");
             let Some(up) = &mut member.up else { return };
-            let Some(action) = up.driven.next_action() else {
+            let Some(action) = up.driven.next_action().expect("goes on") else {
                 return;
             };
             match action {

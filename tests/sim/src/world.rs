@@ -456,7 +456,9 @@ impl World {
             if up.blocked.is_some() {
                 break;
             }
-            let Some(action) = up.driven.next_action() else {
+            let action = up.driven.next_action();
+            let action = action.unwrap_or_else(|error| panic!("a member stopped: {error:?}"));
+            let Some(action) = action else {
                 break;
             };
             if inside && self.random.chance(0.0004) {
