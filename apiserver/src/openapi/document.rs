@@ -161,7 +161,7 @@ pub fn v2(types: &[TypeRef], texts: &Texts) -> Document {
     let items = types.iter().flat_map(|ty| paths(ty, texts));
     sink.members(items.map(|(path, item)| (path, swagger::item(item))));
     sink.put(b"},\"definitions\":{");
-    sink.members(all_definitions(&own, texts).map(|(name, schema)| (name, swagger::schema(schema))));
+    sink.members(all_definitions(&own, texts).map(|(name, schema)| (name, swagger::definition(schema))));
     sink.put(b"},\"securityDefinitions\":");
     sink.put(security().to_string().as_bytes());
     sink.put(b",\"security\":[{\"BearerToken\":[]}]}");
@@ -176,7 +176,7 @@ pub fn v2_protobuf(types: &[TypeRef], texts: &Texts) -> Document {
         document.path(&path, &swagger::item(item));
     }
     for (name, schema) in all_definitions(&own, texts) {
-        document.schema(&name, &swagger::schema(schema));
+        document.schema(&name, &swagger::definition(schema));
     }
     let mut sink = Sink::new();
     sink.put(&document.finish());

@@ -2,6 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+const GVK: &str = "x-kubernetes-group-version-kind";
+
+/// A named schema of a document. A custom resource whose root keeps unknown fields says nothing but that it is an object:
+/// kubectl would refuse what is not among the properties. Source: apiextensions' `buildKubeNative`.
+pub fn definition(own: Value) -> Value {
+    if own[PRESERVE] == true && own.get(GVK).is_some() {
+        return json!({ "type": "object", GVK: own[GVK] });
+    }
+    schema(own)
+}
+
 /// References move, and what only v3 can say becomes what v2 says in its place.
 pub fn schema(own: Value) -> Value {
     let Value::Object(mut own) = own else {
@@ -35,6 +47,14 @@ pub fn schema(own: Value) -> Value {
         own.remove("type"); // v2 cannot say that null is allowed, so it says nothing
         own.remove("properties");
         own.remove("items");
+    }
+    // Clients of v2 take what is not named for refused. Source: apiextensions' `ToStructuralOpenAPIV2`.
+    if own.get(PRESERVE) == Some(&Value::Bool(true)) {
+        own.remove("properties");
+        own.remove("items");
+        if matches!(own.get("type").and_then(Value::as_str), Some("object" | "array")) {
+            own.remove("type");
+        }
     }
     for field in ["items", "additionalProperties"] {
         if let Some(inner) = own.get_mut(field).filter(|inner| inner.is_object()) {
@@ -123,4 +143,20 @@ fn parameters(all: Value) -> Value {
             parameter
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_unknown_fields_names_none() {
+        let gvk = json!([{ "group": "example.com", "version": "v1", "kind": "Foo" }]);
+        let keeps = |inner: &str| json!({ "type": inner, PRESERVE: true, "properties": { "a": { "type": "string" } } });
+        let mut root = keeps("object");
+        root[GVK] = gvk.clone();
+        assert_eq!(definition(root), json!({ "type": "object", GVK: gvk }));
+        let own = json!({ "type": "object", GVK: gvk, "properties": { "spec": keeps("object") } });
+        assert_eq!(definition(own)["properties"]["spec"], json!({ PRESERVE: true }));
+    }
 }
