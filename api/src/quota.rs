@@ -171,9 +171,7 @@ impl Scope {
         if kind != PODS {
             return false;
         }
-        let ends = spec["activeDeadlineSeconds"]
-            .as_i64()
-            .is_some_and(|seconds| seconds >= 0);
+        let ends = is_terminating(object);
         match self.name.as_str() {
             "Terminating" => ends,
             "NotTerminating" => !ends,
@@ -184,6 +182,14 @@ impl Scope {
             _ => false,
         }
     }
+}
+
+/// Whether a Pod is to end by itself, which two of the scopes are about.
+#[must_use]
+pub fn is_terminating(pod: &Value) -> bool {
+    pod["spec"]["activeDeadlineSeconds"]
+        .as_i64()
+        .is_some_and(|seconds| seconds >= 0)
 }
 
 fn is_best_effort(object: &Value) -> bool {

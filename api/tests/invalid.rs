@@ -148,7 +148,7 @@ fn metadata() {
         "/metadata/finalizers",
         json!(["mine"]),
         &[
-            "metadata.finalizers|Invalid|Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+            "metadata.finalizers[0]|Invalid|Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
         ],
     );
     check(&base, "/metadata/finalizers", json!(["example.com/mine"]), &[]);

@@ -323,16 +323,6 @@ async fn a_version_only_a_webhook_could_serve_says_so() {
         json!([{"rule": "self.replicas < 5"}]);
     let made = w.post(CRDS, &body).await;
     assert_eq!(made.code, 201, "{}", made.text);
-    let warnings: Vec<_> = made
-        .headers
-        .get_all("warning")
-        .iter()
-        .map(|v| v.to_str().expect("text"))
-        .collect();
-    assert!(
-        warnings.iter().any(|text| text.contains("not called")),
-        "{warnings:?}"
-    );
     until(&w, "crontabs.stable.example.com", |d| is(d, "Established")).await;
     assert_eq!(w.post(TABS, &tab("a")).await.code, 201);
     let got = w

@@ -194,7 +194,8 @@ fn merge_field(
     }
 }
 
-/// Objects found by `merge_key`: deleted, replaced as a whole list, merged, or appended.
+/// Objects found by `merge_key`: deleted, replaced as a whole list, merged, or added. Without an order of its own the patch's
+/// items are one.
 fn merge_list(
     target: &mut Vec<Value>,
     patch: &[Value],
@@ -244,10 +245,16 @@ fn merge_list(
             Some(_) => return Err(unknown_type(directive.unwrap_or(&Value::Null), item)),
         }
     }
-    if let Some(order) = order {
-        sort_list(target, &server, order, Some(merge_key))?;
+    let plain = patch.iter().filter(|item| item.get(DIRECTIVE).is_none());
+    match order {
+        Some(order) => sort_list(target, &server, order, Some(merge_key)),
+        None => sort_list(
+            target,
+            &server,
+            &Value::Array(plain.cloned().collect()),
+            Some(merge_key),
+        ),
     }
-    Ok(())
 }
 
 fn go_map(map: &Map<String, Value>) -> String {
@@ -263,7 +270,7 @@ fn unknown_type(directive: &Value, map: &Map<String, Value>) -> Status {
     ))
 }
 
-/// Values that are not there yet are appended.
+/// Values that are not there yet are added.
 fn merge_primitives(target: &mut Vec<Value>, patch: &[Value], order: Option<&Value>) -> Result<(), Status> {
     let server = target.clone();
     for value in patch {
@@ -273,7 +280,7 @@ fn merge_primitives(target: &mut Vec<Value>, patch: &[Value], order: Option<&Val
     }
     match order {
         Some(order) => sort_list(target, &server, order, None),
-        None => Ok(()),
+        None => sort_list(target, &server, &Value::Array(patch.to_vec()), None),
     }
 }
 
@@ -373,7 +380,7 @@ mod tests {
             POD,
             json!({"containers": [{"name": "a", "env": [{"name": "X", "value": "1"}], "args": ["a"]}]}),
             json!({"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}], "args": ["b"]}]}),
-            json!({"containers": [{"name": "a", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}], "args": ["b"]}]}),
+            json!({"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}], "args": ["b"]}]}),
         );
         check(
             POD,
@@ -441,6 +448,13 @@ mod tests {
             "meta.v1.ObjectMeta",
             json!({"finalizers": ["a", "b"]}),
             json!({"$setElementOrder/finalizers": ["b", "a"], "finalizers": ["b", "a"]}),
+            json!({"finalizers": ["b", "a"]}),
+        );
+        // Without one the patch's own items are the order, and a new one goes before what the server alone has.
+        check(
+            "meta.v1.ObjectMeta",
+            json!({"finalizers": ["a"]}),
+            json!({"finalizers": ["b"]}),
             json!({"finalizers": ["b", "a"]}),
         );
     }

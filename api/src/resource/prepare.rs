@@ -26,17 +26,12 @@ impl ResourceType {
     /// no status, validated.
     ///
     /// # Errors
-    /// 400 for a namespace that is not the request's or a set `resourceVersion`, 422 naming each bad field.
+    /// 400 for a namespace that is not the request's, 422 naming each bad field.
     pub fn prepare_create(&self, object: &mut Value, ctx: &CreateContext<'_>) -> Result<(), Status> {
         if !object.is_object() {
             return Err(Status::bad_request("the object provided is unrecognized"));
         }
         self.settle_namespace(object, ctx.namespace)?;
-        if !meta::resource_version(object).is_empty() {
-            return Err(Status::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
         let generate = meta::generate_name(object);
         if meta::name(object).is_empty() && !generate.is_empty() {
             let name = names::generated(generate, ctx.name_suffix);
@@ -63,7 +58,7 @@ impl ResourceType {
             self.behaviour.prepare_create(map);
         }
         let mut errors = FieldErrors::default();
-        metadata::validate(object, self.namespaced, self.behaviour.name_rule(), &mut errors);
+        metadata::validate(self, object, &mut errors);
         self.behaviour.validate(object, &mut errors);
         self.behaviour.validate_create(object, &mut errors);
         self.verdict(object, &errors)
@@ -100,7 +95,7 @@ impl ResourceType {
             self.set_generation(new, old_map);
         }
         let mut errors = FieldErrors::default();
-        metadata::validate(new, self.namespaced, self.behaviour.name_rule(), &mut errors);
+        metadata::validate(self, new, &mut errors);
         metadata::validate_update(new, old, &mut errors);
         if !self.unconditional_update() && meta::resource_version(new).is_empty() {
             errors.invalid(

@@ -53,6 +53,7 @@ pub fn decide_managed(
     if let Some(question) = admission::mutate(&attributes, snapshot, &mut object, env)? {
         return Ok(Decision::Ask(question));
     }
+    let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
     let attempts = if generated { MAX_NAMES } else { 1 };
     let mut taken = String::new();
@@ -65,11 +66,13 @@ pub fn decide_managed(
         let prepared = prepare(subject, snapshot, admitted, env)?;
         let key = subject.key(meta::name(&prepared));
         if snapshot.get(&key).is_none() {
-            return finish(config, attributes, snapshot, prepared, env);
+            return finish(config, attributes, snapshot, prepared, versioned, env);
         }
         taken = meta::name(&prepared).to_owned();
     }
-    Err(if generated {
+    Err(if versioned {
+        version_set()
+    } else if generated {
         Status::generate_name_conflict(subject.ty.qualified(), &taken, RETRY_NAME_SECONDS)
     } else {
         Status::already_exists(subject.ty.qualified(), &taken)
@@ -113,11 +116,17 @@ fn prepare(
     Ok(object)
 }
 
+/// It is upstream's storage that refuses a revision, so admission and validation speak first, and a dry run does not hear it.
+fn version_set() -> Status {
+    Status::bad_request("resourceVersion should not be set on objects to be created")
+}
+
 fn finish(
     config: &Config,
     attributes: Attributes<'_>,
     snapshot: &Snapshot,
     mut object: Value,
+    versioned: bool,
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let (subject, name) = (attributes.subject, meta::name(&object).to_owned());
@@ -149,6 +158,9 @@ fn finish(
         };
         let decision = Decision::commit(preconditions, more, answer);
         return Ok(decision.with(effects, env));
+    }
+    if versioned {
+        return Err(version_set());
     }
     let value = subject.encode_own(&object, env)?;
     let mut ops = vec![Op::Put {

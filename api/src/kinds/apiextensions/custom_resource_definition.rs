@@ -138,20 +138,6 @@ impl Kind for CustomResourceDefinition {
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
         names_valid(&new["status"]["acceptedNames"], "status.acceptedNames", errors);
     }
-
-    fn warnings_on_create(&self, object: &Value) -> Vec<String> {
-        let versions = object["spec"]["versions"]
-            .as_array()
-            .map_or(&[] as &[Value], Vec::as_slice);
-        let mut out = Vec::new();
-        if object["spec"]["conversion"]["strategy"] == "Webhook" && versions.len() > 1 {
-            out.push(
-                "conversion webhooks are not called by this server: only the storage version can be read and written"
-                    .into(),
-            );
-        }
-        out
-    }
 }
 
 fn preserve_unknown_fields(spec: &Value, errors: &mut FieldErrors) {

@@ -7,14 +7,26 @@ use super::selector;
 use crate::cursor::At;
 use crate::field::FieldErrors;
 use crate::names;
+use crate::resource::ResourceType;
 
 /// Bytes of all annotations together.
 pub const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Finalizers without a domain that upstream knows.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
-/// Checks the metadata of a new or changed object.
-pub fn validate(object: &Value, namespaced: bool, rule: fn(&str) -> Vec<String>, errors: &mut FieldErrors) {
+/// Groups besides those of custom resources whose finalizers need no domain: upstream checks them as any object's, and only
+/// those it got from the core API more strictly.
+const PLAIN_FINALIZERS: [&str; 5] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+];
+
+/// Checks the metadata of a new or changed object of `ty`.
+pub fn validate(ty: &ResourceType, object: &Value, errors: &mut FieldErrors) {
+    let (namespaced, rule) = (ty.namespaced, ty.behaviour.name_rule());
     let at = At::root(object, "").at("metadata");
     let generate = at.str("generateName");
     if !generate.is_empty() {
@@ -37,6 +49,9 @@ pub fn validate(object: &Value, namespaced: bool, rule: fn(&str) -> Vec<String>,
     annotations(&at, errors);
     owner_references(&at, errors);
     finalizers(&at, errors);
+    if ty.as_custom().is_none() && !PLAIN_FINALIZERS.contains(&&*ty.group) {
+        standard_finalizers(&at, errors);
+    }
     crate::apply::managers::validate(&at, errors);
 }
 
@@ -91,15 +106,7 @@ fn owner_references(at: &At<'_>, errors: &mut FieldErrors) {
 fn finalizers(at: &At<'_>, errors: &mut FieldErrors) {
     let all: Vec<&str> = at.strings("finalizers").collect();
     for finalizer in &all {
-        let found = errors.len();
         named(at.path("finalizers"), finalizer, names::qualified_name, errors);
-        if errors.len() == found && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            errors.invalid(
-                at.path("finalizers"),
-                *finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
-        }
     }
     if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
         errors.invalid(
@@ -107,6 +114,19 @@ fn finalizers(at: &At<'_>, errors: &mut FieldErrors) {
             at.get("finalizers").clone(),
             "finalizer foregroundDeletion and orphan cannot be both set",
         );
+    }
+}
+
+/// Source: `pkg/apis/core/validation`, `validateKubeFinalizerName`.
+fn standard_finalizers(at: &At<'_>, errors: &mut FieldErrors) {
+    for (index, finalizer) in at.strings("finalizers").enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            errors.invalid(
+                format!("{}[{index}]", at.path("finalizers")),
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
     }
 }
 

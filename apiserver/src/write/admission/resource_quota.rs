@@ -32,7 +32,7 @@ pub fn validate(
     now: Timestamp,
 ) -> Result<(), Status> {
     let ty = attributes.subject.ty;
-    if !ty.namespaced || !uses(attributes) {
+    if !ty.namespaced || !uses(attributes, object) {
         return Ok(());
     }
     let kind = (&*ty.group, &*ty.plural);
@@ -64,13 +64,18 @@ pub fn validate(
 }
 
 /// Whether a write of this kind can change what the namespace uses.
-fn uses(attributes: &Attributes<'_>) -> bool {
+fn uses(attributes: &Attributes<'_>, object: &Value) -> bool {
     let ty = attributes.subject.ty;
     match (attributes.operation, attributes.subresource) {
         (Operation::Create, "") => true,
-        (Operation::Update, "") => {
-            ty.group.is_empty() && matches!(&*ty.plural, "services" | "persistentvolumeclaims")
-        }
+        (Operation::Update, "") if ty.group.is_empty() => match &*ty.plural {
+            "services" | "persistentvolumeclaims" => true,
+            // It goes from one scope to another.
+            "pods" => attributes
+                .old
+                .is_some_and(|old| quota::is_terminating(old) != quota::is_terminating(object)),
+            _ => false,
+        },
         (Operation::Update, "resize") => true,
         _ => false,
     }
