@@ -66,6 +66,12 @@ fn stored_version<'a>(conversion: &'a Conversion, value: &'a [u8]) -> &'a str {
     own.unwrap_or(&conversion.storage)
 }
 
+/// Whether a stored object has to be converted by a webhook before it is one of `ty`.
+#[must_use]
+pub fn is_due(ty: &ResourceType, value: &[u8]) -> bool {
+    webhook(ty).is_some_and(|conversion| stored_version(conversion, value) != ty.version)
+}
+
 /// How the server says that an object cannot be shown in a version.
 fn failed(ty: &ResourceType, version: &str, why: &str) -> Status {
     let from = format!("{}/{version}, Kind={}", ty.group, ty.kind);
@@ -171,7 +177,9 @@ impl Inner {
         for (at, object) in batch.places.into_iter().zip(converted) {
             let object = settled(ty, &object)?;
             let before = &out[at];
-            let value = crate::stored::encode(&object, &ty.selectable_fields(&object));
+            let mut fields = ty.selectable_fields(&object);
+            fields.push((STORED_VERSION, ty.version.to_string()));
+            let value = crate::stored::encode(&object, &fields);
             out[at] = Arc::new(Entry {
                 key: before.key.clone(),
                 value,

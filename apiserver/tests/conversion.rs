@@ -63,6 +63,7 @@ fn definition(client: &Value, storage: &str) -> Value {
         json!({
             "name": name, "served": true, "storage": name == storage,
             "subresources": { "status": {}, "scale": { "specReplicasPath": ".spec.width", "statusReplicasPath": ".status.width" } },
+            "selectableFields": [{ "jsonPath": format!(".spec.{field}") }],
             "additionalPrinterColumns": [{ "name": "Size", "type": "string", "jsonPath": format!(".spec.{field}") }],
             "schema": { "openAPIV3Schema": { "type": "object", "properties": {
                 "spec": { "type": "object", "required": [field],
@@ -113,6 +114,70 @@ async fn until(w: &World, holds: impl Fn(&Value) -> bool) {
 
 fn gadget(version: &str, name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": format!("example.com/{version}"), "kind": "Gadget", "metadata": { "name": name }, "spec": spec })
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    items
+        .iter()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_version_selects_by_fields_of_its_own() {
+    let w = World::new().await;
+    let server = Https::start(|_, body| convert(body)).await;
+    define(&w, &server.client_config("/convert")).await;
+    let mut sevens = w
+        .watch(&format!("{V2}?watch=true&fieldSelector=spec.width%3D7"))
+        .await;
+    let mut threes = w
+        .watch(&format!("{V1}?watch=true&fieldSelector=spec.size%3D3"))
+        .await;
+    check(
+        &w.post(V1, &gadget("v1", "a", &json!({ "size": "3" }))).await,
+        "201",
+    );
+    for (name, width) in [("b", 7), ("c", 3)] {
+        check(
+            &w.post(V2, &gadget("v2", name, &json!({ "width": width }))).await,
+            "201",
+        );
+    }
+    for (list, want) in [
+        (format!("{V2}?fieldSelector=spec.width%3D3"), vec!["a", "c"]),
+        (format!("{V2}?fieldSelector=spec.width%21%3D3"), vec!["b"]),
+        (format!("{V1}?fieldSelector=spec.size%3D3"), vec!["a", "c"]),
+        (format!("{V1}?fieldSelector=spec.size%3D7"), vec!["b"]),
+    ] {
+        let got = check(&w.get(&list).await, "200");
+        assert_eq!(names(&got), want, "{list}");
+    }
+    let mut next = async |own: &str| {
+        let events = if own == "sevens" { &mut sevens } else { &mut threes };
+        let event = events.next().await.expect("an event");
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        format!("{} {name}", event["type"].as_str().unwrap_or_default())
+    };
+    assert_eq!(next("sevens").await, "ADDED b");
+    assert_eq!(next("threes").await, "ADDED a");
+    assert_eq!(next("threes").await, "ADDED c");
+    // Who changes in the one version comes and goes in the other.
+    check(
+        &w.patch(&format!("{V1}/a"), "merge", &json!({ "spec": { "size": "7" } }))
+            .await,
+        "200",
+    );
+    assert_eq!(next("sevens").await, "ADDED a");
+    assert_eq!(next("threes").await, "DELETED a");
+    let gone = check(
+        &w.delete(&format!("{V2}?fieldSelector=spec.width%3D7"), &json!({}))
+            .await,
+        "200",
+    );
+    assert_eq!(names(&gone), ["a", "b"]);
+    assert_eq!(names(&check(&w.get(V1).await, "200")), ["c"]);
 }
 
 #[tokio::test]

@@ -93,12 +93,22 @@ impl Call<'_> {
         };
         let snapshot = point::snapshot(store, &Point::Newest, "").await?;
         let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
-        let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit).map_err(damaged)?;
+        let page =
+            Page::cut(&snapshot, &filter, filter.range_from(&start), limit, self.now).map_err(damaged)?;
         let mut chosen = Vec::new();
         for entry in snapshot.range(page.range.clone()) {
             if filter.matches(&entry).map_err(damaged)? {
                 chosen.push(entry);
             }
+        }
+        let mut shown = self.inner().converted(&self.ty, chosen.clone()).await?;
+        if crate::convert::webhook(&self.ty).is_some() {
+            let pairs = chosen.into_iter().zip(shown);
+            let pairs = pairs.filter_map(|(entry, shown)| match filter.matches(&shown) {
+                Ok(selected) => selected.then_some(Ok((entry, shown))),
+                Err(damaged) => Some(Err(damaged)),
+            });
+            (chosen, shown) = pairs.collect::<Result<_, _>>().map_err(damaged)?;
         }
         let mut deletions = Vec::with_capacity(chosen.len());
         for entry in &chosen {
@@ -110,10 +120,9 @@ impl Call<'_> {
             done?;
         }
         drop(deletions);
-        let chosen = self.inner().converted(&self.ty, chosen).await?;
         let mut out = Vec::new();
         shape.open_list(&mut out, &page.metadata);
-        for (i, entry) in chosen.iter().enumerate() {
+        for (i, entry) in shown.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
             }

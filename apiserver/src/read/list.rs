@@ -39,6 +39,7 @@ pub async fn list(
     super::options::check_list(options)?;
     let filter = Filter::new(&shape.ty, namespace, options)?;
     let point = point::of_list(options, &filter.prefix)?;
+    point::check_age(&point, &filter.prefix, now)?;
     let snapshot = point::snapshot(&server.store, &point, &filter.prefix).await?;
     let limit = match point {
         // Upstream serves this read from its cache and looks at no limit; clients are used to whole lists.
@@ -49,7 +50,7 @@ pub async fn list(
         Point::Page(position) => position.start,
         _ => filter.range.start.clone(),
     };
-    let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit).map_err(damaged)?;
+    let page = Page::cut(&snapshot, &filter, filter.range_from(&start), limit, now).map_err(damaged)?;
     if convert::webhook(&shape.ty).is_some() {
         return converted(server, &snapshot, &filter, &shape, &page, now).await;
     }
@@ -95,8 +96,12 @@ async fn converted(
     }
     let mut out = Vec::new();
     shape.open_list(&mut out, &page.metadata);
-    for (i, entry) in server.converted(&shape.ty, chosen).await?.iter().enumerate() {
-        if i > 0 {
+    let mut any = false;
+    for entry in server.converted(&shape.ty, chosen).await? {
+        if !filter.matches(&entry).map_err(damaged)? {
+            continue; // so a page may be shorter than its limit
+        }
+        if std::mem::replace(&mut any, true) {
             out.push(b',');
         }
         shape
@@ -124,13 +129,14 @@ impl Page {
         filter: &Filter,
         range: Range<Bytes>,
         limit: usize,
+        now: Timestamp,
     ) -> Result<Page, Damaged> {
         let revision = snapshot.revision().0;
         let mut metadata = format!("\"resourceVersion\":\"{revision}\"");
         let Some(last) = last_of(snapshot, filter, range.clone(), limit)? else {
             return Ok(Page { range, metadata });
         };
-        let token = page::after(&filter.prefix, &last, revision);
+        let token = page::after(&filter.prefix, &last, revision, now);
         write!(metadata, ",\"continue\":\"{token}\"").expect("writing to a String cannot fail");
         let next = page::next_key(&last);
         if filter.selects_all() {

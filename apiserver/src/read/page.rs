@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Longest token accepted, in bytes: base64 of the longest key and the fixed parts.
@@ -12,6 +13,9 @@ const MAX_TOKEN_BYTES: usize = 2048;
 const VERSION: &str = "meta.k8s.io/v1";
 /// In the token of a 410: go on at the newest revision, giving up one consistent list.
 const INCONSISTENT: i64 = -1;
+/// How long a token leads to the state of its list: as long as upstream keeps one at least, which compacts every five
+/// minutes. History reaches further back here; but a client has to cope with the 410, and its list is worth little by then.
+const LIFETIME: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -19,6 +23,16 @@ pub struct Position {
     pub revision: Option<u64>,
     /// First key of the page.
     pub start: Bytes,
+    /// When the page before this one was given, in seconds since 1970.
+    pub given: i64,
+}
+
+impl Position {
+    /// Whether its list may still be continued as it was.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.revision.is_some() && now.as_second().saturating_sub(self.given) >= LIFETIME.as_secs()
+    }
 }
 
 /// What a token lacks reads as zero, which is then refused in upstream's words.
@@ -29,6 +43,8 @@ struct Wire {
     rv: i64,
     /// The key relative to the list's prefix.
     start: String,
+    /// Ours alone: [`Position::given`].
+    given: i64,
 }
 
 /// The first key after `last`.
@@ -42,12 +58,13 @@ pub fn next_key(last: &[u8]) -> Bytes {
 
 /// The token for the page after the object with key `last`. `prefix` is the list's key prefix.
 #[must_use]
-pub fn after(prefix: &str, last: &[u8], revision: u64) -> String {
+pub fn after(prefix: &str, last: &[u8], revision: u64, now: Timestamp) -> String {
     let relative = String::from_utf8_lossy(last.get(prefix.len()..).unwrap_or_default()).into_owned();
     encode(&Wire {
         v: VERSION.into(),
         rv: i64::try_from(revision).unwrap_or(i64::MAX),
         start: relative + "\0",
+        given: now.as_second(),
     })
 }
 
@@ -59,6 +76,7 @@ pub fn inconsistent(prefix: &str, start: &[u8]) -> String {
         v: VERSION.into(),
         rv: INCONSISTENT,
         start,
+        given: 0,
     })
 }
 
@@ -99,6 +117,7 @@ pub fn decode(token: &str, prefix: &str) -> Result<Position, String> {
     Ok(Position {
         revision: u64::try_from(wire.rv).ok(),
         start: Bytes::from(format!("{prefix}{relative}")),
+        given: wire.given,
     })
 }
 
@@ -117,17 +136,23 @@ mod tests {
 
     #[test]
     fn a_token_leads_to_the_next_key() {
-        let token = after("/core/pods/", b"/core/pods/a/x", 9);
+        let now = Timestamp::from_second(1_000).expect("in range");
+        let token = after("/core/pods/", b"/core/pods/a/x", 9, now);
         let position = decode(&token, "/core/pods/").expect("own token");
         assert_eq!(
             position,
             Position {
                 revision: Some(9),
-                start: Bytes::from("/core/pods/a/x\0")
+                start: Bytes::from("/core/pods/a/x\0"),
+                given: 1_000,
             }
         );
+        let later = |seconds| now + SignedDuration::from_secs(seconds);
+        assert!(!position.is_expired(later(299)) && position.is_expired(later(300)));
         let token = inconsistent("/core/pods/", &position.start);
-        assert_eq!(decode(&token, "/core/pods/").expect("own token").revision, None);
+        let position = decode(&token, "/core/pods/").expect("own token");
+        assert_eq!(position.revision, None);
+        assert!(!position.is_expired(later(300)));
     }
 
     #[test]

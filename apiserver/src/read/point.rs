@@ -5,6 +5,7 @@
 
 use corten_api::status::Status;
 use corten_store::{Revision, Snapshot, SnapshotError, Store};
+use jiff::Timestamp;
 
 use super::options::EXACT;
 use super::page::{self, Position};
@@ -89,6 +90,23 @@ pub fn of_get(resource_version: Option<&str>) -> Result<Point, Status> {
 const EXPIRED_LIST: &str = "The resourceVersion for the provided list is too old.";
 const EXPIRED_PAGE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
+/// 410 for a page whose list is not kept any longer, with a token that goes on without it.
+fn expired_page(prefix: &str, start: &[u8]) -> Status {
+    Status {
+        continue_token: Some(page::inconsistent(prefix, start).into()),
+        ..Status::expired(EXPIRED_PAGE)
+    }
+}
+
+/// # Errors
+/// 410 for a page that is asked for too late ([`Position::is_expired`]).
+pub fn check_age(point: &Point, prefix: &str, now: Timestamp) -> Result<(), Status> {
+    match point {
+        Point::Page(position) if position.is_expired(now) => Err(expired_page(prefix, &position.start)),
+        _ => Ok(()),
+    }
+}
+
 /// The state to read from.
 ///
 /// # Errors
@@ -121,15 +139,13 @@ pub async fn snapshot(store: &Store, point: &Point, prefix: &str) -> Result<Snap
         Point::Page(Position {
             revision: Some(revision),
             start,
+            ..
         }) => {
             if store.snapshot().revision().0 < *revision {
                 newest(store).await?;
             }
             exact(*revision).map_err(|error| match error {
-                SnapshotError::Compacted { .. } => Status {
-                    continue_token: Some(page::inconsistent(prefix, start).into()),
-                    ..Status::expired(EXPIRED_PAGE)
-                },
+                SnapshotError::Compacted { .. } => expired_page(prefix, start),
                 SnapshotError::Future { newest } => Status::too_large_resource_version(*revision, newest.0),
             })
         }
@@ -191,7 +207,7 @@ mod tests {
             "continue=abc",
             Err("invalid continue token: continue key is not valid: "),
         );
-        let token = page::after("/core/pods/", b"/core/pods/a/b", 7);
+        let token = page::after("/core/pods/", b"/core/pods/a/b", 7, Timestamp::UNIX_EPOCH);
         let position = page::decode(&token, "/core/pods/").expect("own token");
         for version in ["", "&resourceVersion=", "&resourceVersion=0"] {
             check(

@@ -192,8 +192,8 @@ struct Watching {
     form: u64,
     /// A Table watch names its columns once.
     header_sent: bool,
-    /// The object of the next event, where it had to be converted.
-    seen: Option<Arc<Entry>>,
+    /// What the next event means, where its objects had to be converted to tell.
+    seen: Option<Option<(Kind, Arc<Entry>)>>,
     deadline: Pin<Box<Sleep>>,
     bookmark: Option<Pin<Box<Sleep>>>,
 }
@@ -334,6 +334,9 @@ impl Watching {
         let now = Timestamp::now();
         let table = matches!(self.shape.form, Form::Table(_));
         for entry in &chosen {
+            if !self.filter.matches(entry)? {
+                continue;
+            }
             let header = table && !std::mem::replace(&mut self.header_sent, true);
             let (shape, revision) = (&self.shape, entry.mod_revision);
             line(&mut out, Kind::Added, shape, entry, revision, header, now)?;
@@ -345,17 +348,30 @@ impl Watching {
         Ok(out.into())
     }
 
-    /// Has the object of an event converted, for [`Watching::event`] to show.
+    /// Has the object of an event converted, for [`Watching::event`] to show; where fields of its own select it, both its
+    /// states, as only then it shows whether they match.
     async fn convert_event(&mut self, event: &Event) -> Result<Result<(), Status>, Damaged> {
-        let Some((_, entry)) = self.seen_as(event)? else {
-            return Ok(Ok(()));
-        };
-        let converted = self
-            ._open
-            .inner()
-            .converted(&self.shape.ty, vec![entry.clone()])
-            .await;
-        Ok(converted.map(|mut entries| self.seen = entries.pop()))
+        let (before, after) = self.matching(event)?;
+        let (mut before, mut after) = (before.cloned(), after.cloned());
+        let both = self.filter.selects_own_fields();
+        let shown = meaning(before.clone(), after.clone()).map(|(_, shown)| shown);
+        for state in [&mut before, &mut after] {
+            let Some(entry) = state else { continue };
+            if !both && shown.as_ref().is_none_or(|shown| !Arc::ptr_eq(shown, entry)) {
+                continue;
+            }
+            let converted = self._open.inner().converted(&self.shape.ty, vec![entry.clone()]);
+            match converted.await {
+                Ok(mut converted) => *state = converted.pop(),
+                Err(status) => return Ok(Err(status)),
+            }
+        }
+        let (before, after) = (
+            self.if_matches(before.as_ref())?,
+            self.if_matches(after.as_ref())?,
+        );
+        self.seen = Some(meaning(before.cloned(), after.cloned()));
+        Ok(Ok(()))
     }
 
     fn follow(&mut self, out: &mut Vec<u8>) -> Result<(), Damaged> {
@@ -458,7 +474,15 @@ impl Watching {
     }
 
     fn event(&mut self, event: &Arc<Event>) -> Result<Option<Bytes>, Damaged> {
-        let Some((kind, entry)) = self.seen_as(event)? else {
+        let seen = self.seen.take();
+        let seen = match &seen {
+            Some(seen) => seen.as_ref().map(|(kind, entry)| (*kind, entry)),
+            None => {
+                let (before, after) = self.matching(event)?;
+                meaning(before, after)
+            }
+        };
+        let Some((kind, entry)) = seen else {
             return Ok(None);
         };
         let table = matches!(self.shape.form, Form::Table(_));
@@ -466,35 +490,27 @@ impl Watching {
         // One event is an addition, a change or a deletion to each watcher, and each of these is one object's state.
         let form = self.form << 3 | kind.number() << 1 | u64::from(header);
         let encodings = &self._open.inner().encodings;
-        let entry = self.seen.take().unwrap_or_else(|| entry.clone());
         let make = || {
             let mut out = Vec::with_capacity(entry.value.len() + 128);
             let (shape, revision) = (&self.shape, event.revision);
-            line(&mut out, kind, shape, &entry, revision, header, Timestamp::now())?;
+            line(&mut out, kind, shape, entry, revision, header, Timestamp::now())?;
             Ok(out)
         };
         encodings.get_or_make(event, form, make).map(Some)
     }
 
-    /// What the event means to a watcher with this filter: an object that begins to match is added, one that no
-    /// longer matches is deleted (and shown as it last matched).
-    fn seen_as<'e>(&self, event: &'e Event) -> Result<Option<(Kind, &'e Arc<Entry>)>, Damaged> {
-        Ok(match &event.kind {
-            EventKind::Delete { prev } => self.filter.matches(prev)?.then_some((Kind::Deleted, prev)),
-            EventKind::Put { entry, prev } => {
-                let before = prev
-                    .as_ref()
-                    .map(|prev| self.filter.matches(prev))
-                    .transpose()?
-                    .unwrap_or(false);
-                match (before, self.filter.matches(entry)?) {
-                    (false, true) => Some((Kind::Added, entry)),
-                    (true, true) => Some((Kind::Modified, entry)),
-                    (true, false) => prev.as_ref().map(|prev| (Kind::Deleted, prev)),
-                    (false, false) => None,
-                }
-            }
-        })
+    fn if_matches<'e>(&self, state: Option<&'e Arc<Entry>>) -> Result<Option<&'e Arc<Entry>>, Damaged> {
+        let Some(entry) = state else { return Ok(None) };
+        Ok(self.filter.matches(entry)?.then_some(entry))
+    }
+
+    /// The states before and after the event, as far as they match.
+    fn matching<'e>(&self, event: &'e Event) -> Result<States<&'e Arc<Entry>>, Damaged> {
+        let (before, after) = match &event.kind {
+            EventKind::Delete { prev } => (Some(prev), None),
+            EventKind::Put { entry, prev } => (prev.as_ref(), Some(entry)),
+        };
+        Ok((self.if_matches(before)?, self.if_matches(after)?))
     }
 
     /// A watch that ends in time tells how far it came, so that the client can resume there.
@@ -516,6 +532,20 @@ impl Watching {
         let mut out = Vec::new();
         bookmark(&mut out, &self.shape, revision, false)?;
         Ok(Some(out.into()))
+    }
+}
+
+/// An object before and after an event.
+type States<E> = (Option<E>, Option<E>);
+
+/// What an event means to a watcher, of the states before and after it that match: an object that begins to match is added,
+/// one that no longer matches is deleted (and shown as it last matched).
+fn meaning<E>(before: Option<E>, after: Option<E>) -> Option<(Kind, E)> {
+    match (before, after) {
+        (None, Some(entry)) => Some((Kind::Added, entry)),
+        (Some(_), Some(entry)) => Some((Kind::Modified, entry)),
+        (Some(entry), None) => Some((Kind::Deleted, entry)),
+        (None, None) => None,
     }
 }
 

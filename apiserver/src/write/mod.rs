@@ -324,6 +324,9 @@ impl<'a> Subject<'a> {
                 Some(_) if !own.is_empty() => own,
                 _ => &custom.storage,
             };
+            if custom.conversion.is_some() && version != self.ty.version {
+                fields.retain(|(name, _)| name.starts_with("metadata.")); // the others are fields of another version
+            }
             fields.push((STORED_VERSION, version.to_owned()));
         }
         stored::seal(stored::encode(object, &fields), self.ty, object)
