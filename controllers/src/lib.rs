@@ -94,6 +94,7 @@ pub async fn run(clients: Clients, config: Config, shutdown: CancellationToken) 
     context.pods = config.pods;
     tokio::join!(
         replica_set::run(context.of("replicaset-controller")),
+        replica_set::run_replication(context.of("replication-controller")),
         deployment::run(context.of("deployment-controller")),
         disruption::run(context.of("disruption-controller")),
         endpoint_slice::run(context.of("endpointslice-controller")),

@@ -1,25 +1,26 @@
-//! ReplicaSet: keeps as many Pods of one template running as `spec.replicas` says.
+//! ReplicaSet and ReplicationController: keep as many Pods of one template running as `spec.replicas` says.
 //!
 //! [`plan`] decides how many to create and which to delete, [`rank`] in what order Pods go, [`status`] what the
-//! ReplicaSet reports; this file fetches and applies. Source of the rules: the ReplicaSet controller, Kubernetes 1.36.
+//! ReplicaSet reports, [`replicated`] how a ReplicationController reads as one; this file fetches and applies. Source of the
+//! rules: the ReplicaSet controller, Kubernetes 1.36.
 
 mod plan;
 mod rank;
+mod replicated;
 mod status;
 
 use std::sync::Arc;
 
 use corten_api::pod::{is_active, is_terminal};
-use corten_api::selector::LabelSelector;
 use corten_client::cache::index;
 use corten_client::object::controller_reference;
 use corten_client::{
-    ApiClient, ApiError, Cache, Change, Controller, DeleteOptions, EventRecorder, EventType, ObjectExt,
-    ObjectKey, Requeue, Writes,
+    ApiClient, ApiError, Cache, Change, Controller, DeleteOptions, EventRecorder, EventType, KubeKind,
+    ObjectExt, ObjectKey, Requeue, Writes,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::apply;
@@ -28,39 +29,46 @@ use crate::claim::{self, claim_all};
 use crate::context::{Context, Doing, SyncError};
 
 use plan::{Plan, plan};
+use replicated::Replicated;
 use status::{Failure, status};
 
-/// Source: kube-controller-manager `--concurrent-replicaset-syncs`.
+/// Source: kube-controller-manager `--concurrent-replicaset-syncs` and `--concurrent-rc-syncs`.
 const WORKERS: usize = 5;
-const KIND: &str = "ReplicaSet";
 
 const SUCCESSFUL_CREATE: &str = "SuccessfulCreate";
 const FAILED_CREATE: &str = "FailedCreate";
 const SUCCESSFUL_DELETE: &str = "SuccessfulDelete";
 const FAILED_DELETE: &str = "FailedDelete";
 
-#[derive(Clone)]
-struct Ctx {
+struct Ctx<K: KubeKind> {
     api: ApiClient,
-    sets: Cache<ReplicaSet>,
+    sets: Cache<K>,
     pods: Cache<Pod>,
     recorder: EventRecorder,
 }
 
 pub async fn run(context: Context) {
+    run_for::<ReplicaSet>(context, "replicaset").await;
+}
+
+pub async fn run_replication(context: Context) {
+    run_for::<ReplicationController>(context, "replicationcontroller").await;
+}
+
+async fn run_for<K: Replicated>(context: Context, queue: &'static str) {
     let ctx = Arc::new(Ctx {
         api: context.api.clone(),
         sets: context
-            .cache::<ReplicaSet>()
+            .cache::<K>()
             .with_index(index::CONTROLLER, index::controller),
         pods: context
             .cache::<Pod>()
             .with_index(index::CONTROLLER, index::controller)
             .with_index(claim::ORPHANS, claim::orphans),
-        recorder: context.recorder("replicaset-controller"),
+        recorder: context.recorder(K::COMPONENT),
     });
     let sets = ctx.sets.clone();
-    Controller::new("replicaset")
+    Controller::new(queue)
         .workers(WORKERS)
         .watch(&ctx.sets, apply::own_key)
         .watch(&ctx.pods, move |change| interested(&sets, change))
@@ -71,32 +79,25 @@ pub async fn run(context: Context) {
         .await;
 }
 
-/// The ReplicaSets a Pod's change concerns: its owner, its former owner, or whoever selects an orphan.
-fn interested(sets: &Cache<ReplicaSet>, change: &Change<Pod>) -> Vec<ObjectKey> {
-    claim::concerned(change, KIND, |pod| {
+/// The owners a Pod's change concerns: the one it has, the one it had, or whoever selects an orphan.
+fn interested<K: Replicated>(sets: &Cache<K>, change: &Change<Pod>) -> Vec<ObjectKey> {
+    claim::concerned(change, K::KIND, |pod| {
+        let selects = |set: &K| {
+            set.selector()
+                .is_ok_and(|selector| selector.matches(&pod.metadata.labels))
+        };
         let mut selecting = sets.list_namespace(pod.namespace());
-        selecting.retain(|set| selects(set, pod));
+        selecting.retain(|set| selects(set));
         selecting.iter().map(|set| set.key()).collect()
     })
 }
 
-fn selects(set: &ReplicaSet, pod: &Pod) -> bool {
-    selector(set).is_ok_and(|selector| selector.matches(&pod.metadata.labels))
-}
-
-fn selector(set: &ReplicaSet) -> Result<LabelSelector, SyncError> {
-    let spec = set
-        .spec
-        .as_ref()
-        .ok_or_else(|| SyncError::Invalid(format!("{} has no spec", set.key())))?;
-    LabelSelector::from_api(&spec.selector).map_err(SyncError::Invalid)
-}
-
-async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, SyncError> {
-    let Some(set) = ctx.sets.get(key) else {
+async fn sync<K: Replicated>(ctx: &Ctx<K>, key: &ObjectKey, writes: &Writes) -> Result<Requeue, SyncError> {
+    let Some(owner) = ctx.sets.get(key) else {
         return Ok(None);
     };
-    let owned = claim_all(&ctx.api, &ctx.pods, &*set, &selector(&set)?, writes).await?;
+    let owned = claim_all(&ctx.api, &ctx.pods, &*owner, &owner.selector()?, writes).await?;
+    let set = owner.as_set();
     let active: Vec<Arc<Pod>> = owned.iter().filter(|pod| is_active(pod)).cloned().collect();
     let terminating = owned
         .iter()
@@ -106,9 +107,9 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
     let plan = if set.is_terminating() {
         Plan::default()
     } else {
-        plan(&set, &active, || siblings(ctx, &set), now)
+        plan(&set, &active, || siblings(ctx, &*owner), now)
     };
-    let failure = apply(ctx, &set, &plan, writes).await;
+    let failure = apply(ctx, &*owner, &plan, writes).await;
     let reported = failure.as_ref().map(|error| Failure {
         reason: if plan.delete.is_empty() {
             FAILED_CREATE
@@ -117,10 +118,13 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
         },
         message: said(error),
     });
-    let wanted = status(&set, &active, terminating, reported, now);
-    if !status::same(set.status.as_ref(), &wanted) {
-        let mut next = ReplicaSet::clone(&set);
-        next.status = Some(wanted);
+    let next = owner.reporting(status(&set, &active, terminating, reported, now));
+    let unchanged = next
+        .as_set()
+        .status
+        .as_ref()
+        .is_some_and(|wanted| status::same(set.status.as_ref(), wanted));
+    if !unchanged {
         let written = ctx
             .api
             .replace_status(&next)
@@ -137,8 +141,8 @@ async fn sync(ctx: &Ctx, key: &ObjectKey, writes: &Writes) -> Result<Requeue, Sy
     }
 }
 
-/// The active Pods of all ReplicaSets of the same owner: a node with many of them loses one first.
-fn siblings(ctx: &Ctx, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+/// The active Pods of all that have the same owner: a node with many of them loses one first.
+fn siblings<K: KubeKind>(ctx: &Ctx<K>, set: &K) -> Vec<Arc<Pod>> {
     let related = match set.controller() {
         Some(owner) => ctx.sets.by_index(index::CONTROLLER, &owner.uid),
         None => ctx.sets.get(&set.key()).into_iter().collect(),
@@ -150,7 +154,7 @@ fn siblings(ctx: &Ctx, set: &ReplicaSet) -> Vec<Arc<Pod>> {
 }
 
 /// Returns the first failure; what succeeded before it stays.
-async fn apply(ctx: &Ctx, set: &ReplicaSet, plan: &Plan, writes: &Writes) -> Option<ApiError> {
+async fn apply<K: Replicated>(ctx: &Ctx<K>, set: &K, plan: &Plan, writes: &Writes) -> Option<ApiError> {
     if plan.create > 0 {
         let pod = new_pod(set)?;
         let create = |_| create_pod(ctx, set, &pod, writes);
@@ -166,7 +170,7 @@ async fn apply(ctx: &Ctx, set: &ReplicaSet, plan: &Plan, writes: &Writes) -> Opt
     .1
 }
 
-async fn create_pod(ctx: &Ctx, set: &ReplicaSet, pod: &Pod, writes: &Writes) -> Result<(), ApiError> {
+async fn create_pod<K: KubeKind>(ctx: &Ctx<K>, set: &K, pod: &Pod, writes: &Writes) -> Result<(), ApiError> {
     match ctx.api.create(pod).await {
         Ok(written) => {
             writes.wrote(&ctx.pods, written.revision);
@@ -186,7 +190,7 @@ async fn create_pod(ctx: &Ctx, set: &ReplicaSet, pod: &Pod, writes: &Writes) -> 
     }
 }
 
-async fn delete_pod(ctx: &Ctx, set: &ReplicaSet, pod: &Pod, writes: &Writes) -> Result<(), ApiError> {
+async fn delete_pod<K: KubeKind>(ctx: &Ctx<K>, set: &K, pod: &Pod, writes: &Writes) -> Result<(), ApiError> {
     match ctx
         .api
         .delete::<Pod>(&pod.key(), &DeleteOptions::uid(pod.uid()))
@@ -217,13 +221,13 @@ fn said(error: &ApiError) -> String {
     }
 }
 
-/// `None` only for a ReplicaSet without a template, which validation refuses.
-fn new_pod(set: &ReplicaSet) -> Option<Pod> {
-    let PodTemplateSpec { metadata, spec } = set.spec.as_ref()?.template.clone()?;
+/// `None` only for an owner without a template, which validation refuses.
+fn new_pod<K: Replicated>(set: &K) -> Option<Pod> {
+    let PodTemplateSpec { metadata, spec } = set.as_set().spec.as_ref()?.template.clone()?;
     let template = metadata.unwrap_or_default();
     Some(Pod {
         metadata: ObjectMeta {
-            namespace: set.metadata.namespace.clone(),
+            namespace: Some(set.namespace().to_owned()),
             generate_name: Some(format!("{}-", set.name())),
             labels: template.labels,
             annotations: template.annotations,

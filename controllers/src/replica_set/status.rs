@@ -49,8 +49,7 @@ pub fn status(
 
 /// Equal but for the difference between absent and zero.
 pub fn same(old: Option<&ReplicaSetStatus>, new: &ReplicaSetStatus) -> bool {
-    let Some(old) = old else { return false };
-    let mut old = old.clone();
+    let Some(mut old) = old.cloned() else { return false };
     for field in [
         &mut old.fully_labeled_replicas,
         &mut old.ready_replicas,
