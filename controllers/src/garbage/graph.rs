@@ -214,6 +214,13 @@ impl Graph {
             .is_some_and(|dependents| !dependents.is_empty())
     }
 
+    /// Whether a dependent waits for its own dependents. With an owner that waits, too, that may be a circle of objects of
+    /// which each waits for the next; like upstream, nobody looks whether it is.
+    pub fn may_close_circle(&self, uid: &str) -> bool {
+        let mut dependents = self.dependents.get(uid).into_iter().flatten();
+        dependents.any(|dependent| self.owner(dependent) == Owner::Waiting)
+    }
+
     fn dependents_of(&self, uid: &str) -> Vec<Uid> {
         self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
@@ -349,6 +356,24 @@ mod tests {
         check("d rs<d d:~f -rs", "d: drop");
         check("d:~f", "d: drop");
         check("d rs<d d:~f rs", "d: drop");
+    }
+
+    #[test]
+    fn a_circle_is_seen_by_the_one_that_closes_it() {
+        let mut graph = Graph::default();
+        for step in ["a<c:~f", "b<a:~f", "c<b"] {
+            graph.observe(&target(), &object(step));
+        }
+        assert!(graph.may_close_circle("c"));
+        assert!(!graph.may_close_circle("b"));
+        // `c` no longer blocks `b`, which goes; then `a`, then `c`.
+        let mut opened = object("c<b");
+        for reference in opened.metadata.owner_references.iter_mut().flatten() {
+            reference.block_owner_deletion = Some(false);
+        }
+        let look = graph.observe(&target(), &opened);
+        assert!(look.contains(&"b".to_owned()), "{look:?}");
+        assert!(matches!(graph.call("b"), Call::DropForeground(_)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use corten_client::{
     ApiClient, ApiError, Change, Controller, DeleteOptions, ObjectExt, ObjectKey, PartialObject, Patch,
-    QueueHandle, Requeue, Subresource,
+    Propagation, QueueHandle, Requeue, Subresource,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::Mutex;
@@ -100,11 +100,22 @@ async fn examine(ctx: &Ctx, place: &Place) -> Result<(), SyncError> {
     for reference in live.metadata.owner_references.iter().flatten() {
         owners.push((reference.uid.clone(), owner(ctx, place, reference).await?));
     }
-    let has_dependents = ctx.graph.lock().has_dependents(&place.uid);
+    let (has_dependents, circle) = {
+        let graph = ctx.graph.lock();
+        (
+            graph.has_dependents(&place.uid),
+            graph.may_close_circle(&place.uid),
+        )
+    };
     let finalizers = live.metadata.finalizers.as_deref().unwrap_or_default();
     match judge(&owners, finalizers, has_dependents) {
         Judgement::Keep => Ok(()),
         Judgement::Unlink(gone) => unlink(ctx, place, &gone).await,
+        Judgement::Delete(Propagation::Foreground) if circle && blocks(&live) => {
+            unblock(ctx, place, &live).await?;
+            ctx.queue.add(place.uid.clone());
+            Ok(())
+        }
         Judgement::Delete(propagation) => {
             let options = DeleteOptions {
                 uid: Some(place.uid.clone()),
@@ -193,6 +204,20 @@ async fn unlink(ctx: &Ctx, place: &Place, owners: &[Uid]) -> Result<(), SyncErro
         return Ok(());
     }
     patch(ctx, place, &live, json!({ "ownerReferences": after })).await
+}
+
+fn blocks(object: &PartialObject) -> bool {
+    let mut owners = object.metadata.owner_references.iter().flatten();
+    owners.any(|reference| reference.block_owner_deletion == Some(true))
+}
+
+/// Lets the object's owners go before it does.
+async fn unblock(ctx: &Ctx, place: &Place, live: &PartialObject) -> Result<(), SyncError> {
+    let mut owners = live.metadata.owner_references.clone().unwrap_or_default();
+    for reference in &mut owners {
+        reference.block_owner_deletion = Some(false);
+    }
+    patch(ctx, place, live, json!({ "ownerReferences": owners })).await
 }
 
 async fn drop_finalizer(ctx: &Ctx, place: &Place, finalizer: &str) -> Result<(), SyncError> {
