@@ -93,6 +93,11 @@ pub struct PodMachine {
     pub(super) forgotten: bool,
 }
 
+/// What a downward API volume shows of a Pod, and may change.
+fn shown(pod: &Pod) -> [Option<&BTreeMap<String, String>>; 2] {
+    [pod.metadata.labels.as_ref(), pod.metadata.annotations.as_ref()]
+}
+
 impl PodMachine {
     /// `memory`: what an earlier agent process knew of this Pod; default for a new one.
     pub fn new(pod: Arc<Pod>, memory: Memory) -> PodMachine {
@@ -125,7 +130,12 @@ impl PodMachine {
     pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Desired(pod) => self.pod = pod,
+            Event::Desired(pod) => {
+                if self.volumes == Volumes::Mounted && shown(&pod) != shown(&self.pod) {
+                    self.volumes = Volumes::Stale;
+                }
+                self.pod = pod;
+            }
             Event::Gone => self.gone = true,
             Event::Observed(observed) => self.see(observed, now),
             Event::Finished {

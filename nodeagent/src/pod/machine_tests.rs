@@ -597,6 +597,15 @@ fn a_missing_config_map_holds_the_container_until_it_comes() {
 }
 
 #[test]
+fn what_the_downward_api_shows_is_written_anew_when_it_changes() {
+    let mut world = World::new(one()).shows("Running c:running0");
+    let relabelled = |pod: &mut Pod| pod.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+    world.log.clear();
+    let world = world.change(relabelled).run(1).did(&["refresh"]);
+    world.change(relabelled).run(1).did(&[]);
+}
+
+#[test]
 fn probes_decide_readiness_and_restarts() {
     let probe = |threshold: i32| json!({"exec": {"command": ["x"]}, "periodSeconds": 5, "failureThreshold": threshold});
     let spec = json!({"containers": [{"name": "c", "readinessProbe": probe(1), "livenessProbe": probe(2)}]});
