@@ -4,6 +4,10 @@
 //! every server follows it into its files and takes them over. What a rollover is, file by file, is `pki::rollover`.
 //! Must not know what a server does with new files: the caller of [`follow`] does.
 
+mod witness;
+
+pub use witness::taking;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -247,7 +251,7 @@ async fn decide(
             let files = rollover::finish_authority(current).map_err(conflict)?;
             for (who, behind) in [
                 ("nodes", behind(server, snapshot)),
-                ("members", members_behind(server, snapshot).await),
+                ("members", members_behind(server, snapshot, current).await),
             ] {
                 if !behind.is_empty() && query.get("force") != Some("true") {
                     let names = behind.join(", ");
@@ -294,9 +298,9 @@ fn behind(server: &ApiServer, snapshot: &Snapshot) -> Vec<String> {
         .collect()
 }
 
-/// Members of the store that do not show a certificate of the newest authority when they are asked now. A witness follows no
-/// record: it joins anew.
-async fn members_behind(server: &ApiServer, snapshot: &Snapshot) -> Vec<String> {
+/// Members of the store that do not show a certificate of the newest authority when they are asked now. A witness, which
+/// follows no record, is handed it before.
+async fn members_behind(server: &ApiServer, snapshot: &Snapshot, current: &rollover::Files) -> Vec<String> {
     let inner = server.inner();
     let Some(peers) = &inner.config.peers else {
         return Vec::new();
@@ -305,7 +309,12 @@ async fn members_behind(server: &ApiServer, snapshot: &Snapshot) -> Vec<String> 
     let others = members::all(snapshot)
         .into_iter()
         .filter(|record| !record.removed && record.id != me.member);
-    let asked = others.map(|record| async move {
+    let words = witness::words(snapshot.revision().0, current);
+    let asked = others.map(|record| (record, words.clone()));
+    let asked = asked.map(|(record, words)| async move {
+        if record.witness {
+            witness::hand(peers, me, record.id, words).await;
+        }
         // Each question goes over a connection of its own, so what is shown is what is in force there.
         let answered = peers.about(me, record.id).await.is_ok();
         let newest = answered && inner.config.peer_tls.is_newest(record.id);
@@ -344,16 +353,27 @@ pub async fn follow(
         let Ok(mut watch) = store.watch(range(), snapshot.revision()) else {
             continue; // compacted in between: read again
         };
-        if let Err(error) = done {
-            tracing::error!(error, "the authorities were not taken over");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => continue,
-                () = stop.cancelled() => return,
+        let words = match done {
+            Ok(words) => words,
+            Err(error) => {
+                tracing::error!(error, "the authorities were not taken over");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => continue,
+                    () = stop.cancelled() => return,
+                }
             }
-        }
+        };
+        let handing = async {
+            if let Some(words) = words {
+                witness::hand_to_all(&server, words).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::pin!(handing);
         loop {
             let item = tokio::select! {
                 item = watch.next() => item,
+                () = &mut handing => return,
                 () = stop.cancelled() => return,
             };
             match item {
@@ -367,19 +387,20 @@ pub async fn follow(
     }
 }
 
+/// Returns what witnesses are to be told; `None`: there is no record.
 async fn apply(
     server: &ApiServer,
     snapshot: &Snapshot,
     dir: &Path,
     take_over: &impl Fn() -> Result<(), String>,
-) -> Result<(), String> {
+) -> Result<Option<Bytes>, String> {
     let secrets = rollover::secrets(dir).map_err(|error| error.to_string())?;
     let (revision, wanted) = match record(snapshot, &secrets) {
         Some((revision, Some(files))) => (revision.0, Some(files)),
         _ => (0, None),
     };
-    if let Some(wanted) = wanted
-        && rollover::write(dir, &wanted).map_err(|error| error.to_string())?
+    if let Some(wanted) = &wanted
+        && rollover::write(dir, wanted).map_err(|error| error.to_string())?
     {
         take_over()?;
     }
@@ -387,7 +408,8 @@ async fn apply(
     server
         .publish_authorities()
         .await
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(wanted.map(|files| witness::words(revision, &files)))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ fn any_of_two_servers_and_a_witness_may_die() {
         "{table}"
     );
 
-    let write = |server: usize, name: &str| {
+    let write = |servers: &Servers, server: usize, name: &str| {
         let object = json!({ "metadata": { "name": name, "namespace": NAMESPACE } }).to_string();
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
         let answer = runtime.block_on(servers.client(server).send("POST", &path, &object));
@@ -41,12 +41,47 @@ fn any_of_two_servers_and_a_witness_may_die() {
     assert!(matches!(&made, Ok((201, _))), "{made:?}");
     for (victim, other) in [("witness", 0), ("server-0", 1), ("server-1", 0)] {
         cluster.fault("kill", victim);
-        write(other, &format!("without-{victim}"));
+        write(&servers, other, &format!("without-{victim}"));
         cluster.fault("start", victim);
         runtime
             .block_on(servers.healthy(2, HEAL))
             .expect("all are well again");
     }
+
+    // New authorities: a witness that is away is waited for, and then follows like a server.
+    let admin = cluster.host_dir("server-0").join("admin.kubeconfig");
+    let rotate = |more: &[&str]| {
+        let admin = admin.display().to_string();
+        let words = [&["certificate", "rotate-ca", "--kubeconfig", &admin], more].concat();
+        cluster.corten(&words, HEAL)
+    };
+    cluster.fault("kill", "witness");
+    rotate(&[]).ok();
+    let refused = rotate(&["--finish"]).refused();
+    assert!(
+        refused.contains("members") && refused.contains("witness"),
+        "{refused}"
+    );
+    cluster.fault("start", "witness");
+    eventually("the witness shows a new certificate", HEAL, || {
+        let finished = rotate(&["--finish"]);
+        expect(finished.succeeded(), || finished.to_string())
+    });
+    let pki = |name: &str, file: &str| std::fs::read_to_string(cluster.host_dir(name).join("pki").join(file));
+    eventually("it believes the new one alone", HEAL, || {
+        expect(pki("witness", "peer-ca-old.crt").is_err(), || {
+            "the old one is there".into()
+        })
+    });
+    let newest = |name: &str| pki(name, "peer-ca.crt").expect("an authority");
+    assert_eq!(newest("witness"), newest("server-0"));
+    std::fs::copy(&admin, cluster.kubeconfig()).expect("handed out");
+    let servers = Servers::of(&cluster).expect("credentials");
+    cluster.fault("kill", "witness");
+    cluster.fault("start", "witness");
+    runtime
+        .block_on(servers.healthy(2, HEAL))
+        .expect("it is found again");
 
     // What a process that cannot go on does: its keeper starts it again.
     let data = cluster.host_dir("server-1");
@@ -70,7 +105,7 @@ fn any_of_two_servers_and_a_witness_may_die() {
         .find(|line| line.contains("server-1"))
         .expect("a server");
     assert!(line.ends_with("ago: write the log"), "{table}");
-    write(1, "after-all");
+    write(&servers, 1, "after-all");
 }
 
 fn path(cluster: &Cluster) -> String {

@@ -48,6 +48,11 @@ const FAMILIES: [Family; 3] = [
 ];
 
 impl Family {
+    fn peers() -> &'static Family {
+        let [_, peers, _] = &FAMILIES;
+        peers
+    }
+
     fn certificate(&self) -> String {
         format!("{}.crt", self.file)
     }
@@ -175,17 +180,54 @@ pub fn read(dir: &Path) -> Result<Files, PkiError> {
 /// # Errors
 /// What the file system reports, and a name that is none of ours.
 pub fn write(dir: &Path, wanted: &Files) -> Result<bool, PkiError> {
-    let unusable = |reason: String| PkiError::Unusable {
+    let unusable = |reason: &str| PkiError::Unusable {
         path: dir.join(REDO),
-        reason,
+        reason: reason.to_owned(),
     };
     if let Some(name) = wanted.keys().find(|name| !is_rolled(name)) {
-        return Err(unusable(format!("{name} is no file of a rollover")));
+        return Err(unusable(&format!("{name} is no file of a rollover")));
     }
     let [cluster, ..] = &FAMILIES;
     if !wanted.contains_key(&cluster.certificate()) || !wanted.contains_key(&cluster.key()) {
-        return Err(unusable("it has no authority".into()));
+        return Err(unusable("it has no authority"));
     }
+    write_whole(dir, wanted)
+}
+
+/// Of `files`, what a member needs that serves nobody but members.
+#[must_use]
+pub fn of_peers(files: &Files) -> Files {
+    let own = Family::peers().files();
+    let own = files.iter().filter(|(name, _)| own.contains(name));
+    own.map(|(name, content)| (name.clone(), content.clone()))
+        .collect()
+}
+
+/// [`write`] for such a member: `wanted` is what [`of_peers`] gave.
+///
+/// # Errors
+/// What the file system reports; files without a usable authority of the peers, and any other file.
+pub fn write_peers(dir: &Path, wanted: &Files) -> Result<bool, PkiError> {
+    let family = Family::peers();
+    let unusable = |reason: &str| PkiError::Unusable {
+        path: dir.join(family.certificate()),
+        reason: reason.to_owned(),
+    };
+    if of_peers(wanted) != *wanted {
+        return Err(unusable(
+            "it comes with files that are not of the peers' authority",
+        ));
+    }
+    let authority =
+        authority(wanted, family).ok_or_else(|| unusable("there is no authority in what was handed over"))?;
+    authority.issuer()?;
+    for pem in wanted.iter().filter(|(name, _)| name.ends_with(".crt")) {
+        certificates(pem.1)?;
+    }
+    write_whole(dir, wanted)
+}
+
+fn write_whole(dir: &Path, wanted: &Files) -> Result<bool, PkiError> {
     let (found, mut wanted) = (read(dir)?, wanted.clone());
     for family in FAMILIES
         .iter()
@@ -198,7 +240,10 @@ pub fn write(dir: &Path, wanted: &Files) -> Result<bool, PkiError> {
     if found == wanted {
         return Ok(false);
     }
-    let text = serde_json::to_vec(&wanted).map_err(|error| unusable(error.to_string()))?;
+    let text = serde_json::to_vec(&wanted).map_err(|error| PkiError::Unusable {
+        path: dir.join(REDO),
+        reason: error.to_string(),
+    })?;
     files::write_private(&dir.join(REDO), &text)?;
     recover(dir)?;
     Ok(true)
@@ -208,7 +253,7 @@ pub fn write(dir: &Path, wanted: &Files) -> Result<bool, PkiError> {
 ///
 /// # Errors
 /// What the file system reports.
-pub(super) fn recover(dir: &Path) -> Result<(), PkiError> {
+pub fn recover(dir: &Path) -> Result<(), PkiError> {
     let redo = dir.join(REDO);
     let Some(text) = files::read_text(&redo)? else {
         return Ok(());
@@ -541,6 +586,45 @@ mod tests {
         let found = read(dir.path()).expect("read");
         assert_eq!(found["peer-ca.key"], again["peer-ca.key"]);
         assert_eq!(found["ca.key"], finished["ca.key"]);
+    }
+
+    #[test]
+    fn a_member_that_serves_members_only_gets_their_authority_alone() {
+        let dirs = [0, 1].map(|_| tempfile::tempdir().expect("a folder"));
+        let [server, witness] = dirs.each_ref().map(tempfile::TempDir::path);
+        let now = OffsetDateTime::now_utc();
+        Pki::open(server, &names(), now).expect("opens");
+        peers::PeerPki::ensure_ca(server, now).expect("an authority");
+        let first = read(server).expect("read");
+        assert!(write_peers(witness, &of_peers(&first)).expect("written"));
+        let shown = |tls: &peers::PeerTls, member| {
+            tls.renew(witness, member, now).expect("renewed");
+            files::read_text(&witness.join("peer.crt"))
+                .expect("read")
+                .expect("a certificate")
+        };
+        let tls = peers::PeerTls::default();
+        let before = shown(&tls, 2);
+        let rotated = rotate_authority(&first, now).expect("rotated");
+        assert!(write_peers(witness, &of_peers(&rotated)).expect("written"));
+        assert!(!write_peers(witness, &of_peers(&rotated)).expect("the same again"));
+        assert_ne!(shown(&tls, 2), before, "issued anew");
+        let finished = finish_authority(&rotated).expect("finished");
+        assert!(write_peers(witness, &of_peers(&finished)).expect("written"));
+        assert!(!witness.join("peer-ca-old.crt").exists());
+        let kept = read(witness).expect("read");
+        assert!(
+            kept.keys().all(|name| name.starts_with("peer-ca")),
+            "{:?}",
+            kept.keys()
+        );
+        // Neither more than that, nor less, nor nonsense.
+        let mut torn = of_peers(&first);
+        torn.insert("peer-ca.key".into(), "nonsense".into());
+        for wanted in [rotated, Files::new(), torn] {
+            assert!(write_peers(witness, &wanted).is_err());
+        }
+        assert_eq!(read(witness).expect("read"), kept);
     }
 
     #[test]

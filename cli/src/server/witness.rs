@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use corten_apiserver::authorities;
 use corten_apiserver::members::{self, AdmitError};
-use corten_apiserver::pki::{self, peers::PeerTls};
+use corten_apiserver::pki::{self, peers::PeerTls, rollover};
 use corten_store::Store;
 use corten_store::peers::Peers;
 use corten_store::witness::INTERVAL;
@@ -53,7 +54,9 @@ pub async fn run(
     let member = store.identity().member;
     let (renewed, pki_dir) = (tls.clone(), data_dir.join("pki"));
     let renew = move || renewed.renew(&pki_dir, member, time::OffsetDateTime::now_utc());
+    rollover::recover(&data_dir.join("pki")).context("finish a change of authorities")?;
     renew().context("open the peers' certificates")?;
+    others.set_take(authorities::taking(data_dir.join("pki"), renew.clone()));
     let stop = shutdown.clone();
     tokio::spawn(async move {
         while tokio::time::timeout(LOOK, stop.cancelled()).await.is_err() {

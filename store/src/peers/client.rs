@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_proto::peers::peers_client::PeersClient;
-use corten_proto::peers::{Ask, RaftMessage, SnapshotPart};
+use corten_proto::peers::{Ask, Handed, RaftMessage, SnapshotPart};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -152,6 +152,19 @@ pub(super) async fn about(shared: Arc<Shared>, me: Identity, to: u64) -> std::io
             .map_err(std::io::Error::other)
     };
     tokio::time::timeout(ABOUT_LIMIT, ask).await?
+}
+
+pub(super) async fn hand(shared: Arc<Shared>, me: Identity, to: u64, text: Bytes) -> std::io::Result<()> {
+    let line = Line { shared, me, to };
+    let give = async {
+        let mut client = line.connect().await.map_err(std::io::Error::other)?;
+        let taken = client.hand(line.request(Handed { text })).await;
+        taken
+            .map(|_| ())
+            .inspect_err(|status| line.shared.note_refusal(status))
+            .map_err(std::io::Error::other)
+    };
+    tokio::time::timeout(ABOUT_LIMIT, give).await?
 }
 
 impl Line {

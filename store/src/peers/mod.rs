@@ -38,6 +38,9 @@ pub trait Dial: Send + Sync {
 /// What a member says about itself when another one asks; JSON.
 pub type About = dyn Fn() -> Bytes + Send + Sync;
 
+/// What a member does with what another one hands it; the error is in words for the one who handed it.
+pub type Take = dyn Fn(Bytes) -> Result<(), String> + Send + Sync;
+
 /// The addresses of all members, and how to reach them. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
@@ -51,6 +54,7 @@ struct Shared {
     own_address: String,
     book: Mutex<Book>,
     about: OnceLock<Box<About>>,
+    take: OnceLock<Box<Take>>,
     /// Some address is another one than before.
     moved: watch::Sender<()>,
     /// A peer said that this member was removed, and everybody who stays knows.
@@ -87,6 +91,7 @@ impl Peers {
                 own_address: own_address.into(),
                 book: Mutex::default(),
                 about: OnceLock::new(),
+                take: OnceLock::new(),
                 moved: watch::Sender::default(),
                 dismissed: watch::Sender::default(),
             }),
@@ -149,6 +154,19 @@ impl Peers {
     /// It is not reached, or does not answer within 1 s.
     pub async fn about(&self, me: Identity, member: u64) -> io::Result<Bytes> {
         client::about(self.shared.clone(), me, member).await
+    }
+
+    /// What this member does with what others hand it; without, it takes nothing. Only the first call counts.
+    pub fn set_take(&self, take: impl Fn(Bytes) -> Result<(), String> + Send + Sync + 'static) {
+        let _ = self.shared.take.set(Box::new(take));
+    }
+
+    /// Hands `member` something, over a connection of its own.
+    ///
+    /// # Errors
+    /// It is not reached, does not answer within 1 s, or does not take it.
+    pub async fn hand(&self, me: Identity, member: u64, text: Bytes) -> io::Result<()> {
+        client::hand(self.shared.clone(), me, member, text).await
     }
 
     /// Serves one connection of the peer that authenticated itself as `from` until it ends.

@@ -1,7 +1,7 @@
 //! The receiving side: one call of the service on one connection.
 
 use corten_proto::peers::peers_server::{Peers, PeersServer};
-use corten_proto::peers::{Ask, Closed, Installed, RaftMessage, SnapshotPart, Told};
+use corten_proto::peers::{Ask, Closed, Handed, Installed, RaftMessage, SnapshotPart, Taken, Told};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -145,5 +145,17 @@ impl Peers for Incoming {
         self.check(request.metadata())?;
         let text = self.shared.about.get().map(|about| about()).unwrap_or_default();
         Ok(Response::new(Told { text }))
+    }
+
+    async fn hand(&self, request: Request<Handed>) -> Result<Response<Taken>, Status> {
+        self.check(request.metadata())?;
+        let Some(take) = self.shared.take.get() else {
+            return Err(Status::unimplemented(
+                "this member reads what it needs from its state",
+            ));
+        };
+        let text = request.into_inner().text;
+        take(text).map_err(Status::failed_precondition)?;
+        Ok(Response::new(Taken {}))
     }
 }
