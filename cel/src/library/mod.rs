@@ -199,3 +199,37 @@ pub fn no_overload<'a>(name: &str, args: &[Value<'a>]) -> Eval<Value<'a>> {
         types.join(", ")
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: the libraries of `apiserver/pkg/cel/environment/base.go` for v1.36: cel-go v0.26 (standard, strings 2, sets,
+    /// lists 3, optionals, comprehensions over two variables) and `apiserver/pkg/cel/library`.
+    const UPSTREAM: &str = "
+        !_ -_ @in @not_strictly_false @sortByAssociatedKeys _!=_ _%_ _&&_ _*_ _+_ _-_ _/_ _<=_ _<_ _==_ _>=_
+        _>_ _?._ _?_:_ _[?_] _[_] _||_ add allowed asApproximateFloat asInteger bool bytes cel.@mapInsert
+        charAt check cidr compareTo contains containsCIDR containsIP distinct double duration dyn endsWith
+        error errored family fieldSelector find findAll first flatten format format.byte format.date
+        format.datetime format.dns1035Label format.dns1035LabelPrefix format.dns1123Label
+        format.dns1123LabelPrefix format.dns1123Subdomain format.dns1123SubdomainPrefix format.labelValue
+        format.named format.qualifiedName format.uri format.uuid getDate getDayOfMonth getDayOfWeek
+        getDayOfYear getEscapedPath getFullYear getHost getHostname getHours getMilliseconds getMinutes
+        getMonth getPort getQuery getScheme getSeconds group hasValue indexOf int ip ip.isCanonical isCIDR
+        isGlobalUnicast isGreaterThan isIP isInteger isLessThan isLinkLocalMulticast isLinkLocalUnicast
+        isLoopback isQuantity isSemver isSorted isURL isUnspecified join jsonpatch.escapeKey labelSelector last
+        lastIndexOf lists.range lowerAscii major masked matches max min minor name namespace optional.none
+        optional.of optional.ofNonZeroValue optional.unwrap or orValue patch path prefixLength quantity reason
+        replace resource reverse semver serviceAccount sets.contains sets.equivalent sets.intersects sign size
+        slice sort split startsWith string strings.quote sub subresource substring sum timestamp trim type uint
+        unwrapOpt upperAscii url validate value";
+
+    #[test]
+    fn there_are_exactly_the_functions_that_upstream_declares() {
+        let mut wanted: Vec<&str> = UPSTREAM.split_whitespace().collect();
+        let mut known: Vec<&str> = FUNCTIONS.keys().copied().collect();
+        wanted.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(known, wanted);
+    }
+}

@@ -31,10 +31,8 @@ static LEVELS: LazyLock<Vec<Value>> = LazyLock::new(|| {
 
 static SCHEMAS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     const CHANGE: &[&str] = &["get", "create", "update"];
-    let leases = || rule(CHANGE, "coordination.k8s.io", &["leases"], false);
     let everyone = || groups(&["system:unauthenticated", "system:authenticated"]);
     let both = |first: Vec<Value>, then: Vec<Value>| [first, then].concat();
-    let manager = || users(&["system:kube-controller-manager"]);
     vec![
         schema("exempt", "exempt", 1, "", all(groups(&["system:masters"]))),
         schema("catch-all", "catch-all", 10_000, "ByUser", all(everyone())),
@@ -78,27 +76,7 @@ static SCHEMAS: LazyLock<Vec<Value>> = LazyLock::new(|| {
                     users(&["system:kube-controller-manager", "system:kube-scheduler"]),
                     accounts(&["*"]),
                 ),
-                "resourceRules": [leases()],
-            }),
-        ),
-        schema(
-            "workload-leader-election",
-            "leader-election",
-            200,
-            "ByUser",
-            json!({"subjects": accounts(&["*"]), "resourceRules": [leases()]}),
-        ),
-        schema(
-            "endpoint-controller",
-            "workload-high",
-            150,
-            "ByUser",
-            json!({
-                "subjects": both(
-                    manager(),
-                    accounts(&["endpoint-controller", "endpointslicemirroring-controller"]),
-                ),
-                "resourceRules": [rule(CHANGE, "", &["endpoints"], false)],
+                "resourceRules": [rule(CHANGE, "coordination.k8s.io", &["leases"], false)],
             }),
         ),
         schema(
@@ -106,7 +84,7 @@ static SCHEMAS: LazyLock<Vec<Value>> = LazyLock::new(|| {
             "workload-high",
             800,
             "ByNamespace",
-            all(manager()),
+            all(users(&["system:kube-controller-manager"])),
         ),
         schema(
             "kube-scheduler",
@@ -222,4 +200,96 @@ fn users(names: &[&str]) -> Vec<Value> {
 fn accounts(names: &[&str]) -> Vec<Value> {
     let one = |name: &&str| json!({"kind": "ServiceAccount", "serviceAccount": {"name": name, "namespace": "kube-system"}});
     names.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names in a list of subjects, and what is asked for with which verbs.
+    fn line(object: &Value) -> String {
+        let spec = &object["spec"];
+        let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let rule = &spec["rules"][0];
+        let subjects = rule["subjects"].as_array().expect("subjects");
+        let subjects = subjects.iter().map(|subject| {
+            let kind = ["user", "group", "serviceAccount"].map(|kind| word(&subject[kind]["name"]));
+            kind.into_iter().find(|name| name != "-").expect("a name")
+        });
+        let words = |value: &Value| {
+            let words = value.as_array().into_iter().flatten();
+            words.map(word).collect::<Vec<_>>().join(",")
+        };
+        let resources = rule["resourceRules"].as_array().into_iter().flatten();
+        let resources =
+            resources.map(|rule| format!("{}:{}", words(&rule["verbs"]), words(&rule["resources"])));
+        let paths = rule["nonResourceRules"].as_array().into_iter().flatten();
+        let paths =
+            paths.map(|rule| format!("{}:{}", words(&rule["verbs"]), words(&rule["nonResourceURLs"])));
+        format!(
+            "{} {} {} {} {} {}",
+            word(&object["metadata"]["name"]),
+            word(&spec["priorityLevelConfiguration"]["name"]),
+            spec["matchingPrecedence"],
+            word(&spec["distinguisherMethod"]["type"]),
+            subjects.collect::<Vec<_>>().join(","),
+            resources.chain(paths).collect::<Vec<_>>().join(" ")
+        )
+    }
+
+    #[test]
+    fn the_schemas_are_those_of_upstream_and_no_others() {
+        let lines: Vec<String> = flow_schemas().iter().map(line).collect();
+        // Source: v1.36.3 of the file above; schemas of former versions (endpoint-controller, workload-leader-election) went.
+        let wanted = [
+            "exempt exempt 1 - system:masters *:* *:*",
+            "catch-all catch-all 10000 ByUser system:unauthenticated,system:authenticated *:* *:*",
+            "system-nodes system 500 ByUser system:nodes *:* *:*",
+            "system-node-high node-high 400 ByUser system:nodes *:nodes,nodes/status *:leases",
+            "probes exempt 2 - system:unauthenticated,system:authenticated get:/healthz,/readyz,/livez",
+            "system-leader-election leader-election 100 ByUser system:kube-controller-manager,system:kube-scheduler,* get,create,update:leases",
+            "kube-controller-manager workload-high 800 ByNamespace system:kube-controller-manager *:* *:*",
+            "kube-scheduler workload-high 800 ByNamespace system:kube-scheduler *:* *:*",
+            "kube-system-service-accounts workload-high 900 ByNamespace * *:* *:*",
+            "service-accounts workload-low 9000 ByUser system:serviceaccounts *:* *:*",
+            "global-default global-default 9900 ByUser system:unauthenticated,system:authenticated *:* *:*",
+        ];
+        assert_eq!(lines, wanted);
+    }
+
+    #[test]
+    fn the_levels_are_those_of_upstream_and_no_others() {
+        let shares = |object: &Value| {
+            let spec = &object["spec"];
+            let own = [&spec["limited"], &spec["exempt"]]
+                .into_iter()
+                .find(|own| own.is_object());
+            let (own, response) = (own.expect("one of them"), &spec["limited"]["limitResponse"]);
+            let queues = &response["queuing"];
+            let fields = [
+                &own["nominalConcurrencyShares"],
+                &own["lendablePercent"],
+                &queues["queues"],
+                &queues["handSize"],
+                &queues["queueLengthLimit"],
+            ];
+            let fields = fields.map(Value::to_string).join(" ");
+            format!(
+                "{} {fields}",
+                object["metadata"]["name"].as_str().expect("a name")
+            )
+        };
+        let lines: Vec<String> = priority_levels().iter().map(shares).collect();
+        let wanted = [
+            "exempt 0 0 null null null",
+            "catch-all 5 0 null null null",
+            "system 30 33 64 6 50",
+            "node-high 40 25 64 6 50",
+            "leader-election 10 0 16 4 50",
+            "workload-high 40 50 128 6 50",
+            "workload-low 100 90 128 6 50",
+            "global-default 20 50 128 6 50",
+        ];
+        assert_eq!(lines, wanted);
+    }
 }

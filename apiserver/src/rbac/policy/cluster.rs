@@ -15,7 +15,7 @@ pub const ROLES: &[Role] = &[
     role(
         "system:monitoring",
         &[
-            "get /metrics /metrics/slis /livez /readyz /healthz /livez/* /readyz/* /healthz/*",
+            "get /metrics /metrics/slis /livez /readyz /healthz /livez/* /readyz/* /healthz/* /flagz /statusz",
             "get core: nodes/metrics",
         ],
     ),
@@ -254,6 +254,7 @@ pub const ROLES: &[Role] = &[
             "read resource.k8s.io: deviceclasses",
             "read-update resource.k8s.io: resourceclaims",
             "read-update resource.k8s.io: resourceclaims/status",
+            "patch,update resource.k8s.io: resourceclaims/binding",
             "update core: pods/finalizers",
             "read resource.k8s.io: resourceslices",
             "create,delete resource.k8s.io: resourceclaims",
@@ -338,16 +339,16 @@ pub const NAMESPACED: &[(&str, &str, &[&str])] = &[
         "kube-system",
         "system::leader-locking-kube-controller-manager",
         &[
-            "watch core: configmaps",
-            "get,update core: configmaps = kube-controller-manager",
+            "create,get,list,update,watch coordination.k8s.io: leases",
+            "create,get,list,update,watch coordination.k8s.io: leasecandidates",
         ],
     ),
     (
         "kube-system",
         "system::leader-locking-kube-scheduler",
         &[
-            "watch core: configmaps",
-            "get,update core: configmaps = kube-scheduler",
+            "create,get,list,update,watch coordination.k8s.io: leases",
+            "create,get,list,update,watch coordination.k8s.io: leasecandidates",
         ],
     ),
     (

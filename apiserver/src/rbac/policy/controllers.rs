@@ -106,7 +106,6 @@ pub const ROLES: &[(&str, &[&str])] = &[
             "patch,update core: persistentvolumeclaims/status",
             "read core: persistentvolumeclaims",
             EVENTS,
-            "get core: services",
         ],
     ),
     (
@@ -125,6 +124,7 @@ pub const ROLES: &[(&str, &[&str])] = &[
             "update core: pods/finalizers",
             "create,delete,get,list,watch resource.k8s.io: resourceclaims",
             "patch,update resource.k8s.io: resourceclaims resourceclaims/status",
+            "patch,update resource.k8s.io: resourceclaims/binding",
             "patch,update core: pods/status",
             EVENTS,
         ],
@@ -137,7 +137,6 @@ pub const ROLES: &[(&str, &[&str])] = &[
             "read resource.k8s.io: resourceclaims",
             "read resource.k8s.io: resourceslices",
             "read resource.k8s.io: deviceclasses",
-            "read resource.k8s.io: devicetaintrules",
             EVENTS,
         ],
     ),
@@ -198,7 +197,6 @@ pub const ROLES: &[(&str, &[&str])] = &[
             "list,watch core: nodes",
             EVENTS,
             "watch core: events",
-            "get core: services",
         ],
     ),
     (
@@ -291,6 +289,7 @@ pub const ROLES: &[(&str, &[&str])] = &[
         "pvc-protection-controller",
         &[
             "get,list,update,watch core: persistentvolumeclaims",
+            "update core: persistentvolumeclaims/status",
             "read core: pods",
             EVENTS,
         ],

@@ -222,6 +222,117 @@ mod tests {
         }
     }
 
+    /// A default object as a line of `upstream-1.36.txt` and, sorted, the lines below it.
+    fn entry((plural, namespace, object): &Wanted) -> (String, Vec<String>) {
+        let words = |value: &Value, by: &str| {
+            let words = value.as_array().into_iter().flatten();
+            let words = words.map(|word| word.as_str().unwrap());
+            let words = words.map(|word| if word.is_empty() { "core" } else { word });
+            words.collect::<Vec<_>>().join(by)
+        };
+        let kind = match *plural {
+            "clusterroles" => "ClusterRole",
+            "roles" => "Role",
+            "clusterrolebindings" => "ClusterRoleBinding",
+            _ => "RoleBinding",
+        };
+        let place = Some(namespace).filter(|name| !name.is_empty());
+        let place = place.map(|name| format!("{name}/")).unwrap_or_default();
+        let meta = &object["metadata"];
+        let mut head = format!("{kind} {place}{}", meta["name"].as_str().unwrap());
+        assert_eq!(meta["annotations"], json!({ AUTO_UPDATE: "true" }));
+        assert_eq!(meta["labels"][BOOTSTRAPPING], "rbac-defaults");
+        for label in meta["labels"].as_object().unwrap().keys() {
+            if label != BOOTSTRAPPING {
+                head += &format!(" to:{}", label.strip_prefix(AGGREGATE).unwrap());
+            }
+        }
+        for selector in object["aggregationRule"]["clusterRoleSelectors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            for label in selector["matchLabels"].as_object().unwrap().keys() {
+                head += &format!(" of:{}", label.strip_prefix(AGGREGATE).unwrap());
+            }
+        }
+        let mut lines = Vec::new();
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            let urls = words(&rule["nonResourceURLs"], " ");
+            let mut line = format!("  {} {urls}", words(&rule["verbs"], ","));
+            if urls.is_empty() {
+                line += &format!(
+                    "{}: {}",
+                    words(&rule["apiGroups"], ","),
+                    words(&rule["resources"], " ")
+                );
+                if !rule["resourceNames"].is_null() {
+                    line += &format!(" = {}", words(&rule["resourceNames"], " "));
+                }
+            }
+            lines.push(line);
+        }
+        if let Value::Object(to) = &object["roleRef"] {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            lines.push(format!("  {} {}", text(&to["kind"]), text(&to["name"])));
+            for subject in object["subjects"].as_array().unwrap() {
+                let name = text(&subject["name"]);
+                lines.push(match subject["kind"].as_str().unwrap() {
+                    "ServiceAccount" => format!("  sa:{}/{name}", text(&subject["namespace"])),
+                    kind => format!("  {}:{name}", kind.to_lowercase()),
+                });
+            }
+        }
+        lines.sort_unstable();
+        (head, lines)
+    }
+
+    /// The facts file is what upstream's own test holds its defaults to, in the notation of the tables: a head for each
+    /// object (`to:` and `of:` are aggregation), below it its rules, or its role and subjects.
+    #[test]
+    fn the_defaults_are_upstream_s_to_the_last_rule() {
+        let mut upstream = std::collections::BTreeMap::<String, Vec<String>>::new();
+        let mut head = String::new();
+        for line in include_str!("upstream-1.36.txt").lines() {
+            if line.starts_with(' ') {
+                upstream.get_mut(&head).unwrap().push(line.to_owned());
+            } else {
+                head = line.to_owned();
+                assert!(
+                    upstream.insert(head.clone(), Vec::new()).is_none(),
+                    "{head} twice"
+                );
+            }
+        }
+        upstream.values_mut().for_each(|lines| lines.sort_unstable());
+        let own = |head: &str| head.contains(" corten:") || head.contains("/corten:");
+        let mut differ = Vec::new();
+        for (head, lines) in objects().iter().map(entry).filter(|(head, _)| !own(head)) {
+            match upstream.remove(&head) {
+                Some(wanted) => {
+                    let count = |of: &[String], line: &String| of.iter().filter(|own| *own == line).count();
+                    let less = |of: &[String], than: &[String]| -> Vec<String> {
+                        let lines = than.iter().filter(|line| count(of, line) < count(than, line));
+                        lines.map(|line| format!("{head}: {line}")).collect()
+                    };
+                    differ.extend(
+                        less(&wanted, &lines)
+                            .iter()
+                            .map(|line| format!("extra in {line}")),
+                    );
+                    differ.extend(
+                        less(&lines, &wanted)
+                            .iter()
+                            .map(|line| format!("missing in {line}")),
+                    );
+                }
+                None => differ.push(format!("not upstream's: {head}")),
+            }
+        }
+        differ.extend(upstream.keys().map(|head| format!("missing: {head}")));
+        assert!(differ.is_empty(), "{}", differ.join("\n"));
+    }
+
     #[test]
     fn lines_become_rules() {
         let text = |line: &str| serde_json::to_value(rule(line)).unwrap();
