@@ -189,6 +189,7 @@ pub async fn run(args: Args) -> Result<()> {
     if config.pod_security.is_none() {
         config.pod_security = args.guard.pod_security().map(Arc::new);
     }
+    config.deny_external_ips = args.guard.deny_external_ips();
     config.front_proxy = Some(certificates.front_proxy());
     let sharing = Arc::new(crate::join::Sharing {
         pki: pki_dir.clone(),

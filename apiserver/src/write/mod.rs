@@ -113,6 +113,8 @@ pub struct Env {
     pub event_limit: Option<Arc<EventRateLimit>>,
     /// What is configured about Pod security; `None`: nothing.
     pub pod_security: Option<Arc<PodSecurity>>,
+    /// Services take no addresses that are not the cluster's.
+    pub deny_external_ips: bool,
     /// What the limit said about this request.
     pub event_verdict: Option<Result<(), Status>>,
     /// Webhooks and policies of the state that is decided on; `None`: there are none.
@@ -138,6 +140,7 @@ impl Env {
             conversions: None,
             event_limit: None,
             pod_security: None,
+            deny_external_ips: false,
             event_verdict: None,
             scene: None,
         }
@@ -414,6 +417,7 @@ async fn settle(
     env.conversions.get_or_insert_with(|| inner.conversions.clone());
     env.event_limit.clone_from(&inner.config.event_rate_limit);
     env.pod_security.clone_from(&inner.config.pod_security);
+    env.deny_external_ips = inner.config.deny_external_ips;
     let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
     let mut lane = None;

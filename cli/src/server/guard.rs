@@ -6,12 +6,14 @@ use anyhow::Result;
 use corten_apiserver::PodSecurity;
 use corten_apiserver::pki::TlsProfile;
 
+const EXTERNAL_IPS: &str = "DenyServiceExternalIPs";
+
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
     /// A set of stricter defaults than Kubernetes'. hardened: TLS 1.3 only, no anonymous requests, the baseline Pod Security
-    /// Standard where a namespace names none, certificates that live for a day, and a chained audit log in the data folder
-    /// without which nothing is served
+    /// Standard where a namespace names none, DenyServiceExternalIPs, certificates that live for a day, and a chained audit log
+    /// in the data folder without which nothing is served
     #[arg(long, value_parser = ["kubernetes", "hardened"], default_value = "kubernetes")]
     profile: String,
     /// The oldest TLS that is spoken: VersionTLS12 or VersionTLS13
@@ -20,6 +22,9 @@ pub struct Args {
     /// Cipher suites of TLS 1.2 that are offered, by commas [default: all with forward secrecy]
     #[arg(long, value_delimiter = ',')]
     tls_cipher_suites: Vec<String>,
+    /// Plug-ins of admission that are off by default
+    #[arg(long, value_delimiter = ',', value_parser = [EXTERNAL_IPS])]
+    enable_admission_plugins: Vec<String>,
     /// Requests without credentials are those of system:anonymous; else they are refused [default: true; hardened: false]
     #[arg(long)]
     anonymous_auth: Option<bool>,
@@ -52,6 +57,14 @@ impl Args {
     /// Of namespaces that name no standard, where nothing else is configured.
     pub fn pod_security(&self) -> Option<PodSecurity> {
         self.is_hardened().then(PodSecurity::baseline)
+    }
+
+    pub fn deny_external_ips(&self) -> bool {
+        self.is_hardened()
+            || self
+                .enable_admission_plugins
+                .iter()
+                .any(|name| name == EXTERNAL_IPS)
     }
 
     /// Of certificates for which nothing else is said.

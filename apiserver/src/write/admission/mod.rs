@@ -10,12 +10,14 @@ mod attributes;
 mod certificate_signer;
 mod certificate_subject;
 mod default_toleration_seconds;
+mod deny_service_external_ips;
 mod limit_ranger;
 pub mod namespace;
 mod namespace_lifecycle;
 pub mod node_restriction;
 mod persistent_volume_claim_resize;
 pub mod pod_security;
+mod pod_topology_labels;
 mod resource_quota;
 mod role_escalation;
 mod service_account;
@@ -88,7 +90,8 @@ fn built_in(
     if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
         classes::mutate_create(attributes.subject, snapshot, object)?;
     }
-    default_toleration_seconds::mutate(attributes, snapshot, object)
+    default_toleration_seconds::mutate(attributes, snapshot, object)?;
+    pod_topology_labels::mutate(attributes, snapshot, object)
 }
 
 /// Managers of fields that a webhook has made unreadable are those from before.
@@ -141,6 +144,9 @@ fn judge(
     persistent_volume_claim_resize::validate(attributes, snapshot, object)?;
     certificate_signer::validate(attributes, object, &env.rules)?;
     certificate_subject::validate(attributes, object)?;
+    if env.deny_external_ips {
+        deny_service_external_ips::validate(attributes, object)?;
+    }
     role_escalation::validate(attributes, snapshot, object, &env.rules)?;
     if let Some(scene) = env.scene.clone() {
         policies::validate(&scene, attributes, snapshot, object, effects)?;
