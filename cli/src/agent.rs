@@ -45,6 +45,12 @@ pub struct Args {
     /// The CRI socket of a container runtime that somebody else runs; without it the agent starts containerd itself
     #[arg(long)]
     container_runtime_endpoint: Option<PathBuf>,
+    /// Containers that name no seccomp profile get the container runtime's, instead of none [default: false; hardened: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    seccomp_default: Option<bool>,
+    /// A set of stricter defaults than Kubernetes'. hardened: --seccomp-default
+    #[arg(long, value_parser = ["kubernetes", "hardened"], default_value = "kubernetes")]
+    profile: String,
     /// What must be left before the node is under pressure and takes no new Pods, as signal<floor with a quantity or a
     /// share [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%]
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -103,6 +109,7 @@ pub async fn run(args: Args) -> Result<()> {
             reserved: Default::default(),
             dns: Default::default(),
             floors: args.eviction_hard,
+            seccomp_default: args.seccomp_default.unwrap_or(args.profile == "hardened"),
             containerd: args
                 .container_runtime_endpoint
                 .map_or(ContainerdMode::Managed, ContainerdMode::Endpoint),

@@ -35,6 +35,7 @@ use crate::runtime::containerd::{Containerd, Layout, StartError};
 use crate::runtime::cri::CriRuntime;
 use crate::runtime::{Runtime, RuntimeError, RuntimeEvent, Sandbox};
 use crate::spec::sandbox::Place;
+use crate::spec::security::Profiles;
 use crate::tunnel;
 
 /// As the `source.component` of its events.
@@ -216,7 +217,10 @@ pub async fn start(
         place: Place {
             logs: pods.join("logs"),
             cgroup_root: config.cgroup_root.clone(),
-            seccomp_root: config.data_dir.join("seccomp").display().to_string(),
+            seccomp: Profiles {
+                root: config.data_dir.join("seccomp").display().to_string(),
+                by_default: config.seccomp_default,
+            },
             dns: config.dns.clone(),
             resolv_conf: fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         },

@@ -45,5 +45,7 @@ pub struct AgentConfig {
     pub reserved: ResourceList,
     pub dns: ClusterDns,
     pub floors: Floors,
+    /// Containers that name no seccomp profile get the runtime's; else they get none.
+    pub seccomp_default: bool,
     pub containerd: ContainerdMode,
 }

@@ -19,6 +19,7 @@ use crate::probe::prober::{self, Target};
 use crate::runtime::{self, ContainerState, RuntimeError};
 use crate::spec::fields::Runtime as FieldRuntime;
 use crate::spec::sandbox::{log_directory, pod_ref, sandbox};
+use crate::spec::security::supported;
 use crate::spec::{Objects, resources};
 use crate::volume::mount::{self, PodDirectory};
 
@@ -242,18 +243,23 @@ async fn start_sandbox(context: &Context, attempt: u32) -> Result<(), Failure> {
         wanted.cgroup_parent.clone(),
         wanted.log_directory.clone(),
     );
-    let prepared = blocking(move || {
-        std::fs::create_dir_all(&logs)?;
-        cgroups.map_or(Ok(()), |cgroups| cgroups.create(&parent, &limits))
-    })
-    .await;
+    let prepare = || {
+        blocking(move || {
+            std::fs::create_dir_all(&logs)?;
+            cgroups.map_or(Ok(()), |cgroups| cgroups.create(&parent, &limits))
+        })
+    };
+    let prepared = match supported(&context.pod) {
+        Ok(()) => prepare().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
     let made = match prepared {
         Ok(()) => shared
             .runtime
             .run_sandbox(&wanted)
             .await
             .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     };
     made.map(|_| ()).map_err(|message| {
         let message = format!("Failed to create pod sandbox: {message}");

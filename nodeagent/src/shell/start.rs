@@ -133,7 +133,7 @@ async fn config(
         mounts,
         termination_log,
         node_memory: shared.node_memory,
-        seccomp_root: shared.place.seccomp_root.clone(),
+        seccomp: shared.place.seccomp.clone(),
         target,
     };
     container_spec(&context.pod, container, prepared).map_err(|error| error.to_string())

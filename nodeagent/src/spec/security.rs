@@ -30,16 +30,39 @@ pub fn namespaces(pod: &Pod) -> Namespaces {
     }
 }
 
-/// Default is unconfined, as in Kubernetes without `SeccompDefault`.
-pub fn seccomp(profile: Option<&SeccompProfile>, profile_root: &str) -> Seccomp {
+/// The seccomp profiles of this node.
+#[derive(Debug, Clone, Default)]
+pub struct Profiles {
+    /// Folder of those that Pods name.
+    pub root: String,
+    /// Who names none gets the runtime's, as with the kubelet's `--seccomp-default`; else none, as Kubernetes by default.
+    pub by_default: bool,
+}
+
+/// Why this node cannot run the Pod as it has to be run. Admission trusts a Pod without the host's users with more, so it is
+/// never run as if it had them.
+///
+/// # Errors
+/// The kubelet's text for a runtime without user namespaces: mappings are not handed to ours.
+pub fn supported(pod: &Pod) -> Result<(), ConfigError> {
+    match spec(pod).host_users {
+        Some(false) => Err(ConfigError(
+            "can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub fn seccomp(profile: Option<&SeccompProfile>, profiles: &Profiles) -> Seccomp {
     match profile.map(|profile| profile.type_.as_str()) {
         Some("RuntimeDefault") => Seccomp::RuntimeDefault,
         Some("Localhost") => {
             let name = profile
                 .and_then(|profile| profile.localhost_profile.as_deref())
                 .unwrap_or_default();
-            Seccomp::Localhost(format!("{profile_root}/{name}"))
+            Seccomp::Localhost(format!("{}/{name}", profiles.root))
         }
+        None if profiles.by_default => Seccomp::RuntimeDefault,
         _ => Seccomp::Unconfined,
     }
 }
@@ -52,7 +75,7 @@ pub fn of_container(
     pod: &Pod,
     container: &Container,
     image: &ImageReady,
-    profile_root: &str,
+    profiles: &Profiles,
 ) -> Result<ContainerSecurity, ConfigError> {
     let of_pod = spec(pod).security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
@@ -80,7 +103,7 @@ pub fn of_container(
         drop_capabilities: capabilities.drop.unwrap_or_default(),
         read_only_root: own.read_only_root_filesystem == Some(true),
         no_new_privileges: own.allow_privilege_escalation == Some(false),
-        seccomp: seccomp(profile, profile_root),
+        seccomp: seccomp(profile, profiles),
         namespaces: namespaces(pod),
         pid_of: None,
         masked_paths: unmasked.then(Vec::new),
@@ -133,11 +156,53 @@ mod tests {
             uid: image.0,
             username: image.1.to_owned(),
         };
-        let seen = of_container(&pod, &spec(&pod).containers[0], &image, "/p").map(|made| made.run_as_user);
+        let seen = of_container(&pod, &spec(&pod).containers[0], &image, &Profiles::default())
+            .map(|made| made.run_as_user);
         let place = " (pod: \"p_n(u)\", container: c)";
         assert_eq!(
             seen.map_err(|error| error.0),
             wanted.map_err(|text| format!("{text}{place}"))
+        );
+    }
+
+    #[test]
+    fn who_names_no_seccomp_profile_gets_the_nodes_default() {
+        let named = |kind: &str| SeccompProfile {
+            type_: kind.to_owned(),
+            localhost_profile: Some("a.json".into()),
+        };
+        for by_default in [false, true] {
+            let profiles = Profiles {
+                root: "/p".into(),
+                by_default,
+            };
+            let of = |profile: Option<&SeccompProfile>| seccomp(profile, &profiles);
+            let none = if by_default {
+                Seccomp::RuntimeDefault
+            } else {
+                Seccomp::Unconfined
+            };
+            assert_eq!(of(None), none);
+            assert_eq!(of(Some(&named("Unconfined"))), Seccomp::Unconfined);
+            assert_eq!(of(Some(&named("RuntimeDefault"))), Seccomp::RuntimeDefault);
+            assert_eq!(
+                of(Some(&named("Localhost"))),
+                Seccomp::Localhost("/p/a.json".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_without_the_hosts_users_is_not_run_with_them() {
+        let pod = |host_users: Value| -> Pod {
+            let spec = json!({"hostUsers": host_users, "containers": []});
+            serde_json::from_value(json!({"spec": spec})).expect("a Pod")
+        };
+        assert!(supported(&pod(Value::Null)).is_ok() && supported(&pod(true.into())).is_ok());
+        let refused = supported(&pod(false.into())).expect_err("not supported");
+        assert!(
+            refused.0.ends_with("runtime does not support user namespaces"),
+            "{refused}"
         );
     }
 
