@@ -3,3 +3,4 @@
 pub mod image;
 pub mod layering;
 pub mod prerequisites;
+pub mod rules;
