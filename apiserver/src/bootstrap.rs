@@ -45,6 +45,7 @@ impl ApiServer {
         self.follow_definitions().await;
         self.follow_aggregated();
         self.follow_rules();
+        self.follow_revoked();
         for name in NAMESPACES {
             self.ensure(
                 "",

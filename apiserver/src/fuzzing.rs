@@ -50,7 +50,7 @@ pub fn jwt(keys: &str, token: &str) -> Option<serde_json::Value> {
 pub fn certificate(der: &[u8]) -> (Option<crate::User>, Option<i64>) {
     (
         crate::User::from_certificate(der),
-        crate::identity::end_of_certificate(der),
+        crate::identity::Certificate::of(der).map(|certificate| certificate.until),
     )
 }
 

@@ -129,9 +129,36 @@ impl User {
     }
 }
 
-/// When a certificate ends, in seconds since 1970.
-#[must_use]
-pub fn end_of_certificate(der: &[u8]) -> Option<i64> {
-    let (_, cert) = X509Certificate::from_der(der).ok()?;
-    Some(cert.validity().not_after.timestamp())
+/// What a verified certificate says beside whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// DER.
+    pub issuer: Vec<u8>,
+    /// Hexadecimal, without leading zeros.
+    pub serial: String,
+    /// From when until when, in seconds since 1970.
+    pub from: i64,
+    pub until: i64,
+}
+
+impl Certificate {
+    #[must_use]
+    pub fn of(der: &[u8]) -> Option<Certificate> {
+        let (_, cert) = X509Certificate::from_der(der).ok()?;
+        let digits: String = cert
+            .raw_serial()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let serial = match digits.trim_start_matches('0') {
+            "" => "0",
+            digits => digits,
+        };
+        Some(Certificate {
+            issuer: cert.issuer().as_raw().to_vec(),
+            serial: serial.to_owned(),
+            from: cert.validity().not_before.timestamp(),
+            until: cert.validity().not_after.timestamp(),
+        })
+    }
 }

@@ -26,8 +26,7 @@ impl InProcess {
             server,
             peer: Arc::new(Peer {
                 user,
-                until: None,
-                issuer: None,
+                certificate: None,
                 address: None,
                 fence: None,
             }),

@@ -52,6 +52,7 @@ pub(crate) mod rbac;
 mod read;
 mod respond;
 mod review;
+mod revoked;
 mod route;
 pub mod sealing;
 mod serve;
@@ -107,6 +108,8 @@ pub struct Config {
     pub event_rate_limit: Option<Arc<event_rate_limit::EventRateLimit>>,
     /// The Pod Security Standard of namespaces that name none, and who is exempt; `None`: anything is allowed there.
     pub pod_security: Option<Arc<PodSecurity>>,
+    /// Whether Services are denied addresses that are not the cluster's (plug-in DenyServiceExternalIPs).
+    pub deny_external_ips: bool,
     /// Services that this server reaches at an address instead of through the tunnel of a Pod's node, by
     /// `NAMESPACE/NAME`. Empty but in tests; nothing in an object gets here.
     pub service_addresses: std::collections::BTreeMap<String, SocketAddr>,
@@ -141,6 +144,7 @@ impl Config {
             providers: Vec::new(),
             event_rate_limit: None,
             pod_security: None,
+            deny_external_ips: false,
             service_addresses: std::collections::BTreeMap::new(),
             front_proxy: None,
             cluster: None,
@@ -164,14 +168,21 @@ impl Config {
 pub struct Peer {
     /// `None`: no usable client certificate.
     pub user: Option<User>,
-    /// When that certificate ends, in seconds since 1970: an open connection does not prolong it.
-    pub until: Option<i64>,
-    /// Who signed that certificate, DER.
-    pub issuer: Option<Vec<u8>>,
+    /// The client certificate, if there is one that can be read: an open connection prolongs none.
+    pub certificate: Option<identity::Certificate>,
     /// `None`: in this process.
     pub address: Option<SocketAddr>,
     /// Of a component in this process that was elected.
     pub fence: Option<Fence>,
+}
+
+impl Peer {
+    /// Who signed the client certificate, DER.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&[u8]> {
+        let certificate = self.certificate.as_ref()?;
+        Some(&certificate.issuer)
+    }
 }
 
 /// A cheap handle on one front end.
@@ -204,6 +215,10 @@ pub(crate) struct Inner {
     pub rules: rbac::follow::Current,
     /// What belongs to which node.
     pub nodes: node::Nodes,
+    /// Who acted as another user, and how that was allowed.
+    pub acting: impersonate::Last,
+    /// Certificates that are refused before their end.
+    pub revoked: revoked::Current,
     /// How many requests run at once.
     pub flow: flow::Flow,
     /// What authorization rests on is followed.
@@ -233,6 +248,8 @@ impl ApiServer {
             calls: outbound::Calls::default(),
             rules: rbac::follow::Current::default(),
             nodes: node::Nodes::default(),
+            acting: impersonate::Last::default(),
+            revoked: revoked::Current::default(),
             flow: flow::Flow::default(),
             following: AtomicBool::new(false),
             lanes: write::lanes::Lanes::default(),

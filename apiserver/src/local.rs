@@ -83,8 +83,7 @@ async fn connection(server: ApiServer, stream: UnixStream, shutdown: Cancellatio
     );
     let peer = Arc::new(Peer {
         user: Some(user),
-        until: None,
-        issuer: None,
+        certificate: None,
         address: None,
         fence: None,
     });

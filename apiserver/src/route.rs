@@ -14,6 +14,7 @@ use crate::authorities;
 use crate::join::Join;
 use crate::members::serve::Call;
 use crate::query::Query;
+use crate::revoked;
 
 /// Longest path accepted, in bytes.
 pub const MAX_PATH_BYTES: usize = 4096;
@@ -85,6 +86,8 @@ pub enum Operation {
     Members(Call),
     /// `/corten/v1/authorities...`: what certificates and tokens rest on.
     Authorities(authorities::Call),
+    /// `/corten/v1/revoked...`: certificates that are refused before their end.
+    Revoked(revoked::serve::Call),
     /// `/`: the list of paths.
     Index,
     /// `/api`
@@ -168,6 +171,9 @@ pub fn route(method: &Method, path: &str, query: &Query) -> Result<Operation, No
             Some(Err(())) => Err(NoRoute::MethodNotAllowed),
             None => Err(NoRoute::NotFound),
         },
+        ["corten", "v1", "revoked", rest @ ..] => revoked::serve::Call::of(method, rest)
+            .map(Operation::Revoked)
+            .ok_or(NoRoute::MethodNotAllowed),
         ["corten", "v1", "members", rest @ ..] => match Call::of(method, rest) {
             Some(Ok(call)) => Ok(Operation::Members(call)),
             Some(Err(())) => Err(NoRoute::MethodNotAllowed),

@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::ReadToEnd;
-use crate::identity::{User, end_of_certificate};
+use crate::identity::{Certificate, User};
 use crate::limits::{GivenUp, LOOK_EVERY, Places, Readers, steady_millis};
 use crate::pki::ServerTls;
+use crate::revoked::Cut;
 use crate::{ApiServer, Peer};
 
 /// Most connections at once; more wait in the kernel's accept queue.
@@ -141,11 +142,11 @@ async fn connection(
     let peer = Peer {
         // One without a usable name is as good as none.
         user: certificate.and_then(|der| User::from_certificate(der)),
-        until: certificate.and_then(|der| end_of_certificate(der)),
-        issuer: certificate.and_then(|der| crate::pki::issuer_of(der)),
+        certificate: certificate.and_then(|der| Certificate::of(der)),
         address: Some(address),
         fence: None,
     };
+    let tls = server.inner().revoked.connections.enter(&peer, tls);
     let client = Arc::new(Client {
         peer,
         readers: Readers::default(),
@@ -225,7 +226,7 @@ macro_rules! service {
 async fn serve_http1(
     server: ApiServer,
     client: Arc<Client>,
-    tls: TlsStream<TcpStream>,
+    tls: Cut<TlsStream<TcpStream>>,
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
     let mut builder = http1::Builder::new();
@@ -253,7 +254,7 @@ async fn serve_http1(
 async fn serve_http2(
     server: ApiServer,
     client: Arc<Client>,
-    tls: TlsStream<TcpStream>,
+    tls: Cut<TlsStream<TcpStream>>,
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
     let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -406,6 +406,52 @@ async fn impersonation_is_a_permission_like_others() {
     }
 }
 
+/// KEP-5284: who may act as another user only for some of what that one may do.
+#[tokio::test]
+async fn constrained_impersonation_asks_also_for_what_is_done() {
+    let world = World::new().await;
+    let rules = json!([
+        {"verbs": ["impersonate:user-info"], "apiGroups": ["authentication.k8s.io"], "resources": ["users"], "resourceNames": ["joe"]},
+        {"verbs": ["impersonate:arbitrary-node"], "apiGroups": ["authentication.k8s.io"], "resources": ["nodes"]},
+        {"verbs": ["impersonate-on:user-info:create", "impersonate-on:arbitrary-node:create"],
+            "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
+    ]);
+    let role = json!({"metadata": {"name": "actor"}, "rules": rules});
+    made(&world, &format!("{RBAC}/clusterroles"), role).await;
+    bind(&world, "actor", "", ("ClusterRole", "actor"), user("jane")).await;
+    bind(&world, "all", "", ("ClusterRole", "cluster-admin"), user("joe")).await;
+    let jane = world.by(User::new("jane", &[]));
+    let whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let asked = async |who: &str, path: &str| {
+        let headers = [("content-type", "application/json"), ("impersonate-user", who)];
+        let method = if path == whoami { "POST" } else { "GET" };
+        let got = jane.ask(method, path, &headers, "{}").await;
+        (got.code, got.text)
+    };
+    let (code, text) = asked("joe", whoami).await;
+    assert!(code == 201 && text.contains("\"username\":\"joe\""), "{text}");
+    let (code, text) = asked("system:node:n", whoami).await;
+    let groups = "\"groups\":[\"system:nodes\",\"system:authenticated\"]";
+    assert!(code == 201 && text.contains(groups), "{text}");
+    for (who, path, want) in [
+        // What joe may do, jane may not do as joe.
+        (
+            "joe",
+            "/api/v1/secrets",
+            "cannot impersonate-on:user-info:list resource \\\"secrets\\\"",
+        ),
+        (
+            "root",
+            whoami,
+            "users.authentication.k8s.io \\\"root\\\" is forbidden: User \\\"jane\\\" cannot impersonate:user-info",
+        ),
+        ("system:serviceaccount:a:b", whoami, "cannot impersonate"),
+    ] {
+        let (code, text) = asked(who, path).await;
+        assert!(code == 403 && text.contains(want), "{who} {path}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn reviews_say_why() {
     let world = World::new().await;

@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use corten_apiserver::pki::{self, Ca, Issued, ServerNames};
 use corten_apiserver::{ApiServer, Config};
 use corten_store::Store;
-use http::{Request, Version};
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -69,6 +71,26 @@ impl World {
         path: &str,
         body: Bytes,
     ) -> Result<(String, String), Box<dyn std::error::Error>> {
+        let response = self.send(client, protocol, path, body).await?;
+        let expected = if protocol == "h2" {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        };
+        assert_eq!(response.version(), expected);
+        let code = response.status().as_u16().to_string();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// One request on a connection of its own, which lasts as long as the answer.
+    async fn send(
+        &self,
+        client: Option<&Issued>,
+        protocol: &str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.cert_pem().as_bytes())?)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -103,15 +125,7 @@ impl World {
             tokio::spawn(connection);
             sender.send_request(request).await?
         };
-        let expected = if protocol == "h2" {
-            Version::HTTP_2
-        } else {
-            Version::HTTP_11
-        };
-        assert_eq!(response.version(), expected);
-        let code = response.status().as_u16().to_string();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+        Ok(response)
     }
 }
 
@@ -163,5 +177,58 @@ async fn a_body_that_is_too_large_gets_its_answer() {
         assert_eq!(code, "422", "an error before the body is read: {protocol}");
         let (code, _) = w.ask(Some(&admin), protocol, "/livez", Bytes::new()).await;
         assert_eq!(code, "200", "the server lives");
+    }
+}
+
+/// `POST`s what is to be refused, and returns the code.
+async fn revoke(w: &World, by: &Issued, what: &str) -> String {
+    let body = Bytes::from(what.to_owned());
+    w.ask(Some(by), "h2", "/corten/v1/revoked", body).await.0
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_and_its_connections_end() {
+    let w = world().await;
+    let client = |name: &str| pki::issue_client(&w.ca, name, &["system:masters"]).expect("client");
+    let (admin, bob, other) = (client("admin"), client("bob"), client("bob"));
+    let code = async |who: &Issued| w.ask(Some(who), "h2", "/api/v1/nodes", Bytes::new()).await.0;
+    let der = CertificateDer::from_pem_slice(bob.cert_pem.as_bytes()).expect("PEM");
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).expect("a certificate");
+    let serial = parsed.raw_serial_as_string();
+    for (protocol, what) in [
+        ("h2", format!(r#"{{"serial": "{serial}", "reason": "lost"}}"#)),
+        ("http/1.1", r#"{"user": "bob"}"#.to_owned()),
+    ] {
+        let watched = "/api/v1/configmaps?watch=true";
+        let by = if protocol == "h2" { &bob } else { &other };
+        let watch = w
+            .send(Some(by), protocol, watched, Bytes::new())
+            .await
+            .expect("a watch");
+        let steady = w
+            .send(Some(&admin), protocol, watched, Bytes::new())
+            .await
+            .expect("a watch");
+        assert_eq!(revoke(&w, &admin, &what).await, "201", "{protocol}");
+        let ended = tokio::time::timeout(Duration::from_secs(5), watch.into_body().collect()).await;
+        assert!(ended.expect("it ends").is_err(), "cut, not brought to its end");
+        let goes_on = tokio::time::timeout(Duration::from_millis(50), steady.into_body().collect()).await;
+        assert!(goes_on.is_err(), "others are not cut");
+        assert_eq!(code(by).await, "401", "{protocol}");
+        let left = if protocol == "h2" { "200" } else { "401" };
+        assert_eq!(code(&other).await, left, "{protocol}");
+    }
+    let (told, list) = w
+        .ask(Some(&admin), "h2", "/corten/v1/revoked", Bytes::new())
+        .await;
+    assert!(
+        told == "200" && list.contains("user:bob") && list.contains("\"by\":\"admin\""),
+        "{list}"
+    );
+    // Who may not change the list, and what cannot be in it.
+    let jane = pki::issue_client(&w.ca, "jane", &[]).expect("client");
+    assert_eq!(revoke(&w, &jane, r#"{"user": "admin"}"#).await, "403");
+    for wrong in [r#"{}"#, r#"{"serial": "x"}"#, r#"{"users": "bob"}"#, "["] {
+        assert_eq!(revoke(&w, &admin, wrong).await, "400", "{wrong}");
     }
 }

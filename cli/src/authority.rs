@@ -1,16 +1,27 @@
-//! `corten certificate`: new authorities and keys for a cluster while it runs. Shows and asks; the servers decide.
+//! `corten certificate`: new authorities and keys for a cluster while it runs, and certificates that are refused before their
+//! end. Shows and asks; the servers decide.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
+use corten_apiserver::pki;
 use http::Request;
-use serde_json::Value;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 
 use crate::duration;
 use crate::kubeconfig::{self, Credentials};
 
 const PATH: &str = "/corten/v1/authorities";
+const REVOKED_PATH: &str = "/corten/v1/revoked";
+/// What an id must not have in a path.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b':');
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -34,6 +45,28 @@ enum Verb {
         #[arg(long, requires = "finish")]
         force: bool,
     },
+    /// Refuse client certificates before their end, on all servers at once, and end their connections
+    Revoke {
+        /// A certificate, PEM
+        #[arg(required_unless_present_any = ["serial", "user"], conflicts_with_all = ["serial", "user"])]
+        file: Option<PathBuf>,
+        /// Serial number, hexadecimal
+        #[arg(long, conflicts_with = "user")]
+        serial: Option<String>,
+        /// All certificates of this user that were issued until now; system:node:NAME for a node
+        #[arg(long)]
+        user: Option<String>,
+        /// For people
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Which certificates are refused before their end
+    Revoked,
+    /// Take back what was revoked
+    Restore {
+        /// As shown by `revoked`, such as user:jane
+        id: String,
+    },
     /// Make a new key for the tokens of ServiceAccounts; tokens of the old one stay good until --finish
     RotateServiceAccountKey {
         /// Trust the newest key alone: all tokens of former ones end
@@ -51,13 +84,41 @@ pub async fn run(args: Args) -> Result<()> {
     let kubeconfig = args.credentials.find()?;
     let client = kubeconfig::client(&kubeconfig).await?;
     let (request, advice) = match args.verb {
+        Verb::Revoke {
+            file,
+            serial,
+            user,
+            reason,
+        } => {
+            let serial = match file {
+                Some(file) => Some(serial_in(&file)?),
+                None => serial,
+            };
+            let entry = json!({ "serial": serial.unwrap_or_default(), "user": user.unwrap_or_default(), "reason": reason });
+            let request = Request::post(REVOKED_PATH).header("content-type", "application/json");
+            return print(&client, request, entry.to_string(), None, revoked_table).await;
+        }
+        Verb::Revoked => {
+            return print(
+                &client,
+                Request::get(REVOKED_PATH),
+                String::new(),
+                None,
+                revoked_table,
+            )
+            .await;
+        }
+        Verb::Restore { id } => {
+            let path = format!("{REVOKED_PATH}/{}", utf8_percent_encode(&id, IN_PATH));
+            return print(&client, Request::delete(path), String::new(), None, revoked_table).await;
+        }
         Verb::Show => (Request::get(PATH.to_owned()), None),
         Verb::RotateCa { finish: false, .. } => (
             Request::post(format!("{PATH}/ca/rotate")),
             Some(
                 "The new authorities sign from now on, and the old ones are still trusted. Servers and nodes renew their \
                  certificates by themselves; hand out the new admin.kubeconfig and new join tokens, let aggregated API \
-                 servers read ConfigMap extension-apiserver-authentication again, let a witness join anew, then run: \
+                 servers read ConfigMap extension-apiserver-authentication again, then run: \
                  corten certificate rotate-ca --finish",
             ),
         ),
@@ -82,18 +143,61 @@ pub async fn run(args: Args) -> Result<()> {
             ),
         ),
     };
-    let answer: Value = client
-        .request(request.body(Vec::new())?)
-        .await
-        .map_err(|error| match error {
-            kube::Error::Api(status) => anyhow::anyhow!("{}", status.message),
-            error => error.into(),
-        })?;
+    print(&client, request, String::new(), advice, table).await
+}
+
+/// Asks, and shows the answer as `table` says.
+async fn print(
+    client: &kube::Client,
+    request: http::request::Builder,
+    body: String,
+    advice: Option<&str>,
+    table: fn(&Value) -> String,
+) -> Result<()> {
+    let answer: Value =
+        client
+            .request(request.body(body.into_bytes())?)
+            .await
+            .map_err(|error| match error {
+                kube::Error::Api(status) => anyhow::anyhow!("{}", status.message),
+                error => error.into(),
+            })?;
     print!("{}", table(&answer));
     if let Some(advice) = advice {
         println!("{advice}");
     }
     Ok(())
+}
+
+fn serial_in(file: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    pki::serial_of(&text).with_context(|| format!("{} holds no certificate", file.display()))
+}
+
+/// One entry, all of them, or what was taken back.
+fn revoked_table(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if answer["restored"].is_string() {
+        return format!("{} restored\n", text(&answer["restored"]));
+    }
+    let one = |item: &Value| {
+        let entry = &item["entry"];
+        let at = entry["at"]
+            .as_i64()
+            .and_then(|at| jiff::Timestamp::from_second(at).ok());
+        let at = at.map(|at| at.to_string()).unwrap_or_default();
+        let line = format!(
+            "{}  since {at}  by {}  {}",
+            text(&item["id"]),
+            text(&entry["by"]),
+            text(&entry["reason"])
+        );
+        format!("{}\n", line.trim_end())
+    };
+    match answer["items"].as_array() {
+        Some(items) => items.iter().map(one).collect(),
+        None => one(answer),
+    }
 }
 
 fn table(answer: &Value) -> String {
@@ -129,7 +233,19 @@ fn table(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn entries_are_lines() {
+        let entry =
+            json!({ "id": "user:jane", "entry": { "user": "jane", "at": 1_767_225_600, "by": "admin" } });
+        let line = "user:jane  since 2026-01-01T00:00:00Z  by admin\n";
+        assert_eq!(revoked_table(&entry), line);
+        assert_eq!(revoked_table(&json!({ "items": [entry, entry] })), line.repeat(2));
+        assert_eq!(
+            revoked_table(&json!({ "restored": "serial:ab" })),
+            "serial:ab restored\n"
+        );
+    }
 
     #[test]
     fn the_newest_comes_first() {

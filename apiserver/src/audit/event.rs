@@ -28,12 +28,21 @@ pub struct Known {
     pub user: UserInfo,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<UserInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<AuthenticationMetadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user_agent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object_ref: Option<ObjectRef>,
+}
+
+/// How somebody came to act as another user.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    pub impersonation_constraint: &'static str,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -237,6 +246,7 @@ mod tests {
             verb: "create".into(),
             user: (&jane).into(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: vec!["192.0.2.1".into()],
             user_agent: user_agent("kubectl"),
             object_ref: Some(object_ref),

@@ -29,11 +29,12 @@ use serde_json::Value;
 
 use crate::authorize::{Attributes, Verdict as Authorized};
 use crate::body::{Body, BoxError};
+use crate::impersonate::Way;
 use crate::local::BREAK_GLASS;
 use crate::negotiate;
 use crate::respond::Answer;
 use crate::{Peer, User};
-use event::{Event, Known, ObjectRef};
+use event::{AuthenticationMetadata, Event, Known, ObjectRef};
 use log::Log;
 use policy::{Level, Policy, Stage, Verdict};
 
@@ -114,6 +115,7 @@ impl Audit {
             verb: asked.verb.to_owned(),
             user: asked.user.into(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(&parts.headers, peer),
             user_agent: event::user_agent(agent.unwrap_or_default()),
             object_ref: ObjectRef::of(asked),
@@ -224,8 +226,15 @@ impl Trail {
             .or_insert_with(|| value.into());
     }
 
-    pub fn impersonated(&self, user: &User) {
-        self.state.lock().known.impersonated_user = Some(user.into());
+    pub fn impersonated(&self, user: &User, way: Way) {
+        let mut state = self.state.lock();
+        state.known.impersonated_user = Some(user.into());
+        if way != Way::Legacy {
+            let impersonation_constraint = way.verb();
+            state.known.authentication_metadata = Some(AuthenticationMetadata {
+                impersonation_constraint,
+            });
+        }
     }
 
     pub fn authorized(&self, verdict: &Authorized) {
@@ -476,8 +485,7 @@ mod tests {
             }
             let peer = Peer {
                 user: None,
-                until: None,
-                issuer: None,
+                certificate: None,
                 address: address.map(|address| address.parse().expect("an address")),
                 fence: None,
             };

@@ -50,7 +50,8 @@ pub const LEAF_LIFE: Duration = Duration::days(365);
 /// A certificate with less than this part of its life left is issued anew: a third.
 const RENEW_WITHIN: i32 = 3;
 /// Certificates are valid from this long before they are issued, for hosts whose clocks are behind.
-const BACKDATE: Duration = Duration::minutes(10);
+const BACKDATE: Duration = Duration::minutes(5);
+pub(crate) const BACKDATE_SECONDS: i64 = BACKDATE.whole_seconds();
 
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -461,6 +462,14 @@ pub fn describe(pem: &str) -> Vec<serde_json::Value> {
         )
     };
     certificates.iter().filter_map(one).collect()
+}
+
+/// The serial number of the first certificate in a PEM text, hexadecimal.
+#[must_use]
+pub fn serial_of(pem: &str) -> Option<String> {
+    let certificates = certificates(pem).ok()?;
+    let certificate = crate::identity::Certificate::of(certificates.first()?)?;
+    Some(certificate.serial)
 }
 
 /// A certificate without what leads to an authority that is gone.

@@ -14,10 +14,8 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Ca, PkiError, certificates, unusable};
+use super::{BACKDATE, Ca, PkiError, certificates, unusable};
 
-/// How much earlier than now a certificate is valid, for hosts whose clocks are behind.
-const BACKDATE: Duration = Duration::minutes(5);
 /// A certificate of a shorter life than this is not shortened by [`BACKDATE`].
 const SHORT: Duration = Duration::hours(8);
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::tokens::authenticate::{self, bearer};
-use crate::{ApiServer, Inner, User};
+use crate::{ApiServer, Inner, User, audit};
 
 pub use token_request::Request as TokenRequest;
 
@@ -157,7 +157,14 @@ pub fn token(
     let account = find("serviceaccounts", namespace, name)?;
     let request = request.complete(&account, issuer.audiences(), now)?;
     let bound = request.bound(namespace, name, find)?;
-    request
+    let answer = request
         .answer(issuer, &account, &bound, id, now)
-        .map_err(Status::internal)
+        .map_err(Status::internal)?;
+    audit::note(|trail| {
+        trail.annotate(
+            "authentication.kubernetes.io/issued-credential-id",
+            format!("JTI={id}"),
+        )
+    });
+    Ok(answer)
 }

@@ -72,6 +72,7 @@ impl Request {
         }
         meta::set(request, "name", meta::name(account).into());
         meta::set(request, "namespace", meta::namespace(account).into());
+        meta::set(request, "uid", uid.into());
         meta::set(request, "creationTimestamp", time::format_time(now).into());
         if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
             request["spec"]["audiences"] = audiences.into();
