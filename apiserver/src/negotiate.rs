@@ -5,11 +5,8 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 use bytes::Bytes;
-use corten_api::schema::decode::MAX_KEPT_DEPTH;
 use corten_api::schema::proto;
-use parking_lot::Mutex;
 use serde_saphyr::DuplicateKeyPolicy;
-use serde_saphyr::budget::BudgetBreach;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -291,21 +288,15 @@ pub fn body_format(header: Option<&str>) -> Result<BodyFormat, Unsupported> {
     }
 }
 
-/// Deepest nesting of a YAML body: as of JSON that is kept.
-const MAX_YAML_DEPTH: usize = MAX_KEPT_DEPTH;
-/// Up to here a document is read on the stack of whoever asks.
-const SHALLOW: usize = 100;
-/// Stack for the others: the reader takes up to 10 KiB for a level, unoptimized.
-const DEEP_STACK: usize = 16 << 20;
-/// Deep documents that are read at once; more wait.
-static DEEP: Mutex<()> = Mutex::new(());
+/// Deepest nesting of a YAML body. Source: reliability checklist X8.
+const MAX_YAML_DEPTH: usize = 100;
 
 /// A YAML document as JSON bytes. Aliases are refused, so size stays linear in the input.
 ///
 /// # Errors
 /// The parser's message.
 pub fn yaml_to_json(body: &[u8]) -> Result<Bytes, String> {
-    let value = read_yaml(body, DuplicateKeyPolicy::Error).map_err(|error| yaml_error(&error))?;
+    let value = read_yaml(body, DuplicateKeyPolicy::Error).map_err(|error| error.to_string())?;
     Ok(Bytes::from(value.to_string()))
 }
 
@@ -323,57 +314,18 @@ pub fn lenient_yaml(body: &[u8]) -> Result<(serde_json::Value, Option<String>), 
                 "error converting YAML to JSON: yaml: unmarshal errors:\n  line {}: key {key:?} already set in map",
                 location.line()
             );
-            let value = read_yaml(body, DuplicateKeyPolicy::LastWins).map_err(|error| yaml_error(&error))?;
+            let value = read_yaml(body, DuplicateKeyPolicy::LastWins).map_err(|error| error.to_string())?;
             Ok((value, Some(note)))
         }
-        Err(error) => Err(yaml_error(&error)),
+        Err(error) => Err(error.to_string()),
     }
 }
 
-/// The reader's recursion is bounded by the depth it is given, and hardly any document is deep: those that are get a stack of
-/// their own.
 fn read_yaml(body: &[u8], duplicates: DuplicateKeyPolicy) -> Result<serde_json::Value, serde_saphyr::Error> {
-    match read_within(body, duplicates, SHALLOW) {
-        Err(serde_saphyr::Error::Budget {
-            breach: BudgetBreach::Depth { .. },
-            ..
-        }) => {
-            let _one = DEEP.lock();
-            std::thread::scope(|scope| {
-                let read = || read_within(body, duplicates, MAX_YAML_DEPTH);
-                let thread = std::thread::Builder::new().stack_size(DEEP_STACK);
-                let thread = thread.spawn_scoped(scope, read);
-                match thread.map(std::thread::ScopedJoinHandle::join) {
-                    Ok(Ok(read)) => read,
-                    // No thread, or a bug of the reader: then it stays too deep.
-                    Ok(Err(_)) | Err(_) => read_within(body, duplicates, SHALLOW),
-                }
-            })
-        }
-        read => read,
-    }
-}
-
-/// The text of what went wrong; of too deep a document in upstream's words.
-fn yaml_error(error: &serde_saphyr::Error) -> String {
-    match error {
-        serde_saphyr::Error::Budget {
-            breach: BudgetBreach::Depth { .. },
-            ..
-        } => format!("yaml: exceeded max depth of {MAX_YAML_DEPTH}"),
-        error => error.to_string(),
-    }
-}
-
-fn read_within(
-    body: &[u8],
-    duplicates: DuplicateKeyPolicy,
-    depth: usize,
-) -> Result<serde_json::Value, serde_saphyr::Error> {
     let mut options = serde_saphyr::Options::default();
     let mut budget = serde_saphyr::Budget::default();
     budget.max_aliases = 0;
-    budget.max_depth = depth;
+    budget.max_depth = MAX_YAML_DEPTH;
     budget.max_documents = 1;
     options.budget = Some(budget);
     options.with_snippet = false;
@@ -471,25 +423,5 @@ mod tests {
         );
         assert!(yaml_to_json("[".repeat(10_000).as_bytes()).is_err(), "deep");
         assert!(yaml_to_json(b"a: 1\na: 2\n").is_err(), "duplicate key");
-    }
-
-    #[test]
-    fn yaml_may_be_as_deep_as_json_that_is_kept() {
-        let flow = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let block = |depth: usize| "- ".repeat(depth) + "1";
-        for depth in [SHALLOW, SHALLOW + 1, MAX_YAML_DEPTH] {
-            let want = flow(depth);
-            assert_eq!(yaml_to_json(want.as_bytes()).expect("read"), want);
-            let read = yaml_to_json(block(depth).as_bytes()).expect("read");
-            assert_eq!(read.len(), 2 * depth + 1);
-        }
-        for text in [
-            flow(MAX_YAML_DEPTH + 1),
-            block(MAX_YAML_DEPTH + 1),
-            "{a: ".repeat(100_000),
-        ] {
-            let error = yaml_to_json(text.as_bytes()).expect_err("too deep");
-            assert_eq!(error, "yaml: exceeded max depth of 500");
-        }
     }
 }

@@ -7,10 +7,10 @@
 use serde_json::{Map, Value};
 
 use super::error::SyntaxError;
-use super::scan::{Scanner, Start};
+use super::scan::{MAX_KEPT_DEPTH, Scanner, Start};
 use super::{Field, Kind, Type, scalar, schema};
 
-pub use super::scan::{MAX_DEPTH, MAX_KEPT_DEPTH, parse_json, parse_stored};
+pub use super::scan::{MAX_DEPTH, parse_json, parse_stored};
 
 type Result<T> = std::result::Result<T, SyntaxError>;
 
