@@ -391,6 +391,7 @@ pub const NAMESPACED_BINDINGS: &[(&str, &str, &str, &[&str])] = &[
         &[
             "user:system:kube-controller-manager",
             "sa:kube-system/kube-controller-manager",
+            "sa:kube-system/leader-election-controller",
         ],
     ),
     (
