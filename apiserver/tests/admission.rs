@@ -150,6 +150,29 @@ async fn limit_ranges_fill_in_and_bound() {
 }
 
 #[tokio::test]
+async fn a_pod_that_goes_to_another_scope_is_charged_there_at_once() {
+    let world = World::new().await;
+    namespace(&world, "scoped", json!({})).await;
+    let quotas = "/api/v1/namespaces/scoped/resourcequotas";
+    let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "q" },
+        "spec": { "hard": { "pods": "1" }, "scopes": ["Terminating"] } });
+    assert_eq!(world.post(quotas, &quota).await.code, 201);
+    let mut counted = world.get(&format!("{quotas}/q")).await.json();
+    counted["status"] = json!({ "hard": { "pods": "1" }, "used": { "pods": "0" } });
+    assert_eq!(world.put(&format!("{quotas}/q/status"), &counted).await.code, 200);
+    let pods = "/api/v1/namespaces/scoped/pods";
+    assert_eq!(world.post(pods, &pod("a", json!({}))).await.code, 201);
+    let ends = json!({ "spec": { "activeDeadlineSeconds": 3600 } });
+    assert_eq!(world.patch(&format!("{pods}/a"), "merge", &ends).await.code, 200);
+    let used = world.get(&format!("{quotas}/q")).await.json();
+    assert_eq!(used["status"]["used"], json!({ "pods": "1" }));
+    let mut second = pod("b", json!({}));
+    second["spec"]["activeDeadlineSeconds"] = 3600.into();
+    let refused = world.post(pods, &second).await;
+    assert_eq!(refused.code, 403, "{}", refused.text);
+}
+
+#[tokio::test]
 async fn a_quota_is_never_overdrawn_by_writers_at_once() {
     const WRITERS: usize = 48;
     const HARD: usize = 20;

@@ -207,6 +207,8 @@ async fn status_scale_and_patches() {
         .await;
     assert_eq!(scaled.code, 200, "{}", scaled.text);
     assert_eq!(w.get(&path).await.json()["spec"]["replicas"], 5);
+    let plain = r#"{"metadata":{"finalizers":["no-domain"]}}"#;
+    assert_eq!(w.ask("PATCH", &path, &merge, plain).await.code, 200);
     let strategic = [("content-type", "application/strategic-merge-patch+json")];
     assert_eq!(w.ask("PATCH", &path, &strategic, "{}").await.code, 415);
     let apply = [("content-type", "application/apply-patch+yaml")];
