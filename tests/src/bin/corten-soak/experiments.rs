@@ -26,6 +26,8 @@ pub const NAMES: [&str; 14] = [
     "flip",
     "witness",
 ];
+/// A gap as long as this is worth a line of its own.
+const LONG: Duration = Duration::from_millis(400);
 /// After a kill, the time in which the gap is looked for.
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -67,13 +69,17 @@ pub async fn run(name: &str, options: Options) -> Result<()> {
 
 async fn failover(world: &World, count: usize) -> Result<()> {
     let (mut writes, mut reads) = (Vec::new(), Vec::new());
-    for _ in 0..count {
+    for turn in 0..count {
         let leader = world.healthy().await?;
         world.writing().await?;
         let killed = Instant::now();
         world.fault("kill", &leader);
         tokio::time::sleep(WINDOW).await;
         let (write, read) = world.load.gaps(killed, killed + WINDOW);
+        if write.max(read) >= LONG {
+            let (write, read) = (write.as_millis(), read.as_millis());
+            println!("{turn}: {leader} killed: {write} ms without writes, {read} ms without reads");
+        }
         writes.push(write);
         reads.push(read);
         world.fault("start", &leader);
