@@ -98,6 +98,8 @@ fn a_pod_that_fits_nowhere_waits_and_says_why() {
         );
         kubectl.ok("label node node-1 disk=fast");
         assert_eq!(placed(kubectl, "picky"), "node-1");
+        // The node knows its new label, too.
+        kubectl.ok("wait --for=condition=Ready pod/picky --timeout=60s");
         let events = kubectl.ok("get events --field-selector involvedObject.name=picky,reason=Scheduled");
         assert!(
             events.contains("Successfully assigned default/picky to node-1"),

@@ -40,6 +40,11 @@ const RETRY: Pace = Pace::new(200, 7_000);
 /// Image events come in bursts: one pull or import makes several.
 const IMAGES_SETTLE: Duration = Duration::from_millis(200);
 
+/// The one Node of this name.
+pub fn selection(name: &str) -> Selection {
+    Selection::fields(format!("metadata.name={name}"))
+}
+
 /// Starts registration, status and Lease, until `shutdown`.
 pub fn start(
     identity: Identity,
@@ -48,7 +53,7 @@ pub fn start(
     informers: &Informers,
     shutdown: CancellationToken,
 ) {
-    let own = informers.informer::<Node>(Selection::fields(format!("metadata.name={}", identity.name)));
+    let own = informers.informer::<Node>(selection(&identity.name));
     let name = identity.name.clone();
     let keeper = Keeper {
         identity,

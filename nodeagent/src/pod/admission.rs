@@ -11,6 +11,9 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use super::action::Verdict;
 use super::containers::spec;
 
+/// The reason of a Pod whose node has not the labels that it asks for.
+pub const NODE_AFFINITY: &str = "NodeAffinity";
+
 /// `others`: the Pods that the node has taken. Those that have ended do not count.
 ///
 /// # Errors
@@ -19,7 +22,7 @@ pub fn admit(pod: &Pod, others: &[&Pod], allocatable: &ResourceList, node: &Node
     let others: Vec<&&Pod> = others.iter().filter(|other| !is_terminal(other)).collect();
     if !node_matches(spec(pod), node) {
         return Err(predicate(
-            "NodeAffinity",
+            NODE_AFFINITY,
             "node(s) didn't match Pod's node affinity/selector",
         ));
     }

@@ -7,9 +7,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corten_client::object::ObjectKey;
-use corten_client::{ApiClient, Change, EventRecorder, Informers, Selection};
+use corten_client::{ApiClient, Cache, Change, EventRecorder, Informers, ObjectExt, Selection};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use parking_lot::Mutex;
@@ -25,8 +26,8 @@ use super::worker::{self, INBOX, Message, Snapshot};
 use super::{PARALLEL_PULLS, PARALLEL_STARTS, Shared, orphans};
 use crate::logs::rotate::Rotator;
 use crate::node;
-use crate::pod::action::{Event, Memory, PodEvent};
-use crate::pod::admission::admit;
+use crate::pod::action::{Event, Memory, PodEvent, Verdict};
+use crate::pod::admission::{NODE_AFFINITY, admit};
 use crate::pod::containers::is_terminal_phase;
 use crate::pod::machine::PodMachine;
 use crate::pod::status::NodeFacts;
@@ -42,6 +43,8 @@ use crate::tunnel;
 const COMPONENT: &str = "kubelet";
 /// Commands of watch handlers to the agent's loop; more than Pods fit a node several times over.
 const COMMANDS: usize = 4096;
+/// How long the server may take to tell of this node once more.
+const READ_NODE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -107,7 +110,10 @@ struct Entry {
 
 struct Agent {
     shared: Arc<Shared>,
+    /// What this agent says of its node: until the server's word is there.
     node: Node,
+    /// The node as the server has it.
+    own: Cache<Node>,
     commands: mpsc::Sender<Command>,
     entries: BTreeMap<String, Entry>,
     names: BTreeMap<ObjectKey, String>,
@@ -246,6 +252,7 @@ pub async fn start(
     let directory = Directory::default();
     let agent = Agent {
         node: identity.object(),
+        own: informers.informer(node::selection(&config.node_name)),
         shared: shared.clone(),
         commands,
         entries: BTreeMap::new(),
@@ -270,7 +277,7 @@ pub async fn start(
 }
 
 impl Agent {
-    async fn run(mut self, bound: corten_client::Cache<Pod>, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, bound: Cache<Pod>, mut commands: mpsc::Receiver<Command>) {
         let mut changes = bound.subscribe();
         // Nothing is judged by a list that never came.
         bound.wait_synced().await;
@@ -359,7 +366,7 @@ impl Agent {
         let known = memory.admitted || memory.verdict.is_some();
         let mut machine = PodMachine::new(pod.clone(), memory);
         let judged = known || is_terminal_phase(&pod) || pod.metadata.deletion_timestamp.is_some();
-        let verdict = if judged { Ok(()) } else { self.admit(&pod) };
+        let verdict = if judged { Ok(()) } else { self.admit(&pod).await };
         if verdict.is_ok() {
             machine.mark_admitted();
         }
@@ -396,14 +403,31 @@ impl Agent {
         });
     }
 
-    fn admit(&self, pod: &Pod) -> Result<(), crate::pod::action::Verdict> {
+    /// Labels that the scheduler knew may not have come here yet: before a Pod fails for them the node is read once more.
+    async fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
+        let known = self.own.list().into_iter().next();
+        let verdict = self.judge(pod, known.as_deref().unwrap_or(&self.node));
+        if !verdict
+            .as_ref()
+            .is_err_and(|verdict| verdict.reason == NODE_AFFINITY)
+        {
+            return verdict;
+        }
+        let name = ObjectKey::cluster(self.node.name());
+        match tokio::time::timeout(READ_NODE, self.shared.api.get::<Node>(&name)).await {
+            Ok(Ok(Some(node))) => self.judge(pod, &node),
+            _ => verdict,
+        }
+    }
+
+    fn judge(&self, pod: &Pod, node: &Node) -> Result<(), Verdict> {
         let others: Vec<&Pod> = self
             .entries
             .values()
             .filter(|entry| entry.admitted)
             .map(|entry| &*entry.pod)
             .collect();
-        admit(pod, &others, &self.shared.allocatable, &self.node)
+        admit(pod, &others, &self.shared.allocatable, node)
     }
 
     async fn gone(&mut self, uid: &str) {
