@@ -86,7 +86,7 @@ fn suggested_objects_are_valid_and_in_full_form() {
             suggested::priority_levels().len(),
             suggested::flow_schemas().len()
         ),
-        (8, 13)
+        (8, 11)
     );
 }
 

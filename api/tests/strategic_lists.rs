@@ -36,7 +36,7 @@ fn every_keyed_list_merges_deletes_orders_and_replaces() {
             let name = format!("{}.{}", entry.name, field.name);
             assert_eq!(
                 apply(json!({field.name: [item(2, "B"), item(4, "d")]})),
-                json!([item(1, "a"), item(2, "B"), item(3, "c"), item(4, "d")]),
+                json!([item(1, "a"), item(2, "B"), item(4, "d"), item(3, "c")]),
                 "{name}"
             );
             assert_eq!(

@@ -18,7 +18,7 @@ async fn a_new_cluster_has_upstreams_flow_control_and_its_own_apiservices() {
     let world = World::new().await;
     assert_eq!(
         items(&world, &format!("{FLOW_CONTROL}/flowschemas")).await.len(),
-        13
+        11
     );
     assert_eq!(
         items(&world, &format!("{FLOW_CONTROL}/prioritylevelconfigurations"))
