@@ -11,7 +11,7 @@ use corten_proto::peers::peers_client::PeersClient;
 use corten_proto::peers::{Ask, Handed, RaftMessage, SnapshotPart};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
@@ -209,6 +209,7 @@ impl Peer {
     /// Sends what comes until nobody sends any more.
     async fn work(self, mut messages: mpsc::Receiver<Bytes>) {
         let (mut backoff, mut first) = (BACKOFF.0, None);
+        let came = self.line.shared.arrival(self.line.to);
         while !messages.is_closed() {
             match self.line.connect().await {
                 Ok(client) => {
@@ -223,19 +224,22 @@ impl Peer {
                     tracing::debug!(peer = format!("{:x}", self.line.to), %error, "a peer is not reached");
                 }
             }
-            tokio::time::sleep(backoff).await;
+            // A peer that comes back says so by its own connection: the next election may need this one at once.
+            let came_back = tokio::time::timeout(backoff, came.notified()).await.is_ok();
             backoff = (backoff * 2).min(BACKOFF.1);
             // What gathered is about a past the peer will be told anew.
             while messages.try_recv().is_ok() {}
             // Overloaded or closed: Raft finds out by itself, a little later.
             let _ = self.inbox.unreachable(self.line.to);
-            first = self.wanted(&mut messages).await;
+            if !came_back {
+                first = self.wanted(&mut messages, &came).await;
+            }
         }
     }
 
-    /// Until it is worth another try: there is something to say, or it is time for one. Whom nobody knows an address of is
-    /// not looked for.
-    async fn wanted(&self, messages: &mut mpsc::Receiver<Bytes>) -> Option<Bytes> {
+    /// Until it is worth another try: there is something to say, the peer has come, or it is time for one. Whom nobody knows
+    /// an address of is not looked for.
+    async fn wanted(&self, messages: &mut mpsc::Receiver<Bytes>, came: &Notify) -> Option<Bytes> {
         let retry = async {
             match self.line.shared.address(self.line.to) {
                 Some(_) => tokio::time::sleep(IDLE_RETRY).await,
@@ -245,6 +249,7 @@ impl Peer {
         tokio::select! {
             message = messages.recv() => message,
             () = retry => None,
+            () = came.notified() => None,
         }
     }
 

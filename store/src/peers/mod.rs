@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::log::Identity;
 use crate::store::{Inbox, Store};
@@ -59,6 +59,8 @@ struct Shared {
     moved: watch::Sender<()>,
     /// A peer said that this member was removed, and everybody who stays knows.
     dismissed: watch::Sender<bool>,
+    /// One for each peer that this member sends to: it has just connected to this one, so it can be reached.
+    came: Mutex<BTreeMap<u64, Arc<Notify>>>,
 }
 
 /// Who is where.
@@ -94,6 +96,7 @@ impl Peers {
                 take: OnceLock::new(),
                 moved: watch::Sender::default(),
                 dismissed: watch::Sender::default(),
+                came: Mutex::default(),
             }),
         }
     }
@@ -206,6 +209,18 @@ impl Shared {
 
     fn is_removed(&self, member: u64) -> bool {
         self.book.lock().removed.contains(&member)
+    }
+
+    /// Wakes whoever waits to reach this peer.
+    fn note_arrival(&self, peer: u64) {
+        if let Some(waits) = self.came.lock().get(&peer) {
+            waits.notify_one();
+        }
+    }
+
+    /// Told when this peer has connected to this member.
+    fn arrival(&self, peer: u64) -> Arc<Notify> {
+        self.came.lock().entry(peer).or_default().clone()
     }
 
     /// A member says where it listens.

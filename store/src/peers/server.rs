@@ -107,6 +107,7 @@ impl Drop for Lost<'_> {
 impl Peers for Incoming {
     async fn messages(&self, request: Request<Streaming<RaftMessage>>) -> Result<Response<Closed>, Status> {
         self.check(request.metadata())?;
+        self.shared.note_arrival(self.from);
         let mut messages = request.into_inner();
         let _lost = Lost(self);
         while let Some(RaftMessage { message }) = messages.message().await? {
