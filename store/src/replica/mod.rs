@@ -12,6 +12,7 @@ mod cache;
 mod campaign;
 mod logger;
 mod outbox;
+mod probe;
 mod proposals;
 mod reads;
 mod repair;
@@ -489,7 +490,7 @@ impl Replica {
         self.outbox.send(Vec::from_iter(contradiction), out);
         repair::believe(&mut self.node, &mut message);
         let needed = campaign::is_needed(&self.node, &message, self.turns.as_mut(), self.now);
-        if let Err(error) = self.node.step(message) {
+        if let Err(error) = probe::step(&mut self.node, message) {
             tracing::debug!(%error, "a peer's message was dropped");
         }
         if needed {
