@@ -70,6 +70,32 @@ async fn variables_are_evaluated_when_they_are_asked_for() {
 }
 
 #[tokio::test]
+async fn a_policy_speaks_before_the_store_does() {
+    let w = World::new().await;
+    check(&w.post(CONFIG_MAPS, &config_map("there")).await, "201");
+    validating(
+        &w,
+        "nobody",
+        json!({ "matchConstraints": rules("", "configmaps"),
+            "validations": [{ "expression": "object.metadata.name == 'free'", "message": "not for you" }] }),
+    )
+    .await;
+    bind(&w, "nobody", json!({})).await;
+    check(
+        &w.post(CONFIG_MAPS, &config_map("there")).await,
+        "422 not for you",
+    );
+    let mut versioned = config_map("there");
+    versioned["metadata"]["resourceVersion"] = "3".into();
+    check(&w.post(CONFIG_MAPS, &versioned).await, "422 not for you");
+    check(&w.post(CONFIG_MAPS, &config_map("free")).await, "201");
+    check(
+        &w.post(CONFIG_MAPS, &config_map("free")).await,
+        "409 already exists",
+    );
+}
+
+#[tokio::test]
 async fn a_policy_holds_from_the_next_request_on() {
     let w = World::new().await;
     validating(

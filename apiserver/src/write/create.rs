@@ -55,28 +55,35 @@ pub fn decide_managed(
     }
     let versioned = !meta::resource_version(&object).is_empty();
     let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
-    let attempts = if generated { MAX_NAMES } else { 1 };
-    let mut taken = String::new();
-    for attempt in 1..=attempts {
-        let admitted = if attempt < attempts {
+    let mut attempts = if generated { MAX_NAMES } else { 1 };
+    let (prepared, taken) = loop {
+        attempts -= 1;
+        let admitted = if attempts > 0 {
             object.clone()
         } else {
             std::mem::take(&mut object)
         };
         let prepared = prepare(subject, snapshot, admitted, env)?;
-        let key = subject.key(meta::name(&prepared));
-        if snapshot.get(&key).is_none() {
-            return finish(config, attributes, snapshot, prepared, versioned, env);
+        let taken = snapshot.get(&subject.key(meta::name(&prepared))).is_some();
+        if !taken || attempts == 0 {
+            break (prepared, taken);
         }
-        taken = meta::name(&prepared).to_owned();
-    }
-    Err(if versioned {
-        version_set()
+    };
+    let (ty, name) = (subject.ty, meta::name(&prepared).to_owned());
+    let refusal = if versioned && !attributes.dry_run {
+        Some(version_set())
+    } else if !taken {
+        None
     } else if generated {
-        Status::generate_name_conflict(subject.ty.qualified(), &taken, RETRY_NAME_SECONDS)
+        Some(Status::generate_name_conflict(
+            ty.qualified(),
+            &name,
+            RETRY_NAME_SECONDS,
+        ))
     } else {
-        Status::already_exists(subject.ty.qualified(), &taken)
-    })
+        Some(Status::already_exists(ty.qualified(), &name))
+    };
+    finish(config, attributes, snapshot, prepared, refusal, env)
 }
 
 /// The object as it would be stored: identity, defaults, validation.
@@ -116,17 +123,18 @@ fn prepare(
     Ok(object)
 }
 
-/// It is upstream's storage that refuses a revision, so admission and validation speak first, and a dry run does not hear it.
 fn version_set() -> Status {
     Status::bad_request("resourceVersion should not be set on objects to be created")
 }
 
+/// `refusal`: what the storage has against the object. Admission speaks first, as upstream: who may not write an object hears
+/// that, and not whether it is there.
 fn finish(
     config: &Config,
     attributes: Attributes<'_>,
     snapshot: &Snapshot,
     mut object: Value,
-    versioned: bool,
+    refusal: Option<Status>,
     env: &mut Env,
 ) -> Result<Decision, Status> {
     let (subject, name) = (attributes.subject, meta::name(&object).to_owned());
@@ -137,7 +145,7 @@ fn finish(
     let key = subject.key(&name);
     let mut preconditions = vec![Precondition::Absent(key.clone())];
     let mut more = Vec::new();
-    if subject.ty.plural == "services" && subject.ty.group.is_empty() {
+    if refusal.is_none() && subject.ty.plural == "services" && subject.ty.group.is_empty() {
         let records = allocate::create(config, snapshot, &mut object, env)?;
         preconditions.extend(records.preconditions);
         more = records.ops;
@@ -145,6 +153,10 @@ fn finish(
     let mut effects = Effects::default();
     if let Some(question) = admission::validate(&attributes, snapshot, &object, &mut effects, env)? {
         return Ok(Decision::Ask(question));
+    }
+    if let Some(refusal) = refusal {
+        env.annotations.append(&mut effects.annotations);
+        return Err(refusal);
     }
     if subject.ty.plural == "namespaces" && subject.ty.group.is_empty() {
         more = admission::namespace::contents(config, snapshot, &name, env, &mut preconditions)?;
@@ -158,9 +170,6 @@ fn finish(
         };
         let decision = Decision::commit(preconditions, more, answer);
         return Ok(decision.with(effects, env));
-    }
-    if versioned {
-        return Err(version_set());
     }
     let value = subject.encode_own(&object, env)?;
     let mut ops = vec![Op::Put {
