@@ -16,6 +16,7 @@ pub mod custom;
 pub mod field;
 pub mod humanize;
 pub mod intstr;
+pub mod json;
 pub mod key;
 pub mod kinds;
 pub mod meta;

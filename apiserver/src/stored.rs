@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use corten_api::schema::decode::parse_stored;
-use corten_api::{ResourceType, meta};
+use corten_api::{ResourceType, json, meta};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -27,6 +27,7 @@ mod text;
 
 const FORMAT: u8 = 1;
 const SEALED: u8 = 2;
+const MANAGED_FIELDS: &str = "managedFields";
 const OPENING: &[u8] = b"{\"metadata\":{";
 
 /// The value of a key is not what [`encode`] wrote.
@@ -73,6 +74,16 @@ impl<'a> TypeMeta<'a> {
 /// The stored bytes of `object`. `fields` are its selectable fields.
 #[must_use]
 pub fn encode<K: AsRef<str>, V: AsRef<str>>(object: &Value, fields: &[(K, V)]) -> Bytes {
+    encode_managed(object, None, fields)
+}
+
+/// [`encode`] for an object whose `managedFields` are the text `managers`, if any, and not in it.
+#[must_use]
+pub fn encode_managed<K: AsRef<str>, V: AsRef<str>>(
+    object: &Value,
+    managers: Option<&str>,
+    fields: &[(K, V)],
+) -> Bytes {
     let empty = Map::new();
     let top = object.as_object().unwrap_or(&empty);
     let metadata = top.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
@@ -92,20 +103,31 @@ pub fn encode<K: AsRef<str>, V: AsRef<str>>(object: &Value, fields: &[(K, V)]) -
         put_text(&mut head, value.as_ref());
     }
 
-    let mut out = Vec::with_capacity(head.len() + 2048);
+    let mut out = Vec::with_capacity(head.len() + managers.map_or(0, str::len) + 2048);
     out.push(FORMAT);
     put_number(&mut out, head.len());
     out.extend_from_slice(&head);
     out.extend_from_slice(OPENING);
-    put_members(
-        &mut out,
-        metadata.iter().filter(|(key, _)| *key != "resourceVersion"),
-    );
+    let mut managers = managers;
+    let mut put_managers = |out: &mut Vec<u8>| {
+        if let Some(text) = managers.take() {
+            put_key(out, MANAGED_FIELDS);
+            out.extend_from_slice(text.as_bytes());
+        }
+    };
+    for (key, value) in metadata.iter().filter(|(key, _)| *key != "resourceVersion") {
+        if key.as_str() > MANAGED_FIELDS {
+            put_managers(&mut out);
+        }
+        put_key(&mut out, key);
+        json::write(&mut out, value);
+    }
+    put_managers(&mut out);
     out.push(b'}');
     for (key, value) in top {
         if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-            out.push(b',');
-            put_member(&mut out, key, value);
+            put_key(&mut out, key);
+            json::write(&mut out, value);
         }
     }
     out.push(b'}');
@@ -157,19 +179,13 @@ fn identity(group: &str, plural: &str, object: &Value) -> Vec<u8> {
     parts.join("/").into_bytes()
 }
 
-fn put_members<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a String, &'a Value)>) {
-    for (i, (key, value)) in members.enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        put_member(out, key, value);
+/// What stands before a member's value; no other place of a stored object ends with an opening brace.
+fn put_key(out: &mut Vec<u8>, key: &str) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
     }
-}
-
-fn put_member(out: &mut Vec<u8>, key: &str, value: &Value) {
-    serde_json::to_writer(&mut *out, key).expect("a string serialises");
+    json::write_text(out, key);
     out.push(b':');
-    serde_json::to_writer(&mut *out, value).expect("a JSON value serialises");
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: usize) {
@@ -386,7 +402,7 @@ fn write_rest(json: &[u8], out: &mut Vec<u8>, revision: u64, managed: Managed) {
     out.extend_from_slice(b"\",");
     let from = OPENING.len();
     let left = match managed {
-        Managed::Left => text::member(json, from, "managedFields"),
+        Managed::Left => text::member(json, from, MANAGED_FIELDS),
         Managed::Kept => None,
     };
     let left = left.unwrap_or(from..from);

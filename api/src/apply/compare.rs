@@ -177,16 +177,16 @@ fn as_form(
     itself
 }
 
-fn map_of(value: Option<&Value>) -> Option<&Map<String, Value>> {
+pub(super) fn map_of(value: Option<&Value>) -> Option<&Map<String, Value>> {
     value.and_then(Value::as_object).filter(|map| !map.is_empty())
 }
 
-fn list_of(value: Option<&Value>) -> &[Value] {
+pub(super) fn list_of(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Two values that are both there and not the same; an empty list or map is not the same as `null`.
-fn differ(old: Option<&Value>, new: Option<&Value>) -> bool {
+pub(super) fn differ(old: Option<&Value>, new: Option<&Value>) -> bool {
     matches!((old, new), (Some(a), Some(b)) if !same(a, b))
 }
 

@@ -95,7 +95,7 @@ impl Writer<'_> {
 }
 
 /// Fields of the system, which nobody manages.
-fn system_fields() -> &'static Set {
+pub(super) fn system_fields() -> &'static Set {
     static SYSTEM: std::sync::LazyLock<Set> = std::sync::LazyLock::new(|| {
         let mut set = Set::default();
         for field in ["apiVersion", "kind", "metadata"] {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{FieldValidation, ResourceType, Subresource, registry};
 use crate::apply::check;
+use crate::apply::creation;
 use crate::apply::managers;
 use crate::apply::set::Set;
 use crate::apply::track::{self, ApplyError, Reset, Versions, Writer};
@@ -120,6 +121,23 @@ impl ResourceType {
             map.insert("kind".into(), (&*self.kind).into());
         }
         zero
+    }
+
+    /// Takes the managers of a new object, made by `by`, for itself: the text of `metadata.managedFields`, which the object then lacks.
+    /// `None`, and the object as it was, when the client gave managers or only [`ResourceType::track`] can tell.
+    pub fn managers_of_new(&self, new: &mut Value, by: By<'_>) -> Option<String> {
+        let metadata = meta::metadata_mut(new);
+        if metadata
+            .get("managedFields")
+            .is_some_and(|given| !given.is_null())
+        {
+            return None;
+        }
+        metadata.remove("managedFields");
+        let zero = self.zero();
+        self.as_writer(by, Subresource::Main, |writer| {
+            creation::managers(writer, &zero, new)
+        })
     }
 
     /// Writes down whose fields the ones are that `new` changes of `live` (nothing for a create). Managers that the

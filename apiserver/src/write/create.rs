@@ -26,6 +26,10 @@ pub fn decide(
     env: &mut Env,
 ) -> Result<Decision, Status> {
     subject.ty.set_defaults(&mut object);
+    let unseen = env.scene.is_none() && !env.asker.dry_run && subject.is_stored_as_written();
+    if unseen && let Some(managers) = subject.ty.managers_of_new(&mut object, env.writer()) {
+        return decide_with(config, subject, snapshot, object, Some(&managers), env);
+    }
     subject
         .ty
         .track(None, &mut object, env.writer(), Subresource::Main);
@@ -40,7 +44,19 @@ pub fn decide_managed(
     config: &Config,
     subject: Subject<'_>,
     snapshot: &Snapshot,
+    object: Value,
+    env: &mut Env,
+) -> Result<Decision, Status> {
+    decide_with(config, subject, snapshot, object, None, env)
+}
+
+/// `managers` is what the object lacks as `managedFields`, where nobody who decides looks at them.
+fn decide_with(
+    config: &Config,
+    subject: Subject<'_>,
+    snapshot: &Snapshot,
     mut object: Value,
+    managers: Option<&str>,
     env: &mut Env,
 ) -> Result<Decision, Status> {
     if !object.is_object() {
@@ -83,7 +99,7 @@ pub fn decide_managed(
     } else {
         Some(Status::already_exists(ty.qualified(), &name))
     };
-    finish(config, attributes, snapshot, prepared, refusal, env)
+    finish(config, attributes, snapshot, prepared, managers, refusal, env)
 }
 
 /// The object as it would be stored: identity, defaults, validation.
@@ -134,6 +150,7 @@ fn finish(
     attributes: Attributes<'_>,
     snapshot: &Snapshot,
     mut object: Value,
+    managers: Option<&str>,
     refusal: Option<Status>,
     env: &mut Env,
 ) -> Result<Decision, Status> {
@@ -171,7 +188,10 @@ fn finish(
         let decision = Decision::commit(preconditions, more, answer);
         return Ok(decision.with(effects, env));
     }
-    let value = subject.encode_own(&object, env)?;
+    let value = match managers {
+        Some(_) => subject.encode_managed(&object, managers),
+        None => subject.encode_own(&object, env)?,
+    };
     let mut ops = vec![Op::Put {
         key,
         value: value.clone(),

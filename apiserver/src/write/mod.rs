@@ -311,9 +311,23 @@ impl<'a> Subject<'a> {
         Ok(self.encode(&self.in_stored_version(object, env)?))
     }
 
+    /// Whether objects are stored in the form in which they are written.
+    #[must_use]
+    pub fn is_stored_as_written(&self) -> bool {
+        !self.ty.has_other_forms() && convert::webhook(self.ty).is_none()
+    }
+
     /// The bytes to store.
     #[must_use]
     pub fn encode(&self, object: &Value) -> Bytes {
+        self.encode_managed(object, None)
+    }
+
+    /// The bytes to store of an object whose `managedFields` are the text `managers`, if any, and not in it. Text is only for
+    /// objects that are [stored as they are written](Subject::is_stored_as_written).
+    #[must_use]
+    pub fn encode_managed(&self, object: &Value, managers: Option<&str>) -> Bytes {
+        debug_assert!(managers.is_none() || self.is_stored_as_written());
         if self.ty.has_other_forms() {
             let mut stored = object.clone();
             self.ty.to_stored(&mut stored);
@@ -332,7 +346,8 @@ impl<'a> Subject<'a> {
             }
             fields.push((STORED_VERSION, version.to_owned()));
         }
-        stored::seal(stored::encode(object, &fields), self.ty, object)
+        let plain = stored::encode_managed(object, managers, &fields);
+        stored::seal(plain, self.ty, object)
     }
 }
 
