@@ -49,10 +49,15 @@ fn write_number(out: &mut Vec<u8>, number: &Number) {
 
 /// Appends `text` in quotes.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut rest = bytes;
+    write_escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends what stands between the quotes of `text`.
+pub fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
     while let Some(at) = special(rest) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
@@ -68,7 +73,6 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
-    out.push(b'"');
 }
 
 /// The first byte that cannot stand for itself: a quote, a backslash, a control character.

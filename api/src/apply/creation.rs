@@ -28,7 +28,7 @@ pub fn managers(writer: &Writer<'_>, zero: &Value, new: &Value) -> Option<String
     if !errors.is_empty() || !is_struct(zero) || !is_struct(new) {
         return None;
     }
-    let mut out = Vec::with_capacity(2048);
+    let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"[{");
     let text = |out: &mut Vec<u8>, head: &str, text: &str| {
         out.extend_from_slice(head.as_bytes());
@@ -85,7 +85,6 @@ fn entries(
     depth: usize,
     out: &mut Vec<u8>,
 ) -> Option<()> {
-    let mut key = String::new();
     for (name, value) in new {
         let (is_reset, reset) = besides.reset.map_or((false, None), |set| set.at_field(name));
         if is_reset {
@@ -99,10 +98,7 @@ fn entries(
             // The schema knows no such field: one value.
             None => old.is_none() || differ(old, Some(value)),
         };
-        key.clear();
-        key.push_str("f:");
-        key.push_str(name);
-        node(out, &key, changed && !is_system, |out| match child {
+        node(out, ["f:", name], changed && !is_system, |out| match child {
             Some(child) => below(child.view, old, value, Besides { reset, system }, depth + 1, out),
             None => Some(()),
         })?;
@@ -149,7 +145,7 @@ fn below(
                 return None;
             }
             for (key, item) in items {
-                node(out, &key, true, |out| {
+                node(out, ["", &key], true, |out| {
                     below(view.element(), None, item, Besides::default(), depth + 1, out)
                 })?;
             }
@@ -174,10 +170,10 @@ fn printed(element: &Element) -> Option<String> {
     plain.then(|| element.print())
 }
 
-/// Writes a place if it is a member or has members below it.
+/// Writes a place, whose key is the parts of `key`, if it is a member or has members below it.
 fn node(
     out: &mut Vec<u8>,
-    key: &str,
+    key: [&str; 2],
     member: bool,
     below: impl FnOnce(&mut Vec<u8>) -> Option<()>,
 ) -> Option<()> {
@@ -185,8 +181,9 @@ fn node(
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
-    json::write_text(out, key);
-    out.extend_from_slice(b":{");
+    out.push(b'"');
+    key.iter().for_each(|part| json::write_escaped(out, part));
+    out.extend_from_slice(b"\":{");
     let alone = out.len();
     if member {
         out.extend_from_slice(b"\".\":{}");

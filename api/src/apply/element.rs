@@ -7,6 +7,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::items::{compare_values, shown};
+use crate::json;
 
 /// One step of a path.
 #[derive(Debug, Clone)]
@@ -60,17 +61,18 @@ impl Element {
             Self::Value(value) => format!("v:{value}"),
             Self::Index(index) => format!("i:{index}"),
             Self::Key(keys) => {
-                let mut out = String::from("k:{");
+                let mut out = Vec::with_capacity(64);
+                out.extend_from_slice(b"k:{");
                 for (at, (name, value)) in keys.iter().enumerate() {
                     if at > 0 {
-                        out.push(',');
+                        out.push(b',');
                     }
-                    out.push_str(&Value::from(&**name).to_string());
-                    out.push(':');
-                    out.push_str(&value.to_string());
+                    json::write_text(&mut out, name);
+                    out.push(b':');
+                    json::write(&mut out, value);
                 }
-                out.push('}');
-                out
+                out.push(b'}');
+                String::from_utf8(out).expect("made of texts")
             }
         }
     }
