@@ -72,6 +72,48 @@ fn claim(name: &str, class: &str) -> Value {
 }
 
 #[tokio::test]
+async fn pod_resize() {
+    const PODS: &str = "/api/v1/namespaces/default/pods";
+    let world = World::new().await;
+    let cpu = |amount: &str| json!({ "spec": { "containers": [{ "name": "a", "image": "i", "resources": { "requests": { "cpu": amount } } }] } });
+    let pod = |node: &str| {
+        let mut pod = named("p", cpu("100m"));
+        pod["spec"]["nodeName"] = node.into();
+        pod
+    };
+    let (make, resize) = (format!("POST {PODS}"), format!("PATCH {PODS}/p/resize"));
+    let room = json!({ "status": { "allocatable": { "cpu": "1", "memory": "1Gi" } } });
+    let other = json!({ "metadata": { "labels": { "kubernetes.io/os": "plan9" } } });
+    check(
+        &world,
+        &[
+            (&make, pod("n"), "201"),
+            (
+                &resize,
+                cpu("200m"),
+                "403 pods \"p\" is forbidden: node \"n\" not found",
+            ),
+            (&format!("POST {NODES}"), named("n", json!({})), "201"),
+            (&format!("PATCH {NODES}/n/status"), room, "200"),
+            (
+                &resize,
+                cpu("2"),
+                "403 pods \"p\" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2000, allocatable: 1000",
+            ),
+            (&resize, cpu("2"), "403 /details/causes [{\"reason\":\"NodeCapacity\"}]"),
+            (&resize, cpu("1"), "200"),
+            (&format!("PATCH {NODES}/n"), other, "200"),
+            (
+                &resize,
+                cpu("500m"),
+                "403 pods \"p\" is forbidden: pod resize is only supported on linux nodes, node \"n\" is \"plan9\"",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn persistent_volume_claim_resize() {
     let world = World::new().await;
     let class =

@@ -16,6 +16,7 @@ pub mod namespace;
 mod namespace_lifecycle;
 pub mod node_restriction;
 mod persistent_volume_claim_resize;
+mod pod_resize;
 pub mod pod_security;
 mod pod_topology_labels;
 mod resource_quota;
@@ -147,6 +148,7 @@ fn judge(
     if env.deny_external_ips {
         deny_service_external_ips::validate(attributes, object)?;
     }
+    pod_resize::validate(attributes, snapshot, object)?;
     role_escalation::validate(attributes, snapshot, object, &env.rules)?;
     if let Some(scene) = env.scene.clone() {
         policies::validate(&scene, attributes, snapshot, object, effects)?;
