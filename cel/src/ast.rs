@@ -80,11 +80,11 @@ pub struct Comprehension {
 
 /// The accumulator of macros; no expression can name it.
 pub const ACCUMULATOR: &str = "@result";
-/// The variable of a `cel.bind`, which iterates over nothing.
+/// The variable of a binding, which iterates over nothing.
 pub const UNUSED: &str = "#unused";
 
 impl Comprehension {
-    /// True for `cel.bind`: the accumulator is the variable that is bound.
+    /// True for what macros bind: the accumulator is the variable that is bound.
     pub fn is_bind(&self) -> bool {
         &*self.var == UNUSED
     }

@@ -5,7 +5,8 @@
 
 use crate::ast::{Comprehension, Entry, Expr, Field, Kind, Literal, Name};
 use crate::env::Env;
-use crate::library::{Declared, FUNCTIONS, Overload, regexes};
+use crate::library::k8s::PATCHES_ONLY;
+use crate::library::{Declared, FUNCTIONS, Overload, format, regexes};
 use crate::parser::Parsed;
 use crate::source::Issue;
 use crate::time;
@@ -222,6 +223,7 @@ impl Checker<'_> {
         if let Some(own) = target
             && let Some(prefix) = qualified_name(own)
             && let Some(declared) = FUNCTIONS.get(&*format!("{prefix}.{function}"))
+            && (declared.name != PATCHES_ONLY || self.env.makes_patches())
         {
             return self.resolve(expr, declared, false, None, args, true);
         }
@@ -310,6 +312,9 @@ impl Checker<'_> {
             qualified,
         };
         self.literal_arguments(declared.name, target, args);
+        if declared.name == "format" {
+            self.literal_template(expr, target, args);
+        }
         result
     }
 
@@ -328,9 +333,7 @@ impl Checker<'_> {
     /// Texts that are read when the expression runs are read beforehand.
     fn literal_arguments(&mut self, name: &str, target: Option<&Expr>, args: &[Expr]) {
         let arg = match (name, target, args) {
-            ("duration" | "timestamp", None, [arg])
-            | ("matches", Some(_), [arg])
-            | ("matches", None, [_, arg]) => arg,
+            ("duration" | "timestamp", None, [arg]) | ("matches", Some(_), [arg]) => arg,
             _ => return,
         };
         let Kind::Literal(Literal::String(text)) = &arg.kind else {
@@ -346,9 +349,43 @@ impl Checker<'_> {
         }
     }
 
+    /// A template and a list that are both written out fit each other.
+    fn literal_template(&mut self, call: &Expr, target: Option<&Expr>, args: &[Expr]) {
+        let (
+            Some(Kind::Literal(Literal::String(template))),
+            [
+                Expr {
+                    kind: Kind::List(items),
+                    ..
+                },
+            ],
+        ) = (target.map(|own| &own.kind), args)
+        else {
+            return;
+        };
+        let types: Vec<Type> = items
+            .iter()
+            .map(|(item, _)| self.known.resolve(&self.types[item.id as usize], false))
+            .collect();
+        if let Err((idx, text)) = format::check(template, &types) {
+            let at = idx.map_or(call.at, |idx| items[idx].0.at);
+            self.issue(at, text);
+        }
+    }
+
     /// The type of elements that stand together.
     fn join(&mut self, at: u32, before: Option<Type>, own: Type) -> Type {
         let Some(before) = before else { return own };
+        let [first, next] = [&before, &own].map(|ty| self.known.resolve(ty, false));
+        let settled = |ty: &Type| !matches!(ty, Type::Dyn | Type::Error | Type::Param(_));
+        let one_dynamic = matches!(
+            (&first, &next),
+            (Type::Dyn, other) | (other, Type::Dyn) if settled(other)
+        );
+        if self.mixed == 0 && one_dynamic {
+            self.mismatch(at, &first, &next);
+            return Type::Dyn;
+        }
         if self.known.fits(&before, &own) {
             return self.known.more_general(&before, &own);
         }
@@ -413,9 +450,6 @@ impl Checker<'_> {
                 None => format!("undeclared reference to '{name}' (in container '')"),
             };
             self.issue(expr.at, text);
-            for field in fields {
-                self.expr(&field.value);
-            }
             return Type::Error;
         };
         for field in fields {

@@ -60,6 +60,10 @@ impl Env {
         self
     }
 
+    pub(crate) fn makes_patches(&self) -> bool {
+        self.constructors
+    }
+
     /// Adds a variable behind the others.
     #[must_use]
     pub fn with(mut self, name: impl Into<Arc<str>>, decl: Arc<Decl>) -> Env {
@@ -100,7 +104,7 @@ impl Env {
     pub fn compile(&self, source: &str) -> Result<Program, CompileError> {
         let parsed = parser::parse(source)?;
         let checked = check::check(self, &parsed).map_err(|issues| CompileError::new(source, issues))?;
-        Ok(plan::plan(self, &parsed, &checked))
+        plan::plan(self, &parsed, &checked).map_err(CompileError::of_constant)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Macros: calls that become other expressions when they are parsed.
 //!
-//! Source: cel-go's `parser/macro.go`, `ext/bindings.go`, `ext/comprehensions.go`, `ext/lists.go`, `cel/library.go`.
+//! Source: cel-go's `parser/macro.go`, `ext/comprehensions.go`, `ext/lists.go`, `cel/library.go`.
 
 use crate::ast::{ACCUMULATOR, Comprehension, Expr, Kind, Literal, UNUSED};
 use crate::parser::Maker;
@@ -46,7 +46,7 @@ pub fn member(make: &mut Maker, at: u32, target: Expr, name: &str, mut args: Vec
     make.check()?;
     let mut maker = Member { make, at };
     match (name, args.len()) {
-        ("all" | "exists" | "exists_one" | "existsOne" | "filter", 2) => {
+        ("all" | "exists" | "exists_one" | "filter", 2) => {
             let predicate = args.remove(1);
             let var = simple(&args[0])?;
             maker.quantifier(name, target, var, None, predicate)
@@ -73,15 +73,6 @@ pub fn member(make: &mut Maker, at: u32, target: Expr, name: &str, mut args: Vec
             let filter = (args.len() == 3).then(|| args.remove(2));
             let (var, second) = (simple(&args[0])?, simple(&args[1])?);
             maker.transform_map(name, target, (var, second), filter, transform)
-        }
-        ("bind", 3) if matches!(&target.kind, Kind::Ident(own) if &**own == "cel") => {
-            let body = args.remove(2);
-            let init = args.remove(1);
-            let var = match &args[0].kind {
-                Kind::Ident(name) => name.to_string(),
-                _ => return refuse(args[0].at, "cel.bind() variable names must be simple identifiers"),
-            };
-            Ok(maker.bind(&var, init, body))
         }
         ("optMap" | "optFlatMap", 2) => {
             let body = args.remove(1);

@@ -127,7 +127,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         None => text,
         Some((_, name)) if name.contains('/') => {
             return vec![format!(
-                "a qualified name {QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
         Some(("", name)) => {
@@ -275,11 +275,11 @@ pub fn generated(base: &str, suffix: &str) -> String {
     format!("{}{suffix}", &base[..end])
 }
 
-/// A generateName is checked as a name would be with its trailing hyphens made letters.
+/// A generateName is checked as a name would be whose last two characters, if it ends in a hyphen, are one letter.
 pub fn mask_trailing_dash(name: &str) -> String {
-    match name.strip_suffix('-') {
-        Some(head) if !head.is_empty() => format!("{}a", head),
-        _ => name.to_string(),
+    match name.strip_suffix('-').map(|head| head.char_indices().next_back()) {
+        Some(Some((at, _))) => format!("{}a", &name[..at]),
+        _ => name.to_owned(),
     }
 }
 

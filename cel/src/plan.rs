@@ -7,33 +7,41 @@ use crate::ast::{ACCUMULATOR, Comprehension, Expr, Kind, Literal, Name};
 use crate::check::{Checked, Meaning};
 use crate::cost;
 use crate::env::Env;
-use crate::library::Call;
+use crate::error::{Eval, EvalError};
+use crate::library::{Call, regexes};
 use crate::parser::Parsed;
 use crate::program::{Bind, CallNode, Construct, Fold, Node, Program, Select, literal};
 use crate::types::{Decl, Type};
 use crate::value::{Key, List, Map, Value};
 
 /// A program for a checked expression.
-pub fn plan(env: &Env, parsed: &Parsed, checked: &Checked) -> Program {
+///
+/// # Errors
+/// For a constant that cannot be converted, or be a pattern.
+pub fn plan(env: &Env, parsed: &Parsed, checked: &Checked) -> Eval<Program> {
     let mut planner = Planner {
         env,
         checked,
         scopes: Vec::new(),
         slots: 0,
         uses: vec![false; env.variables.len()],
+        failed: None,
     };
     let root = planner.node(&parsed.expr);
     let root_decl = env
         .variables
         .first()
         .map_or_else(|| Arc::new(Decl::DYN), |(_, decl)| decl.clone());
-    Program {
+    if let Some(error) = planner.failed {
+        return Err(error);
+    }
+    Ok(Program {
         root,
         slots: planner.slots,
         ty: checked.types[parsed.expr.id as usize].clone(),
         estimate: cost::estimate(env, &root_decl, parsed, checked),
         uses: planner.uses,
-    }
+    })
 }
 
 struct Planner<'e> {
@@ -42,6 +50,8 @@ struct Planner<'e> {
     scopes: Vec<(Name, usize)>,
     slots: usize,
     uses: Vec<bool>,
+    /// What was wrong with the first constant that cannot be converted.
+    failed: Option<EvalError>,
 }
 
 /// Functions whose value for a literal is worked out beforehand.
@@ -201,12 +211,17 @@ impl Planner<'_> {
         if CONVERSIONS.contains(&function.name)
             && let [own] = &*nodes
             && let Some(value) = constant(own)
-            && let Ok(value) = (function.call)(&Call { regex: None }, &[value])
         {
-            return Node::Constant(Box::new(value));
+            match (function.call)(&Call { regex: None }, &[value]) {
+                Ok(value) => return Node::Constant(Box::new(value)),
+                Err(error) => _ = self.failed.get_or_insert(error),
+            }
         }
         let pattern = match (function.name, nodes.get(1)) {
             ("matches" | "find" | "findAll", Some(Node::Literal(Literal::String(text)))) => {
+                if let Err(error) = regexes::read(text) {
+                    self.failed.get_or_insert(error);
+                }
                 Some((text.as_ref().into(), OnceLock::new()))
             }
             _ => None,

@@ -390,9 +390,7 @@ impl<'a> Machine<'a, '_> {
                 }
                 (own, false) => own,
             };
-            if out.contains_key(&key) {
-                return Err(EvalError::new(format!("Failed with repeated key: {key}")));
-            }
+            // The last one of a name counts, as there.
             out.insert(key, value);
         }
         self.charge(cost::MAP_CREATE)?;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::EvalError;
+
 /// One error: a place in characters and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
@@ -12,9 +14,11 @@ pub struct Issue {
 /// All that is wrong with an expression. Its text is upstream's, one paragraph per error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileError {
-    /// At least one, in the order of their places.
+    /// In the order of their places.
     pub issues: Vec<Issue>,
     source: String,
+    /// Or: what a constant in it cannot be made into. It has no place.
+    constant: Option<String>,
 }
 
 /// Errors beyond these are not kept.
@@ -27,12 +31,34 @@ impl CompileError {
         Self {
             issues,
             source: source.to_owned(),
+            constant: None,
+        }
+    }
+
+    /// The expression is right and can never be evaluated: a constant in it cannot be converted.
+    pub(crate) fn of_constant(error: EvalError) -> Self {
+        Self {
+            issues: Vec::new(),
+            source: String::new(),
+            constant: Some(error.to_string()),
+        }
+    }
+
+    /// What upstream says has failed.
+    #[must_use]
+    pub fn stage(&self) -> &'static str {
+        match self.constant {
+            None => "compilation",
+            Some(_) => "program instantiation",
         }
     }
 }
 
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = &self.constant {
+            return f.write_str(text);
+        }
         for (idx, issue) in self.issues.iter().enumerate() {
             if idx > 0 {
                 f.write_str("\n")?;

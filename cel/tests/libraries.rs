@@ -72,9 +72,12 @@ fn formatting() {
         ("'%s'.format([duration('90s')])", "\"90s\""),
         (
             "'%d'.format(['a'])",
-            "error: error during formatting: decimal clause can only be used on integers, was given string",
+            "ERROR: <input>:1:14: error during formatting: decimal clause can only be used on integers, was given string\n | '%d'.format(['a'])\n | .............^",
         ),
-        ("'%s'.format([])", "error: index 0 out of range"),
+        (
+            "'%s'.format([])",
+            "ERROR: <input>:1:12: index 0 out of range\n | '%s'.format([])\n | ...........^",
+        ),
     ] {
         check(expression, wanted);
     }
@@ -89,7 +92,7 @@ fn lists_and_sets() {
         ("[1.5, 2.5].sum()", "4.0"),
         ("[duration('1s'), duration('2s')].sum()", "\"3s\""),
         ("[3, 1, 2].min() + [3, 1, 2].max()", "4"),
-        ("list.filter(x, x > 9).max()", "error: max called on empty list"),
+        ("nums.filter(x, x > 9).max()", "error: max called on empty list"),
         ("[1, 2, 2].indexOf(2) * 10 + [1, 2, 2].lastIndexOf(2)", "12"),
         ("['a'].indexOf('z')", "-1"),
         ("[1, 2, 3, 4].slice(1, 3)", "[2,3]"),
@@ -103,7 +106,7 @@ fn lists_and_sets() {
         ("sets.contains([1, 2, 3], [1, 3])", "true"),
         ("sets.equivalent([1, 2, 2], [2, 1])", "true"),
         ("sets.intersects([1], [2])", "false"),
-        ("list.isSorted()", "false"),
+        ("nums.isSorted()", "false"),
     ] {
         check(expression, wanted);
     }
@@ -118,7 +121,7 @@ fn regular_expressions() {
         ("'123 abc 456'.findAll('[0-9]+', 1)", "[\"123\"]"),
         (
             "'a'.find('(' + s)",
-            "error: error parsing regexp: error: unclosed group: `(hello`",
+            "error: Illegal regex: error parsing regexp: missing closing ): `(hello`",
         ),
     ] {
         check(expression, wanted);
@@ -159,7 +162,7 @@ fn quantities() {
         ("isQuantity('1.3G')", "true"),
         ("isQuantity('1,3G')", "false"),
         ("quantity('50k').asInteger()", "50000"),
-        ("quantity('9999999999999999999').isInteger()", "true"),
+        ("quantity('9999999999999999999').isInteger()", "false"),
         ("quantity('1.5').isInteger()", "false"),
         (
             "quantity('1.5').asInteger()",
@@ -171,7 +174,7 @@ fn quantities() {
         ("quantity('200M').compareTo(quantity('0.2G'))", "0"),
         ("quantity('50M').isLessThan(quantity('100M'))", "true"),
         ("quantity('150Mi').isGreaterThan(quantity('100Mi'))", "true"),
-        ("quantity('-1').sign()", "-1"),
+        ("sign(quantity('-1'))", "-1"),
         ("type(quantity('1'))", "kubernetes.Quantity"),
         (
             "quantity('x')",
@@ -250,7 +253,7 @@ fn versions() {
         ("semver('1.0')", "error: No Major.Minor.Patch elements found"),
         (
             "semver('01.0.0')",
-            "error: major number must not contain leading zeroes \"01\"",
+            "error: Major number must not contain leading zeroes \"01\"",
         ),
     ] {
         check(expression, wanted);
@@ -287,7 +290,6 @@ fn named_formats() {
             "true",
         ),
         ("format.named('date').value().validate('2021-01-01')", "none"),
-        ("jsonpatch.escapeKey('a/b~c')", "\"a~1b~0c\""),
     ] {
         check(expression, wanted);
     }

@@ -62,7 +62,7 @@ fn compile(rule: &Value, decl: &Arc<corten_cel::Decl>) -> Compiled {
     };
     let env = Env::new([("self", decl.clone()), ("oldSelf", old)]);
     let made = |source: &str, ty: corten_cel::Type, prefix: &str, wrong: &str| match env.compile(source) {
-        Err(error) => Err(format!("{prefix}compilation failed: {error}")),
+        Err(error) => Err(format!("{prefix}{} failed: {error}", error.stage())),
         Ok(program) if program.ty != ty => Err(wrong.to_owned()),
         Ok(program) => Ok(program),
     };

@@ -85,7 +85,7 @@ pub fn optional_index<'a>(value: &Value<'a>, key: &Value<'a>) -> Eval<Value<'a>>
             Some(found) => found.map(Value::some),
             None => Ok(Value::Optional(None)),
         },
-        _ => Err(EvalError::no_overload()),
+        _ => Ok(Value::Optional(None)),
     }
 }
 
@@ -104,7 +104,8 @@ pub fn select<'a>(value: &Value<'a>, field: &str) -> Eval<Value<'a>> {
             },
             other => select(other, field).map(Value::some),
         },
-        _ => Err(EvalError::no_overload()),
+        Value::List(_) => index(value, &Value::str(field)),
+        _ => Err(EvalError::no_key(field)),
     }
 }
 
@@ -120,6 +121,7 @@ pub fn has<'a>(value: &Value<'a>, field: &str) -> Eval<bool> {
         },
         Value::Optional(None) => Ok(false),
         Value::Optional(Some(inner)) => has(inner, field),
-        _ => Err(EvalError::no_overload()),
+        Value::List(_) => index(value, &Value::str(field)).map(|_| true),
+        _ => Ok(false),
     }
 }

@@ -6,6 +6,7 @@ use super::Call;
 use super::convert::text_of;
 use super::operators::text;
 use crate::error::{Eval, EvalError};
+use crate::types::Type;
 use crate::value::{Key, Map, Value};
 
 const DEFAULT_PRECISION: usize = 6;
@@ -14,27 +15,25 @@ const MAX_PRECISION: usize = 100;
 /// Most bytes one call makes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// `text.format(list)`.
-pub fn format<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
-    let Value::List(list) = &args[1] else {
-        return Err(EvalError::no_overload());
-    };
-    let mut next = 0;
-    let mut out = String::new();
-    let template = text(&args[0])?;
-    let mut chars = template.chars().peekable();
-    while let Some(c) = chars.next() {
-        if out.len() > MAX_BYTES {
-            return Err(EvalError::new("string too large"));
-        }
+/// A part of a template.
+enum Part {
+    Char(char),
+    Clause { precision: Option<usize>, verb: char },
+}
+
+/// The parts of a template, read one by one: what is wrong further on is not seen before.
+struct Template<'a>(std::iter::Peekable<std::str::Chars<'a>>);
+
+impl Template<'_> {
+    fn next(&mut self) -> Eval<Option<Part>> {
+        let chars = &mut self.0;
+        let Some(c) = chars.next() else { return Ok(None) };
         if c != '%' {
-            out.push(c);
-            continue;
+            return Ok(Some(Part::Char(c)));
         }
         if chars.peek() == Some(&'%') {
             chars.next();
-            out.push('%');
-            continue;
+            return Ok(Some(Part::Char('%')));
         }
         let wrong = |text: String| EvalError::new(format!("could not parse formatting clause: {text}"));
         let mut precision = None;
@@ -56,67 +55,128 @@ pub fn format<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
         let verb = chars
             .next()
             .ok_or_else(|| EvalError::new("unexpected end of format string"))?;
-        let argument = list
-            .get(next)
-            .ok_or_else(|| EvalError::new(format!("index {next} out of range")))??;
-        next += 1;
-        clause(verb, precision, &argument, &mut out)?;
+        Ok(Some(Part::Clause { precision, verb }))
     }
-    if next < list.len() {
-        let text = format!(
-            "too many arguments supplied to string.format (expected {next}, got {})",
-            list.len()
-        );
-        return Err(EvalError::new(text));
+}
+
+fn no_argument(idx: usize) -> EvalError {
+    EvalError::new(format!("index {idx} out of range"))
+}
+
+/// `text.format(list)`.
+pub fn format<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
+    let Value::List(list) = &args[1] else {
+        return Err(EvalError::no_overload());
+    };
+    let mut next = 0;
+    let mut out = String::new();
+    let mut template = Template(text(&args[0])?.chars().peekable());
+    while let Some(part) = template.next()? {
+        if out.len() > MAX_BYTES {
+            return Err(EvalError::new("string too large"));
+        }
+        match part {
+            Part::Char(c) => out.push(c),
+            Part::Clause { precision, verb } => {
+                let argument = list.get(next).ok_or_else(|| no_argument(next))??;
+                next += 1;
+                clause(verb, precision, &argument, &mut out)?;
+            }
+        }
     }
     Ok(Value::str(out))
 }
 
-fn clause(verb: char, precision: Option<usize>, own: &Value<'_>, out: &mut String) -> Eval<()> {
-    let wrong = |name: &str, takes: &str| {
-        EvalError::new(format!(
-            "error during formatting: {name} clause can only be used on {takes}, was given {}",
-            own.type_name()
-        ))
+/// What is wrong with a call whose template and list are both written out, and with which element of the list.
+pub fn check(template: &str, types: &[Type]) -> Result<(), (Option<usize>, String)> {
+    let of_call = |error: EvalError| (None, error.to_string());
+    let mut template = Template(template.chars().peekable());
+    let mut next = 0;
+    while let Some(part) = template.next().map_err(of_call)? {
+        let Part::Clause { verb, .. } = part else { continue };
+        let ty = types.get(next).ok_or_else(|| of_call(no_argument(next)))?;
+        let fits = match verb {
+            's' => !matches!(ty, Type::Opaque(_) | Type::Optional(_) | Type::Object(_)),
+            'd' | 'o' => matches!(ty, Type::Int | Type::Uint),
+            'f' | 'e' => matches!(ty, Type::Double | Type::String),
+            'b' => matches!(ty, Type::Int | Type::Uint | Type::Bool),
+            'x' | 'X' => matches!(ty, Type::Int | Type::Uint | Type::String | Type::Bytes),
+            other => return Err(of_call(unknown(other))),
+        };
+        if !fits && !matches!(ty, Type::Dyn | Type::Error | Type::Param(_)) {
+            let name = ty.to_string();
+            let name = name.split('(').next().unwrap_or_default();
+            return Err((Some(next), misfit(verb, name).to_string()));
+        }
+        next += 1;
+    }
+    if next < types.len() {
+        let text = format!(
+            "too many arguments supplied to string.format (expected {next}, got {})",
+            types.len()
+        );
+        return Err((None, text));
+    }
+    Ok(())
+}
+
+fn unknown(verb: char) -> EvalError {
+    EvalError::new(format!(
+        "could not parse formatting clause: unrecognized formatting clause \"{verb}\""
+    ))
+}
+
+/// A value of a type that a clause cannot show.
+fn misfit(verb: char, ty: &str) -> EvalError {
+    let what = match verb {
+        'd' => "decimal clause can only be used on integers",
+        'f' => "fixed-point clause can only be used on doubles",
+        'e' => "scientific clause can only be used on doubles",
+        'b' => "only integers and bools can be formatted as binary",
+        'o' => "octal clause can only be used on integers",
+        'x' | 'X' => "only integers, byte buffers, and strings can be formatted as hex",
+        _ => {
+            "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
+        }
     };
+    EvalError::new(format!("error during formatting: {what}, was given {ty}"))
+}
+
+fn clause(verb: char, precision: Option<usize>, own: &Value<'_>, out: &mut String) -> Eval<()> {
+    let wrong = || misfit(verb, &own.type_name());
     match (verb, own) {
         ('s', own) => shown(own, false, out)?,
         ('d', Value::Int(own)) => out.push_str(&own.to_string()),
         ('d', Value::Uint(own)) => out.push_str(&own.to_string()),
-        ('d', _) => return Err(wrong("decimal", "integers")),
+        ('d', _) => return Err(wrong()),
         ('f' | 'e', own) => {
-            let name = if verb == 'f' { "fixed-point" } else { "scientific" };
             let number = match own {
                 Value::Double(own) => *own,
                 Value::String(own) if matches!(&**own, "NaN" | "Infinity" | "-Infinity") => {
                     own.replace("Infinity", "inf").parse().unwrap_or(f64::NAN)
                 }
-                _ => return Err(wrong(name, "doubles")),
+                _ => return Err(wrong()),
             };
             out.push_str(&float(verb, number, precision.unwrap_or(DEFAULT_PRECISION)));
         }
         ('b', Value::Bool(own)) => out.push(if *own { '1' } else { '0' }),
         ('b', Value::Int(own)) => out.push_str(&signed(*own, |n| format!("{n:b}"))),
         ('b', Value::Uint(own)) => out.push_str(&format!("{own:b}")),
-        ('b', _) => return Err(wrong("binary", "integers and bools")),
+        ('b', _) => return Err(wrong()),
         ('o', Value::Int(own)) => out.push_str(&signed(*own, |n| format!("{n:o}"))),
         ('o', Value::Uint(own)) => out.push_str(&format!("{own:o}")),
-        ('o', _) => return Err(wrong("octal", "integers")),
+        ('o', _) => return Err(wrong()),
         ('x' | 'X', own) => {
             let hex = match own {
                 Value::Int(own) => signed(*own, |n| format!("{n:x}")),
                 Value::Uint(own) => format!("{own:x}"),
                 Value::String(own) => own.bytes().map(|b| format!("{b:02x}")).collect(),
                 Value::Bytes(own) => own.iter().map(|b| format!("{b:02x}")).collect(),
-                _ => return Err(wrong("hex", "integers, byte buffers, and strings")),
+                _ => return Err(wrong()),
             };
             out.push_str(&if verb == 'X' { hex.to_uppercase() } else { hex });
         }
-        (other, _) => {
-            return Err(EvalError::new(format!(
-                "could not parse formatting clause: unrecognized formatting clause \"{other}\""
-            )));
-        }
+        (other, _) => return Err(unknown(other)),
     }
     Ok(())
 }

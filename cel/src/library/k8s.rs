@@ -12,6 +12,9 @@ use crate::opaque::Opaque;
 use crate::quantity::Quantity;
 use crate::value::Value;
 
+/// Known where a JSON patch may be made, and nowhere else.
+pub const PATCHES_ONLY: &str = "jsonpatch.escapeKey";
+
 pub const TABLE: &[Entry] = &[
     Entry("quantity", quantity, "string_to_quantity (string) kubernetes.Quantity"),
     Entry(
@@ -19,10 +22,10 @@ pub const TABLE: &[Entry] = &[
         |_, a| Ok(Value::Bool(text(&a[0])?.parse::<Quantity>().is_ok())),
         "is_quantity_string (string) bool",
     ),
-    Entry("sign", |_, a| Ok(Value::Int(own(&a[0])?.signum())), "quantity_sign kubernetes.Quantity.() int"),
+    Entry("sign", |_, a| Ok(Value::Int(own(&a[0])?.signum())), "quantity_sign (kubernetes.Quantity) int"),
     Entry(
         "isInteger",
-        |_, a| Ok(Value::Bool(own(&a[0])?.as_integer().is_some())),
+        |_, a| Ok(Value::Bool(whole(own(&a[0])?).is_some())),
         "quantity_is_integer kubernetes.Quantity.() bool",
     ),
     Entry("asInteger", as_integer, "quantity_as_integer kubernetes.Quantity.() int"),
@@ -62,7 +65,7 @@ pub const TABLE: &[Entry] = &[
         semver_compare_to kubernetes.Semver.(kubernetes.Semver) int",
     ),
     Entry(
-        "jsonpatch.escapeKey",
+        PATCHES_ONLY,
         |_, a| Ok(Value::str(text(&a[0])?.replace('~', "~0").replace('/', "~1"))),
         "jsonpatch_escapeKey_string (string) string",
     ),
@@ -157,8 +160,13 @@ fn quantity<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
     }
 }
 
+/// The largest number is also what a larger one was cut to, and counts as no integer.
+fn whole(own: &Quantity) -> Option<i64> {
+    own.as_integer().filter(|own| *own != i64::MAX)
+}
+
 fn as_integer<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
-    match own(&args[0])?.as_integer() {
+    match whole(own(&args[0])?) {
         Some(own) => Ok(Value::Int(own)),
         None => Err(EvalError::new("cannot convert value to integer")),
     }

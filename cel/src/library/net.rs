@@ -121,7 +121,7 @@ impl Cidr {
     pub fn parse(own: &str) -> Eval<Cidr> {
         let wrong = |why: String| {
             EvalError::new(format!(
-                "network address parse error during conversion from string: netip.ParsePrefix({}): {why}",
+                "network address parse error during conversion from string: network address parse error during conversion from string: netip.ParsePrefix({}): {why}",
                 go_quoted(own)
             ))
         };
@@ -227,7 +227,7 @@ fn ip<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
 fn contains_ip<'a>(_: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
     let other = match &args[1] {
         Value::Opaque(Opaque::Ip(own)) => *own,
-        other => parse(text(other)?)?,
+        other => parse(text(other)?).map_err(|_| EvalError::no_overload())?,
     };
     Ok(Value::Bool(range(&args[0])?.contains(other)))
 }

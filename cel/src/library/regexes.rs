@@ -48,13 +48,30 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         })
 }
 
+/// # Errors
+/// As Go's regexp says it, where it has a word for it.
+pub fn read(own: &str) -> Eval<Regex> {
+    compile(own).map_err(|error| {
+        let (what, part) = match error.trim_start_matches("error: ") {
+            "unclosed group" => ("missing closing )", own),
+            "unopened group" => ("unexpected )", own),
+            "unclosed character class" => ("missing closing ]", own.rfind('[').map_or(own, |at| &own[at..])),
+            other => (other, own),
+        };
+        EvalError::new(format!("error parsing regexp: {what}: `{part}`"))
+    })
+}
+
 fn pattern<'p>(call: &Call<'p>, own: &str) -> Eval<Cow<'p, Regex>> {
     match call.regex {
         Some(regex) => Ok(Cow::Borrowed(regex)),
-        None => compile(own)
-            .map(Cow::Owned)
-            .map_err(|error| EvalError::new(format!("error parsing regexp: {error}: `{own}`"))),
+        None => read(own).map(Cow::Owned),
     }
+}
+
+/// [`pattern`] of the functions that Kubernetes adds.
+fn searched<'p>(call: &Call<'p>, own: &str) -> Eval<Cow<'p, Regex>> {
+    pattern(call, own).map_err(|error| EvalError::new(format!("Illegal regex: {error}")))
 }
 
 fn matches<'a>(call: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
@@ -63,14 +80,14 @@ fn matches<'a>(call: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
 }
 
 fn find<'a>(call: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
-    let regex = pattern(call, text(&args[1])?)?;
+    let regex = searched(call, text(&args[1])?)?;
     Ok(Value::str(
         regex.find(text(&args[0])?).map_or("", |found| found.as_str()),
     ))
 }
 
 fn find_all<'a>(call: &Call<'_>, args: &[Value<'a>]) -> Eval<Value<'a>> {
-    let regex = pattern(call, text(&args[1])?)?;
+    let regex = searched(call, text(&args[1])?)?;
     let limit = match args.get(2) {
         Some(limit) => usize::try_from(int(limit)?).unwrap_or(usize::MAX),
         None => usize::MAX,

@@ -135,6 +135,8 @@ fn read(own: &str) -> Result<Semver, String> {
             return Err(format!("Invalid character(s) found in {what} number {own:?}"));
         }
         if own.len() > 1 && own.starts_with('0') {
+            let (first, rest) = what.split_at(1);
+            let what = first.to_ascii_uppercase() + rest;
             return Err(format!("{what} number must not contain leading zeroes {own:?}"));
         }
         own.parse()

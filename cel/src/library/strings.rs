@@ -132,8 +132,11 @@ fn index_of<'a>(args: &[Value<'a>], last: bool) -> Eval<Value<'a>> {
         Some(offset) => {
             let offset = int(offset)?;
             let length = own.chars().count() as i64;
-            if offset < 0 || (!last && offset > length) {
+            if offset < 0 {
                 return Err(out_of_range(offset));
+            }
+            if !last && offset > length {
+                return Ok(Value::Int(-1));
             }
             if last && offset >= length {
                 return Err(out_of_range(offset));

@@ -12,7 +12,7 @@ pub fn env() -> Env {
     Env::new([("object", Arc::new(Decl::DYN))])
         .with("s", of(Type::String))
         .with("i", of(Type::Int))
-        .with("list", of(Type::list(Type::Int)))
+        .with("nums", of(Type::list(Type::Int)))
         .with("m", of(Type::map(Type::String, Type::Int)))
 }
 

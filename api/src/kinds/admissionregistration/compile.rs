@@ -83,7 +83,7 @@ impl Scope {
         errors: &mut FieldErrors,
     ) {
         let wrong = match self.env(Some(makes)).compile(source) {
-            Err(error) => Some(format!("compilation failed: {error}")),
+            Err(error) => Some(format!("{} failed: {error}", error.stage())),
             Ok(program) => makes.refuses(&program.ty),
         };
         if let Some(detail) = wrong {
@@ -99,7 +99,7 @@ impl Scope {
                 errors.invalid(
                     at.path("expression"),
                     source,
-                    &format!("compilation failed: {error}"),
+                    &format!("{} failed: {error}", error.stage()),
                 );
                 Type::Dyn
             }
