@@ -1,12 +1,14 @@
 //! A place in an object: the value, its path for error texts, and its type.
 //!
+//! What is not there costs next to nothing: rules ask for every field a type may have, and objects have few of them.
 //! Reading a field that the type does not have panics in debug builds, so a misspelt name fails the first
 //! test that passes it. A missing field reads as Go's zero value.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::schema::{self, Type};
 
@@ -18,6 +20,37 @@ pub struct At<'a> {
     pub value: &'a Value,
     path: Path,
     entry: Option<&'static Type>,
+    present: Present,
+}
+
+/// Which fields an object may have, as bits that names share: most questions are about fields that are not there.
+#[derive(Clone, Default)]
+struct Present(Cell<u64>);
+
+impl Present {
+    /// Set once the object was looked at.
+    const SEEN: u64 = 1 << 63;
+    /// An object of fewer fields is looked through as fast.
+    const FEW: usize = 4;
+
+    fn bit(name: &str) -> u64 {
+        let bytes = name.as_bytes();
+        let at = |idx: usize| bytes.get(idx).copied().map_or(0, usize::from);
+        let mixed = bytes.len() * 5 + at(0) + at(bytes.len().wrapping_sub(1)) * 3 + at(bytes.len() / 2) * 7;
+        1 << (mixed % 63)
+    }
+
+    fn may_have(&self, map: &Map<String, Value>, name: &str) -> bool {
+        if map.len() < Self::FEW {
+            return true;
+        }
+        let mut bits = self.0.get();
+        if bits == 0 {
+            bits = map.keys().fold(Self::SEEN, |bits, name| bits | Self::bit(name));
+            self.0.set(bits);
+        }
+        bits & Self::bit(name) != 0
+    }
 }
 
 /// A path, printed as `spec.containers[0].name` or `metadata.labels[a/b]`.
@@ -127,6 +160,7 @@ impl<'a> At<'a> {
             value,
             path: Path::root(),
             entry: schema::schema().find(type_name),
+            present: Present::default(),
         }
     }
 
@@ -149,7 +183,10 @@ impl<'a> At<'a> {
             "{} has no field {name}",
             self.entry.map_or("", |e| e.name)
         );
-        self.value.get(name).unwrap_or(&NULL)
+        match self.value {
+            Value::Object(map) if self.present.may_have(map, name) => map.get(name).unwrap_or(&NULL),
+            _ => &NULL,
+        }
     }
 
     /// A field's value; `null` when absent.
@@ -162,17 +199,21 @@ impl<'a> At<'a> {
         !self.raw(name).is_null()
     }
 
-    /// A field as a place of its own.
-    pub fn at(&self, name: &'static str) -> Self {
-        // What is only looked at by a check of debug builds is only found in these.
-        let entry = match cfg!(debug_assertions) {
+    /// The type of a field. What is only looked at by a check of debug builds is only found in these.
+    fn entry_of(&self, name: &'static str) -> Option<&'static Type> {
+        match cfg!(debug_assertions) {
             true => self.entry.and_then(|e| e.field(name)?.kind.element()),
             false => None,
-        };
+        }
+    }
+
+    /// A field as a place of its own.
+    pub fn at(&self, name: &'static str) -> Self {
         Self {
             value: self.raw(name),
             path: self.path.field(name),
-            entry,
+            entry: self.entry_of(name),
+            present: Present::default(),
         }
     }
 
@@ -216,12 +257,16 @@ impl<'a> At<'a> {
 
     /// The elements of a list field.
     pub fn items(&self, name: &'static str) -> impl Iterator<Item = At<'a>> + use<'a> {
-        let list = self.at(name);
-        let elements: &'a [Value] = list.value.as_array().map_or(&[], Vec::as_slice);
-        elements.iter().enumerate().map(move |(idx, value)| At {
-            value,
-            path: list.path.index(idx),
-            entry: list.entry,
+        let elements: &'a [Value] = self.raw(name).as_array().map_or(&[], Vec::as_slice);
+        let list = (!elements.is_empty()).then(|| (self.path.field(name), self.entry_of(name)));
+        let numbered = elements.iter().enumerate();
+        list.into_iter().flat_map(move |(path, entry)| {
+            numbered.clone().map(move |(idx, value)| At {
+                value,
+                path: path.index(idx),
+                entry,
+                present: Present::default(),
+            })
         })
     }
 
@@ -248,6 +293,7 @@ impl<'a> At<'a> {
                         value,
                         path: map.path.key(key),
                         entry: map.entry,
+                        present: Present::default(),
                     },
                 )
             })
@@ -304,6 +350,19 @@ mod tests {
             ),
             ("x", "", false)
         );
+    }
+
+    #[test]
+    fn no_field_is_lost_among_many() {
+        let entry = schema::schema().find("core.v1.PodSpec").expect("a type");
+        for step in [1, 3, 7] {
+            let given: Vec<&'static str> = entry.fields.iter().step_by(step).map(|f| f.name).collect();
+            let object: Value = given.iter().map(|name| ((*name).to_string(), json!(1))).collect();
+            let at = At::root(&object, "core.v1.PodSpec");
+            for field in &entry.fields {
+                assert_eq!(at.has(field.name), given.contains(&field.name), "{}", field.name);
+            }
+        }
     }
 
     #[test]

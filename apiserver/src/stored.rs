@@ -268,13 +268,6 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Whether the metadata has this member, without reading it; a sealed object may.
-    #[must_use]
-    pub fn may_have(&self, name: &str) -> bool {
-        self.plain()
-            .is_none_or(|json| text::member(json, OPENING.len(), name).is_some())
-    }
-
     /// The sealed part; `None` for a plain value.
     #[must_use]
     pub fn sealed(&self) -> Option<&'a [u8]> {
@@ -507,13 +500,6 @@ mod tests {
         let mut unmanaged = want.clone();
         meta::metadata_mut(&mut unmanaged).remove("managedFields");
         assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), unmanaged);
-        for name in ["name", "deletionTimestamp", "managedFields"] {
-            assert_eq!(
-                stored.may_have(name),
-                object["metadata"].get(name).is_some(),
-                "{name}"
-            );
-        }
         out.clear();
         stored.write_item(&mut out, 7, Managed::Kept).expect("plain");
         let mut item = want.clone();

@@ -134,9 +134,11 @@ impl ResourceType {
             return None;
         }
         metadata.remove("managedFields");
-        let zero = self.zero();
+        // Without its version and kind, which are nobody's.
+        let nothing = Value::Object(Map::new());
+        let zero = self.type_facts().map_or(&nothing, |facts| facts.zero());
         self.as_writer(by, Subresource::Main, |writer| {
-            creation::managers(writer, &zero, new)
+            creation::managers(writer, zero, new)
         })
     }
 

@@ -149,8 +149,9 @@ fn priorities() -> Subject<'static> {
 /// The default PriorityClass; the lowest should there be several.
 fn default_priority(snapshot: &Snapshot) -> Result<Option<Arc<Value>>, Status> {
     let mut lowest: Option<Arc<Value>> = None;
+    let priorities = priorities();
     for entry in snapshot.range(keys(PRIORITY).range(None)) {
-        let class = priorities().shared(&entry)?;
+        let class = priorities.shared(&entry)?;
         let value = |class: &Value| class["value"].as_i64();
         if class["globalDefault"] == true && lowest.as_ref().is_none_or(|low| value(&class) < value(low)) {
             lowest = Some(class);

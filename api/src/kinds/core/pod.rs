@@ -160,10 +160,10 @@ impl Kind for Pod {
 
     fn selectable(&self, object: &Value, field: &str) -> String {
         match field {
-            "spec.hostNetwork" => object["spec"]["hostNetwork"]
-                .as_bool()
-                .unwrap_or_default()
-                .to_string(),
+            "spec.hostNetwork" => match object["spec"]["hostNetwork"].as_bool() {
+                Some(true) => "true".into(),
+                _ => "false".into(),
+            },
             "status.podIPs" => {
                 let ips = object["status"]["podIPs"].as_array().into_iter().flatten();
                 ips.filter_map(|ip| ip["ip"].as_str())

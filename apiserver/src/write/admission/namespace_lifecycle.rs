@@ -1,13 +1,13 @@
 //! NamespaceLifecycle: nothing is made in a namespace that is missing or going, and some namespaces stay. Pure.
 
 use corten_api::status::{Qualified, StatusCause};
-use corten_api::{Status, meta};
+use corten_api::{Status, meta, registry};
 use corten_store::{Entry, Precondition, Snapshot};
 use std::sync::Arc;
 
 use super::{Attributes, Effects, Operation};
 use crate::key::Keys;
-use crate::stored::{Stored, TypeMeta};
+use crate::write::Subject;
 
 pub(super) const NAMESPACES: Keys<'static> = Keys {
     group: "",
@@ -16,11 +16,6 @@ pub(super) const NAMESPACES: Keys<'static> = Keys {
 };
 /// Namespaces that always exist. Source: Kubernetes NamespaceLifecycle admission.
 pub const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-const META: TypeMeta<'static> = TypeMeta {
-    group: "",
-    version: "v1",
-    kind: "Namespace",
-};
 
 fn namespace(attributes: &Attributes<'_>, snapshot: &Snapshot) -> Result<Arc<Entry>, Status> {
     let name = attributes.subject.namespace;
@@ -55,14 +50,12 @@ pub fn check(attributes: &Attributes<'_>, snapshot: &Snapshot) -> Result<(), Sta
         return Ok(());
     }
     let entry = namespace(attributes, snapshot)?;
-    // Only a namespace that is being deleted has a deletion time; a look at the bytes saves parsing on every create.
-    let stored = Stored::new(&entry.value).map_err(crate::damaged)?;
-    let terminating = stored.may_have("deletionTimestamp")
-        && stored
-            .parse(META, entry.mod_revision.0)
-            .map_err(crate::damaged)
-            .map(|namespace| meta::is_deleting(&namespace))?;
-    if !terminating {
+    let ty = registry().lookup("", "v1", "namespaces");
+    let namespaces = Subject {
+        ty: ty.expect("Namespaces are built in"),
+        namespace: "",
+    };
+    if !meta::is_deleting(&*namespaces.shared(&entry)?) {
         return Ok(());
     }
     let name = attributes.subject.namespace;
