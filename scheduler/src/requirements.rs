@@ -44,7 +44,9 @@ impl Requirements {
             node_affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
         let preferred =
             node_affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
-        let scoring = resources::requested_for_scoring(spec);
+        let requests = resources::requested(spec);
+        let assumed = (!resources::requests_both(spec)).then(|| resources::requested_for_scoring(spec));
+        let scoring = assumed.as_ref().unwrap_or(&requests);
         Requirements {
             node_name: spec.node_name.clone().unwrap_or_default(),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
@@ -62,9 +64,9 @@ impl Requirements {
                 .iter()
                 .map(Toleration::new)
                 .collect(),
-            requests: resources::requested(spec),
             scoring_milli_cpu: scoring.milli_cpu,
             scoring_memory: scoring.memory,
+            requests,
             host_ports: pod::host_ports(spec),
             images: spec
                 .init_containers

@@ -62,6 +62,18 @@ pub fn requested(spec: &PodSpec) -> Resources {
     Resources::from_list(&pod::requests(spec))
 }
 
+/// Whether every container requests CPU and memory, so that scoring assumes nothing.
+pub fn requests_both(spec: &PodSpec) -> bool {
+    let both = |container: &Container| {
+        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        requests.is_some_and(|list| list.contains_key("cpu") && list.contains_key("memory"))
+    };
+    spec.containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+        .all(both)
+}
+
 /// As [`requested`], where a container that names no CPU or memory counts with the scoring defaults.
 pub fn requested_for_scoring(spec: &PodSpec) -> Resources {
     let with_defaults = |container: &Container| {
@@ -102,6 +114,9 @@ mod tests {
         let spec: PodSpec = serde_json::from_value(spec).expect("a Pod spec");
         let got = [requested(&spec), requested_for_scoring(&spec)].map(|r| (r.milli_cpu, r.memory >> 20));
         assert_eq!(got, want);
+        if requests_both(&spec) {
+            assert_eq!(requested(&spec), requested_for_scoring(&spec));
+        }
     }
 
     #[test]

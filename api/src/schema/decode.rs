@@ -248,11 +248,9 @@ impl<'a> Decoder<'a> {
                 _ => out.remove(field.name),
             };
         }
-        for field in &entry.fields {
-            if let Some(value) = field.absent()
-                && !out.contains_key(field.name)
-            {
-                out.insert(field.name.into(), value);
+        for (name, value) in entry.zero().as_object().into_iter().flatten() {
+            if !out.contains_key(name) {
+                out.insert(name.clone(), value.clone());
             }
         }
         Ok(Value::Object(out))

@@ -6,7 +6,7 @@
 //! Source: Kubernetes `plugin/pkg/admission/serviceaccount`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use corten_api::{Status, meta, registry};
 use corten_store::Snapshot;
@@ -141,23 +141,27 @@ fn mount_token(spec: &mut Map<String, Value>, new_name: impl FnOnce() -> String)
 }
 
 fn token_volume(name: &str) -> Value {
-    json!({
-        "name": name,
-        "projected": {
-            "defaultMode": MODE,
-            "sources": [
-                { "serviceAccountToken": { "path": "token", "expirationSeconds": WARN_ONLY_SECONDS } },
-                { "configMap": {
-                    "name": super::namespace::ROOT_CA_CONFIG_MAP,
-                    "items": [{ "key": "ca.crt", "path": "ca.crt" }],
-                } },
-                { "downwardAPI": { "items": [{
-                    "path": "namespace",
-                    "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" },
-                }] } },
-            ],
-        },
-    })
+    static VOLUME: LazyLock<Value> = LazyLock::new(|| {
+        json!({
+            "projected": {
+                "defaultMode": MODE,
+                "sources": [
+                    { "serviceAccountToken": { "path": "token", "expirationSeconds": WARN_ONLY_SECONDS } },
+                    { "configMap": {
+                        "name": super::namespace::ROOT_CA_CONFIG_MAP,
+                        "items": [{ "key": "ca.crt", "path": "ca.crt" }],
+                    } },
+                    { "downwardAPI": { "items": [{
+                        "path": "namespace",
+                        "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" },
+                    }] } },
+                ],
+            },
+        })
+    });
+    let mut volume = VOLUME.clone();
+    volume["name"] = name.into();
+    volume
 }
 
 /// # Errors
