@@ -419,7 +419,7 @@ impl Call<'_> {
         if let Some(node) = node::of_user(self.user) {
             node_restriction::token(node, (namespace, name), &decoded.value, &snapshot)?;
         }
-        let answer = review::token(
+        let (answer, told) = review::token(
             self.inner(),
             &snapshot,
             (namespace, name),
@@ -428,7 +428,8 @@ impl Call<'_> {
             self.now,
         )?;
         let mut response = respond::json(StatusCode::CREATED, answer.to_string());
-        respond::warn(&mut response, &decoded.warnings);
+        let warnings: Vec<String> = decoded.warnings.into_iter().chain(told).collect();
+        respond::warn(&mut response, &warnings);
         Ok(response)
     }
 

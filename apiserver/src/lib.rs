@@ -59,6 +59,7 @@ mod serve;
 mod service;
 mod stored;
 pub mod streaming;
+pub mod strict;
 pub mod tokens;
 pub mod tunnel;
 mod types;
@@ -110,6 +111,8 @@ pub struct Config {
     pub pod_security: Option<Arc<PodSecurity>>,
     /// Whether Services are denied addresses that are not the cluster's (plug-in DenyServiceExternalIPs).
     pub deny_external_ips: bool,
+    /// What is asked beyond Kubernetes' defaults.
+    pub strict: strict::Strict,
     /// Services that this server reaches at an address instead of through the tunnel of a Pod's node, by
     /// `NAMESPACE/NAME`. Empty but in tests; nothing in an object gets here.
     pub service_addresses: std::collections::BTreeMap<String, SocketAddr>,
@@ -145,6 +148,7 @@ impl Config {
             event_rate_limit: None,
             pod_security: None,
             deny_external_ips: false,
+            strict: strict::Strict::default(),
             service_addresses: std::collections::BTreeMap::new(),
             front_proxy: None,
             cluster: None,

@@ -441,3 +441,63 @@ async fn event_rate_limit() {
     let (code, _) = ask(&world, &path("kube-system", ""), &event("e", "kube-system")).await;
     assert_eq!(code, 201, "another namespace has its own");
 }
+
+/// The switches that `--profile=hardened` sets, in front of a server.
+#[tokio::test]
+async fn a_stricter_server() {
+    let mut config = Config::new(IpAddr::from([192, 0, 2, 1]), "test CA");
+    config.strict.bare_default_account = true;
+    config.strict.webhook_limit = Some(std::time::Duration::from_secs(2));
+    let world = World::with(config).await;
+    let make = |namespace: &str, plural: &str| format!("POST /api/v1/namespaces/{namespace}/{plural}");
+    let pod = |name: &str, more: Value| {
+        let mut pod = named(
+            name,
+            json!({ "spec": { "containers": [{ "name": "a", "image": "i" }] } }),
+        );
+        corten_api::patch::merge_patch(&mut pod, &json!({ "spec": more }));
+        pod
+    };
+    let hooks = "POST /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    // Nobody listens there.
+    let hook = named(
+        "nobody",
+        json!({ "webhooks": [{ "name": "n.example.com", "clientConfig": { "url": "https://127.0.0.1:1/" },
+            "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"] }],
+            "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 30 }] }),
+    );
+    let token =
+        "/spec/containers/0/volumeMounts/0/mountPath \"/var/run/secrets/kubernetes.io/serviceaccount\"";
+    let (with, without) = (format!("201 {token}"), "201 /spec/serviceAccountName \"default\"");
+    check(
+        &world,
+        &[
+            (
+                &make("default", "serviceaccounts"),
+                named("own", json!({})),
+                "201",
+            ),
+            (&make("default", "pods"), pod("a", json!({})), without),
+            (
+                &make("default", "pods"),
+                pod("b", json!({ "automountServiceAccountToken": true })),
+                &with,
+            ),
+            (
+                &make("default", "pods"),
+                pod("c", json!({ "serviceAccountName": "own" })),
+                &with,
+            ),
+            (hooks, hook, "201"),
+            (
+                &make("default", "configmaps"),
+                named("a", json!({})),
+                "500 ~failed to call webhook",
+            ),
+            (&make("kube-system", "configmaps"), named("a", json!({})), "201"),
+        ],
+    )
+    .await;
+    let got = world.get("/api/v1/namespaces/default/pods/a").await.json();
+    assert_eq!(got["spec"].get("volumes"), None, "{got}");
+}

@@ -134,7 +134,7 @@ fn strings(list: &Value) -> Vec<String> {
     texts.map(str::to_owned).collect()
 }
 
-/// A TokenRequest with its token, for the ServiceAccount `name` of `namespace`. `id` names the token.
+/// A TokenRequest with its token, for the ServiceAccount `name` of `namespace`, and a warning. `id` names the token.
 ///
 /// # Errors
 /// `NotFound` for the account or what the token is to be bound to, `Invalid`, `Conflict` for another uid.
@@ -145,7 +145,7 @@ pub fn token(
     request: Value,
     id: &str,
     now: Timestamp,
-) -> Result<Value, Status> {
+) -> Result<(Value, Option<String>), Status> {
     let issuer = inner
         .config
         .tokens
@@ -155,7 +155,8 @@ pub fn token(
         |plural: &str, namespace: &str, name: &str| authenticate::find(snapshot, plural, namespace, name);
     let request = TokenRequest::new(request, namespace, name)?;
     let account = find("serviceaccounts", namespace, name)?;
-    let request = request.complete(&account, issuer.audiences(), now)?;
+    let mut request = request.complete(&account, issuer.audiences(), now)?;
+    let told = request.shorten(&inner.config.strict);
     let bound = request.bound(namespace, name, find)?;
     let answer = request
         .answer(issuer, &account, &bound, id, now)
@@ -166,5 +167,5 @@ pub fn token(
             format!("JTI={id}"),
         )
     });
-    Ok(answer)
+    Ok((answer, told))
 }

@@ -11,6 +11,7 @@ use corten_api::{Status, meta, time};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::strict::Strict;
 use crate::tokens::Issuer;
 use crate::tokens::claims::{self, Bound};
 
@@ -83,6 +84,14 @@ impl Request {
             return Err(Status::invalid(KIND, "", &errors));
         }
         Ok(self)
+    }
+
+    /// Shortens a life that is longer than tokens have here; what the client is told of it.
+    pub fn shorten(&mut self, strict: &Strict) -> Option<String> {
+        let asked = self.0["spec"]["expirationSeconds"].as_i64().unwrap_or_default();
+        let (seconds, told) = strict.token_life(asked);
+        self.0["spec"]["expirationSeconds"] = seconds.into();
+        told
     }
 
     /// The objects the token is to be bound to. `find` reads one by plural, namespace and name.

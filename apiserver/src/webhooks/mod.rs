@@ -96,7 +96,7 @@ pub fn mutate(
     rounds: &mut Rounds,
     env: &mut Env,
 ) -> Result<Option<Question>, Status> {
-    if rules::is_exempt(attributes) {
+    if rules::is_exempt(attributes) || env.strict.spares(attributes.subject.namespace) {
         return Ok(None);
     }
     if rounds.round > 0 && rounds.left.as_ref().is_some_and(|left| left != object) {
@@ -150,7 +150,7 @@ pub fn validate(
     effects: &mut Effects,
     env: &mut Env,
 ) -> Result<Option<Question>, Status> {
-    if rules::is_exempt(attributes) {
+    if rules::is_exempt(attributes) || env.strict.spares(attributes.subject.namespace) {
         return Ok(None);
     }
     let mut question = Question::new();
@@ -245,7 +245,7 @@ fn call(
             return Ok(Called::Unknown(Call {
                 key,
                 target: target.clone(),
-                limit: hook.timeout,
+                limit: env.strict.webhook_time(hook.timeout),
                 body: Bytes::from(review::body(hook.version, &key.uid(), &request)),
             }));
         }

@@ -41,6 +41,7 @@ use crate::key::Keys;
 use crate::rbac::rules::Rules;
 use crate::read::filter::keys;
 use crate::stored::{self, Stored, TypeMeta};
+use crate::strict::Strict;
 use crate::webhooks::Scene;
 use crate::{Inner, damaged, store_status};
 use admission::{Attributes, Operation, RequestOptions};
@@ -115,6 +116,8 @@ pub struct Env {
     pub pod_security: Option<Arc<PodSecurity>>,
     /// Services take no addresses that are not the cluster's.
     pub deny_external_ips: bool,
+    /// What is asked beyond Kubernetes' defaults.
+    pub strict: Strict,
     /// What the limit said about this request.
     pub event_verdict: Option<Result<(), Status>>,
     /// Webhooks and policies of the state that is decided on; `None`: there are none.
@@ -141,6 +144,7 @@ impl Env {
             event_limit: None,
             pod_security: None,
             deny_external_ips: false,
+            strict: Strict::default(),
             event_verdict: None,
             scene: None,
         }
@@ -433,6 +437,7 @@ async fn settle(
     env.event_limit.clone_from(&inner.config.event_rate_limit);
     env.pod_security.clone_from(&inner.config.pod_security);
     env.deny_external_ips = inner.config.deny_external_ips;
+    env.strict = inner.config.strict;
     let deadline = Instant::now() + REQUEST_LIMIT;
     let mut newest = false;
     let mut lane = None;

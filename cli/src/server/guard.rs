@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use corten_apiserver::PodSecurity;
 use corten_apiserver::pki::TlsProfile;
+use corten_apiserver::strict::Strict;
 
 const EXTERNAL_IPS: &str = "DenyServiceExternalIPs";
 
@@ -12,8 +13,9 @@ const EXTERNAL_IPS: &str = "DenyServiceExternalIPs";
 #[group(skip)]
 pub struct Args {
     /// A set of stricter defaults than Kubernetes'. hardened: TLS 1.3 only, no anonymous requests, the baseline Pod Security
-    /// Standard where a namespace names none, DenyServiceExternalIPs, certificates that live for a day, and a chained audit log
-    /// in the data folder without which nothing is served
+    /// Standard where a namespace names none, DenyServiceExternalIPs, certificates that live for a day, tokens that live for an
+    /// hour, no token for Pods of the default account that do not ask for one, webhooks that are waited for two seconds at most
+    /// and not asked about the system's namespaces, and a chained audit log in the data folder without which nothing is served
     #[arg(long, value_parser = ["kubernetes", "hardened"], default_value = "kubernetes")]
     profile: String,
     /// The oldest TLS that is spoken: VersionTLS12 or VersionTLS13
@@ -28,6 +30,17 @@ pub struct Args {
     /// Requests without credentials are those of system:anonymous; else they are refused [default: true; hardened: false]
     #[arg(long)]
     anonymous_auth: Option<bool>,
+    /// Tokens live this long at most; who asks for more gets these, and a warning [default: no bound; hardened: 1h]
+    #[arg(long, value_parser = crate::duration::parse)]
+    service_account_max_token_expiration: Option<Duration>,
+    /// Pods of the account `default` get a token unless they or the account decline one; else only where they ask for it
+    /// [default: true; hardened: false]
+    #[arg(long)]
+    automount_default_account: Option<bool>,
+    /// Webhooks are waited for this long at most, and not asked about kube-system, kube-public and kube-node-lease
+    /// [default: as they say themselves; hardened: 2s]
+    #[arg(long, value_parser = crate::duration::parse)]
+    webhook_limit: Option<Duration>,
     /// Seats for requests that read; together with those for requests that write they are divided among the priority levels
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: u32,
@@ -71,6 +84,19 @@ impl Args {
     pub fn certificate_lifetime(&self) -> Duration {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         if self.is_hardened() { DAY } else { 365 * DAY }
+    }
+
+    /// What is asked beyond Kubernetes' defaults.
+    pub fn strict(&self) -> Strict {
+        let or = |given: Option<Duration>, seconds: u64| {
+            given.or_else(|| self.is_hardened().then(|| Duration::from_secs(seconds)))
+        };
+        let life = or(self.service_account_max_token_expiration, 60 * 60);
+        Strict {
+            bare_default_account: !self.automount_default_account.unwrap_or(!self.is_hardened()),
+            token_seconds: life.and_then(|life| i64::try_from(life.as_secs()).ok()),
+            webhook_limit: or(self.webhook_limit, 2),
+        }
     }
 
     pub fn seats(&self) -> u32 {

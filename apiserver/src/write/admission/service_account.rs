@@ -48,7 +48,8 @@ pub fn mutate(
         return Ok(());
     };
     let account = account(attributes, snapshot, &name_account(spec))?;
-    if automounts(spec, &account) {
+    let unasked = !(env.strict.bare_default_account && meta::name(&account) == DEFAULT);
+    if automounts(spec, &account, unasked) {
         mount_token(spec, || format!("{VOLUME_PREFIX}{}", env.name_suffix()));
     }
     if is_empty(spec.get("imagePullSecrets")) && !is_empty(account.get("imagePullSecrets")) {
@@ -93,13 +94,13 @@ fn account(attributes: &Attributes<'_>, snapshot: &Snapshot, name: &str) -> Resu
     }
 }
 
-/// The Pod's wish counts before the account's; without either there is a token.
-fn automounts(spec: &Map<String, Value>, account: &Value) -> bool {
+/// The Pod's wish counts before the account's; without either there is a token if `unasked`.
+fn automounts(spec: &Map<String, Value>, account: &Value, unasked: bool) -> bool {
     let wish = |value: Option<&Value>| value.and_then(Value::as_bool);
     const FIELD: &str = "automountServiceAccountToken";
     wish(spec.get(FIELD))
         .or_else(|| wish(account.get(FIELD)))
-        .unwrap_or(true)
+        .unwrap_or(unasked)
 }
 
 /// Mounts the token into every container that has nothing at its place. `new_name`: of the volume, if there is none yet.
@@ -326,7 +327,10 @@ mod tests {
     #[test]
     fn the_pods_wish_counts_first() {
         let check = |pod: Value, account: Value, want: bool| {
-            assert_eq!(automounts(&spec(pod.clone()), &account), want, "{pod} {account}");
+            let found = |unasked| automounts(&spec(pod.clone()), &account, unasked);
+            assert_eq!(found(true), want, "{pod} {account}");
+            let asked = !(pod == json!({}) && account == json!({}));
+            assert_eq!(found(false), want && asked, "{pod} {account}");
         };
         let wish = |wish: bool| json!({ "automountServiceAccountToken": wish });
         check(json!({}), json!({}), true);
