@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use corten_api::resource::{By, CreateContext, Subresource};
-use corten_api::{FieldValidation, meta, registry};
+use corten_api::resource::{By, CreateContext};
+use corten_api::{FieldValidation, json, meta, registry};
 use corten_store::mvcc::Mvcc;
 use corten_store::{Config, Op, Precondition, Store, Txn, command};
 use serde_json::Value;
@@ -45,29 +45,32 @@ pub async fn run() -> Result<()> {
         now: context.now,
     };
     let (own, owned) = each_owned(defaulted, |mut value| {
-        pods.track(None, &mut value, by, Subresource::Main);
-        value
+        let managers = pods.managers_of_new(&mut value, by);
+        (value, managers.unwrap_or_default())
     });
-    let (prepare, prepared) = each_owned(owned, |mut value| {
+    let (prepare, prepared) = each_owned(owned, |(mut value, managers)| {
         let verdict = pods.prepare_create(&mut value, &context);
-        (value, verdict.is_ok())
+        (value, managers, verdict.is_ok())
     });
     anyhow::ensure!(
-        prepared.iter().all(|(_, fine)| *fine),
-        "the bench's Pods are valid"
+        prepared
+            .iter()
+            .all(|(_, managers, fine)| *fine && !managers.is_empty()),
+        "the bench's Pods are valid, and their managers are told at once"
     );
-    let (encode, encoded) = each(&prepared, |(object, _)| {
+    let (encode, encoded) = each(&prepared, |(object, managers, _)| {
         let fields = pods.selectable_fields(object);
         let size: usize = fields.iter().map(|(_, value)| value.len()).sum();
-        let mut bytes = Vec::with_capacity(1024 + size);
-        serde_json::to_writer(&mut bytes, object).map(|()| Bytes::from(bytes))
+        let mut bytes = Vec::with_capacity(2048 + managers.len() + size);
+        json::write(&mut bytes, object);
+        bytes.extend_from_slice(managers.as_bytes());
+        Bytes::from(bytes)
     });
     let keys = prepared
         .iter()
-        .map(|(object, _)| Bytes::from(format!("/core/pods/default/{}", meta::name(object))));
-    let values: Vec<Bytes> = encoded.into_iter().collect::<Result<_, _>>()?;
+        .map(|(object, ..)| Bytes::from(format!("/core/pods/default/{}", meta::name(object))));
     let txns: Vec<Txn> = keys
-        .zip(values)
+        .zip(encoded)
         .map(|(key, value)| {
             Txn::new(
                 vec![Precondition::Absent(key.clone())],
