@@ -1206,6 +1206,24 @@ fn small_kinds() {
     check(
         &endpoints,
         "/subsets",
+        json!([{"addresses": [{"ip": "::ffff:127.0.0.1"}], "notReadyAddresses": [{"ip": "::1"}, {"ip": "0.0.0.0"}]}]),
+        &[
+            "subsets[0].addresses[0].ip|Invalid|Invalid value: \"::ffff:127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            "subsets[0].notReadyAddresses[0].ip|Invalid|Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            "subsets[0].notReadyAddresses[1].ip|Invalid|Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)",
+        ],
+    );
+    check(
+        &slice,
+        "/endpoints",
+        json!([{"addresses": ["127.0.0.1"]}]),
+        &[
+            "endpoints[0].addresses[0]|Invalid|Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ],
+    );
+    check(
+        &endpoints,
+        "/subsets",
         json!([{}]),
         &["subsets[0]|Required|Required value: must specify `addresses` or `notReadyAddresses`"],
     );

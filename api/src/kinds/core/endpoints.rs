@@ -84,8 +84,11 @@ fn endpoint_ip(address: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-/// Addresses that no endpoint may have: they would reach the node itself.
+/// Addresses that no endpoint may have: they would reach the node itself. One of IPv4 that is written as one of IPv6 is meant
+/// as what it is.
 pub fn special_ip(field: impl std::fmt::Display, ip: IpAddr, errors: &mut FieldErrors) {
+    let text = ip.to_string();
+    let ip = ip.to_canonical();
     let link_local = match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -94,7 +97,6 @@ pub fn special_ip(field: impl std::fmt::Display, ip: IpAddr, errors: &mut FieldE
         IpAddr::V4(v4) => v4.octets()[..3] == [224, 0, 0],
         IpAddr::V6(v6) => v6.octets()[0] == 0xff && v6.octets()[1] & 0x0f == 2,
     };
-    let text = ip.to_string();
     if ip.is_unspecified() {
         errors.invalid(&field, &text, &format!("may not be unspecified ({text})"));
     }

@@ -112,8 +112,8 @@ fn validate_endpoint(endpoint: &At<'_>, address_type: &str, errors: &mut FieldEr
         let text = address.text();
         let parsed = text.parse::<IpAddr>();
         match (address_type, &parsed) {
-            ("IPv4", Ok(ip)) if ip.is_ipv4() => special_ip(&address, *ip, errors),
-            ("IPv6", Ok(ip)) if ip.is_ipv6() => special_ip(&address, *ip, errors),
+            ("IPv4", Ok(ip)) if ip.to_canonical().is_ipv4() => special_ip(&address, *ip, errors),
+            ("IPv6", Ok(ip)) if ip.to_canonical().is_ipv6() => special_ip(&address, *ip, errors),
             ("IPv4", Ok(_)) => errors.invalid(&address, text, "must be an IPv4 address"),
             ("IPv6", Ok(_)) => errors.invalid(&address, text, "must be an IPv6 address"),
             ("IPv4" | "IPv6", Err(_)) => named(&address, text, names::ip, errors),
