@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use xtask::prerequisites::find;
 
-use crate::command;
+use crate::{command, golang};
 
 /// The release that is built where none is installed.
 const MODULE: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
@@ -29,9 +29,7 @@ pub fn program() -> Result<PathBuf, String> {
     if built.is_file() {
         return Ok(built);
     }
-    let Some(go) =
-        find("go").or_else(|| Some("/usr/local/go/bin/go".into()).filter(|go: &PathBuf| go.exists()))
-    else {
+    let Some(go) = golang::toolchain() else {
         return Err("no helm in PATH or $CORTEN_HELM, and no Go toolchain to build one".into());
     };
     println!("building {MODULE}, once");

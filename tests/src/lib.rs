@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod command;
 pub mod faults;
 pub mod gadgets;
+pub mod golang;
 pub mod helm;
 pub mod hostile;
 pub mod kubectl;

@@ -53,7 +53,6 @@ mod tests {
                 voters: vec![1, 2, 3],
                 ..ConfState::default()
             },
-            ..Base::default()
         };
         let entry = |index| Entry {
             index,
