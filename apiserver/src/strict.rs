@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 /// Namespaces that no webhook is asked about where [`Strict::webhook_limit`] is set.
 const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
@@ -15,6 +17,10 @@ pub struct Strict {
     /// No webhook is waited for longer, and none is asked about the system's namespaces: who installs one can neither slow
     /// down nor stop what the cluster itself needs.
     pub webhook_limit: Option<Duration>,
+    /// Webhooks are asked about Secrets without what is in them, unless their configuration says that they may see it.
+    pub hides_secrets: bool,
+    /// The addresses of Pods; who writes others as endpoints needs a right of its own.
+    pub pod_range: Option<Ipv4Net>,
 }
 
 impl Strict {
@@ -57,6 +63,7 @@ mod tests {
             bare_default_account: true,
             token_seconds: Some(3600),
             webhook_limit: Some(Duration::from_secs(2)),
+            ..off
         };
         assert_eq!(on.token_life(600), (600, None));
         let told = "requested expiration of 3607 seconds shortened to 3600 seconds";

@@ -501,3 +501,89 @@ async fn a_stricter_server() {
     let got = world.get("/api/v1/namespaces/default/pods/a").await.json();
     assert_eq!(got["spec"].get("volumes"), None, "{got}");
 }
+
+/// Who may write endpoints, and who may write any.
+#[tokio::test]
+async fn restricted_endpoints() {
+    let mut config = Config::new(IpAddr::from([192, 0, 2, 1]), "test CA");
+    config.strict.pod_range = Some("10.244.0.0/16".parse().expect("a range"));
+    let world = World::with(config).await;
+    let jane = world.by(User::new("jane", &[]));
+    let role = |name: &str, plurals: Value| {
+        let rule = json!({ "apiGroups": ["", "discovery.k8s.io"], "resources": plurals, "verbs": ["get", "create", "update"] });
+        named(name, json!({ "rules": [rule] }))
+    };
+    let binding = |name: &str| {
+        let of = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });
+        let to = json!([{ "kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io" }]);
+        named(name, json!({ "roleRef": of, "subjects": to }))
+    };
+    let endpoints = |name: &str, ips: &[&str]| {
+        let addresses: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        named(
+            name,
+            json!({ "subsets": [{ "addresses": addresses, "ports": [{ "port": 80 }] }] }),
+        )
+    };
+    let slice = |name: &str, kind: &str, address: &str| {
+        named(
+            name,
+            json!({ "addressType": kind, "endpoints": [{ "addresses": [address] }] }),
+        )
+    };
+    let make = "POST /api/v1/namespaces/default/endpoints";
+    let slices = "POST /apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let roles = format!("POST {RBAC}/namespaces/default/roles");
+    let bindings = format!("POST {RBAC}/namespaces/default/rolebindings");
+    check(
+        &world,
+        &[
+            (
+                &roles,
+                role("writer", json!(["endpoints", "endpointslices"])),
+                "201",
+            ),
+            (&bindings, binding("writer"), "201"),
+            (make, endpoints("hers", &["10.244.1.1", "192.0.2.9"]), "201"),
+        ],
+    )
+    .await;
+    check(
+        &jane,
+        &[
+            (make, endpoints("a", &["10.244.1.1"]), "201"),
+            (
+                make,
+                endpoints("b", &["10.244.1.1", "192.0.2.9"]),
+                "403 ~address 192.0.2.9 is no Pod's: who writes it needs the right to create endpoints/restricted",
+            ),
+            (slices, slice("a", "IPv4", "10.244.1.1"), "201"),
+            (slices, slice("b", "IPv4", "192.0.2.9"), "403 ~endpointslices/restricted"),
+            (slices, slice("b", "FQDN", "example.com"), "403 ~address example.com"),
+            // What is there already stays.
+            (
+                "PUT /api/v1/namespaces/default/endpoints/hers",
+                endpoints("hers", &["192.0.2.9"]),
+                "200",
+            ),
+        ],
+    )
+    .await;
+    let more = json!(["endpoints/restricted", "endpointslices/restricted"]);
+    check(
+        &world,
+        &[
+            (&roles, role("any", more), "201"),
+            (&bindings, binding("any"), "201"),
+        ],
+    )
+    .await;
+    check(
+        &jane,
+        &[
+            (make, endpoints("b", &["192.0.2.9"]), "201"),
+            (slices, slice("b", "IPv4", "192.0.2.9"), "201"),
+        ],
+    )
+    .await;
+}

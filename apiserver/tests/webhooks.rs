@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use common::{CONFIG_MAPS, DEPLOYMENTS, Got, PODS, World, config_map, deployment, pod};
+use corten_apiserver::Config;
 use https::{Https, Reply};
 use serde_json::{Value, json};
 
@@ -639,4 +640,51 @@ async fn what_a_webhook_is_about() {
 
     // Side effects forbid dry runs. (Only webhooks stored long ago may have them.)
     assert!(asked(&server).is_empty());
+}
+
+/// A server that hides what is in Secrets shows it to webhooks whose configuration has the label, and to no others.
+#[tokio::test]
+async fn webhooks_see_secrets_as_they_are_let() {
+    let mut config = Config::new(std::net::IpAddr::from([192, 0, 2, 1]), "test CA");
+    config.strict.hides_secrets = true;
+    let w = World::with(config).await;
+    let server = Https::start(|_, body| {
+        if body["request"]["operation"] != "CREATE" {
+            return review(body, json!({}));
+        }
+        patch(
+            body,
+            &json!([{ "op": "add", "path": "/metadata/labels", "value": { "seen": "yes" } }]),
+        )
+    })
+    .await;
+    let rules = json!({ "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["*"] }] });
+    for (name, sees) in [("closed", "false"), ("open", "true")] {
+        let hook = hook(name, &server.client_config(&format!("/{name}")), &rules);
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": { "name": name, "labels": { "corten.dev/sees-secrets": sees } }, "webhooks": [hook],
+        });
+        check(&w.post(MUTATING, &object).await, "201");
+    }
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s" }, "data": { "key": "Q0FOQVJZ" } });
+    let made = check(&w.post(secrets, &secret).await, "201");
+    assert_eq!(
+        (&made["data"]["key"], &made["metadata"]["labels"]["seen"]),
+        (&json!("Q0FOQVJZ"), &json!("yes"))
+    );
+    check(&w.delete(&format!("{secrets}/s"), &json!({})).await, "200");
+    let calls = server.take();
+    assert_eq!(calls.len(), 4);
+    for (path, body) in &calls {
+        let request = &body["request"];
+        let object = match request["operation"].as_str() {
+            Some("DELETE") => &request["oldObject"],
+            _ => &request["object"],
+        };
+        let value = if path == "/open" { "Q0FOQVJZ" } else { "" };
+        assert_eq!(object["data"], json!({ "key": value }), "{path}");
+        assert_eq!(body.to_string().contains("Q0FOQVJZ"), path == "/open");
+    }
 }

@@ -190,7 +190,7 @@ pub async fn run(args: Args) -> Result<()> {
         config.pod_security = args.guard.pod_security().map(Arc::new);
     }
     config.deny_external_ips = args.guard.deny_external_ips();
-    config.strict = args.guard.strict();
+    config.strict = args.guard.strict(cluster_cidr);
     config.front_proxy = Some(certificates.front_proxy());
     let sharing = Arc::new(crate::join::Sharing {
         pki: pki_dir.clone(),

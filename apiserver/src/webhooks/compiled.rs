@@ -26,6 +26,9 @@ const GROUP: &str = "admissionregistration.k8s.io";
 /// Default of `timeoutSeconds`. Source: MutatingWebhook v1 API reference.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 10;
 
+/// The label of a configuration whose webhooks see what is in Secrets, also in a server that hides it.
+const SEES_SECRETS: &str = "corten.dev/sees-secrets";
+
 /// One webhook of a configuration.
 #[derive(Debug)]
 pub struct Webhook {
@@ -43,6 +46,8 @@ pub struct Webhook {
     pub fails_open: bool,
     pub has_side_effects: bool,
     pub reinvoked: bool,
+    /// Its configuration lets it see what is in Secrets where others may not.
+    pub sees_secrets: bool,
 }
 
 impl Webhook {
@@ -73,6 +78,7 @@ impl Webhook {
             fails_open: hook["failurePolicy"] == "Ignore",
             has_side_effects: !matches!(hook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
             reinvoked: hook["reinvocationPolicy"] == "IfNeeded",
+            sees_secrets: meta::label(configuration, SEES_SECRETS) == Some("true"),
             name,
         }
     }

@@ -9,6 +9,7 @@ pub mod compiled;
 pub mod forms;
 pub mod review;
 pub mod rules;
+mod secret;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -235,7 +236,10 @@ fn call(
     }
     let ty: &ResourceType = form.other.as_deref().unwrap_or(attributes.subject.ty);
     let seen = |object: &Value| forms::convert(attributes, ty, object, &scene.types);
-    let (new, old) = (seen(object)?, seen(attributes.old.unwrap_or(&Value::Null))?);
+    let (mut new, mut old) = (seen(object)?, seen(attributes.old.unwrap_or(&Value::Null))?);
+    if env.strict.hides_secrets && !hook.sees_secrets && attributes.is("", "secrets") {
+        (new, old) = (secret::closed(&new), secret::closed(&old));
+    }
     let request = review::request(attributes, ty, &new, &old);
     let request = serde_json::to_vec(&request).map_err(Status::internal)?;
     let key = CallKey::of(&[&env.seed(), hook.id.as_bytes(), &[round], &request]);

@@ -6,6 +6,7 @@ use anyhow::Result;
 use corten_apiserver::PodSecurity;
 use corten_apiserver::pki::TlsProfile;
 use corten_apiserver::strict::Strict;
+use ipnet::Ipv4Net;
 
 const EXTERNAL_IPS: &str = "DenyServiceExternalIPs";
 
@@ -14,8 +15,8 @@ const EXTERNAL_IPS: &str = "DenyServiceExternalIPs";
 pub struct Args {
     /// A set of stricter defaults than Kubernetes'. hardened: TLS 1.3 only, no anonymous requests, the baseline Pod Security
     /// Standard where a namespace names none, DenyServiceExternalIPs, certificates that live for a day, tokens that live for an
-    /// hour, no token for Pods of the default account that do not ask for one, webhooks that are waited for two seconds at most
-    /// and not asked about the system's namespaces, and a chained audit log in the data folder without which nothing is served
+    /// hour, no token for Pods of the default account that do not ask for one, webhooks that are waited for two seconds at most,
+    /// not asked about the system's namespaces and not told what is in Secrets, endpoints that are Pods, and a chained audit log in the data folder without which nothing is served
     #[arg(long, value_parser = ["kubernetes", "hardened"], default_value = "kubernetes")]
     profile: String,
     /// The oldest TLS that is spoken: VersionTLS12 or VersionTLS13
@@ -41,6 +42,14 @@ pub struct Args {
     /// [default: as they say themselves; hardened: 2s]
     #[arg(long, value_parser = crate::duration::parse)]
     webhook_limit: Option<Duration>,
+    /// Webhooks are asked about Secrets without what is in them, unless their configuration has the label
+    /// corten.dev/sees-secrets=true [default: false; hardened: true]
+    #[arg(long)]
+    hide_secrets_from_webhooks: Option<bool>,
+    /// Endpoints and EndpointSlices get addresses outside of the Pods' range only from who may create `endpoints/restricted`
+    /// and `endpointslices/restricted` [default: false; hardened: true]
+    #[arg(long)]
+    restrict_endpoints: Option<bool>,
     /// Seats for requests that read; together with those for requests that write they are divided among the priority levels
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: u32,
@@ -86,8 +95,8 @@ impl Args {
         if self.is_hardened() { DAY } else { 365 * DAY }
     }
 
-    /// What is asked beyond Kubernetes' defaults.
-    pub fn strict(&self) -> Strict {
+    /// What is asked beyond Kubernetes' defaults, where Pods have addresses of `pods`.
+    pub fn strict(&self, pods: Ipv4Net) -> Strict {
         let or = |given: Option<Duration>, seconds: u64| {
             given.or_else(|| self.is_hardened().then(|| Duration::from_secs(seconds)))
         };
@@ -96,6 +105,11 @@ impl Args {
             bare_default_account: !self.automount_default_account.unwrap_or(!self.is_hardened()),
             token_seconds: life.and_then(|life| i64::try_from(life.as_secs()).ok()),
             webhook_limit: or(self.webhook_limit, 2),
+            hides_secrets: self.hide_secrets_from_webhooks.unwrap_or(self.is_hardened()),
+            pod_range: self
+                .restrict_endpoints
+                .unwrap_or(self.is_hardened())
+                .then_some(pods),
         }
     }
 

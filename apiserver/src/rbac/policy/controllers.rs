@@ -350,6 +350,12 @@ pub const OWN_ROLES: &[(&str, &[&str])] = &[
         &["patch certificates.k8s.io: certificatesigningrequests/approval certificatesigningrequests/status"],
     ),
     ("deployment-controller", &["patch apps: deployments/status"]),
+    // Where only who has this right writes addresses that are no Pod's: those of Pods in their host's network.
+    ("endpoint-controller", &["create core: endpoints/restricted"]),
+    (
+        "endpointslice-controller",
+        &["create discovery.k8s.io: endpointslices/restricted"],
+    ),
     ("namespace-controller", &["patch core: namespaces/status"]),
     ("resourcequota-controller", &["get core: resourcequotas"]),
     (

@@ -20,6 +20,7 @@ mod pod_resize;
 pub mod pod_security;
 mod pod_topology_labels;
 mod resource_quota;
+mod restricted_endpoints;
 mod role_escalation;
 mod service_account;
 mod storage_object_in_use_protection;
@@ -147,6 +148,9 @@ fn judge(
     certificate_subject::validate(attributes, object)?;
     if env.deny_external_ips {
         deny_service_external_ips::validate(attributes, object)?;
+    }
+    if let Some(pods) = env.strict.pod_range {
+        restricted_endpoints::validate(attributes, object, pods, &env.rules)?;
     }
     pod_resize::validate(attributes, snapshot, object)?;
     role_escalation::validate(attributes, snapshot, object, &env.rules)?;
