@@ -48,7 +48,13 @@ pub struct Args {
     /// Containers that name no seccomp profile get the container runtime's, instead of none [default: false; hardened: true]
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     seccomp_default: Option<bool>,
-    /// A set of stricter defaults than Kubernetes'. hardened: --seccomp-default
+    /// Containers do not have the capability NET_RAW unless they add it [default: false; hardened: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    drop_net_raw: Option<bool>,
+    /// Containers that do not say allowPrivilegeEscalation gain no privileges [default: false; hardened: true]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    no_new_privileges: Option<bool>,
+    /// A set of stricter defaults than Kubernetes'. hardened: --seccomp-default, --drop-net-raw, --no-new-privileges
     #[arg(long, value_parser = ["kubernetes", "hardened"], default_value = "kubernetes")]
     profile: String,
     /// What must be left before the node is under pressure and takes no new Pods, as signal<floor with a quantity or a
@@ -95,6 +101,7 @@ pub async fn run(args: Args) -> Result<()> {
         },
         shutdown.clone(),
     ));
+    let hardened = args.profile == "hardened";
     let agent = corten_nodeagent::shell::agent::run(
         AgentConfig {
             node_name,
@@ -109,7 +116,9 @@ pub async fn run(args: Args) -> Result<()> {
             reserved: Default::default(),
             dns: Default::default(),
             floors: args.eviction_hard,
-            seccomp_default: args.seccomp_default.unwrap_or(args.profile == "hardened"),
+            seccomp_default: args.seccomp_default.unwrap_or(hardened),
+            drop_net_raw: args.drop_net_raw.unwrap_or(hardened),
+            no_new_privileges: args.no_new_privileges.unwrap_or(hardened),
             containerd: args
                 .container_runtime_endpoint
                 .map_or(ContainerdMode::Managed, ContainerdMode::Endpoint),

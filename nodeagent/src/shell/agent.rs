@@ -226,6 +226,8 @@ pub async fn start(
             seccomp: Profiles {
                 root: config.data_dir.join("seccomp").display().to_string(),
                 by_default: config.seccomp_default,
+                drops_net_raw: config.drop_net_raw,
+                no_new_privileges: config.no_new_privileges,
             },
             dns: config.dns.clone(),
             resolv_conf: fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),

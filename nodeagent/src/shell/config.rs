@@ -47,5 +47,9 @@ pub struct AgentConfig {
     pub floors: Floors,
     /// Containers that name no seccomp profile get the runtime's; else they get none.
     pub seccomp_default: bool,
+    /// Containers have no `NET_RAW` unless they add it.
+    pub drop_net_raw: bool,
+    /// Containers that do not say `allowPrivilegeEscalation` gain no privileges.
+    pub no_new_privileges: bool,
     pub containerd: ContainerdMode,
 }

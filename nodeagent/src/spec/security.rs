@@ -30,13 +30,17 @@ pub fn namespaces(pod: &Pod) -> Namespaces {
     }
 }
 
-/// The seccomp profiles of this node.
+/// What containers of this node get that say nothing about it, and its seccomp profiles.
 #[derive(Debug, Clone, Default)]
 pub struct Profiles {
     /// Folder of those that Pods name.
     pub root: String,
     /// Who names none gets the runtime's, as with the kubelet's `--seccomp-default`; else none, as Kubernetes by default.
     pub by_default: bool,
+    /// Containers do not have `NET_RAW` unless they add it; else they have it, as the runtime gives it to all.
+    pub drops_net_raw: bool,
+    /// Who does not say `allowPrivilegeEscalation` gains no privileges; else he does, as Kubernetes by default.
+    pub no_new_privileges: bool,
 }
 
 /// Why this node cannot run the Pod as it has to be run. Admission trusts a Pod without the host's users with more, so it is
@@ -84,13 +88,21 @@ pub fn of_container(
     if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
         verify_non_root(pod, container, run_as_user, image)?;
     }
+    let privileged = own.privileged == Some(true);
     let capabilities = own.capabilities.unwrap_or_default();
+    let added = capabilities.add.unwrap_or_default();
+    let mut dropped = capabilities.drop.unwrap_or_default();
+    if profiles.drops_net_raw && !privileged && !adds(&added, "NET_RAW") {
+        dropped.push("NET_RAW".to_owned());
+    }
+    // Who has these has all privileges already; Kubernetes refuses to take them away.
+    let escalates = !profiles.no_new_privileges || privileged || adds(&added, "SYS_ADMIN");
     let mut supplemental_groups = of_pod.supplemental_groups.unwrap_or_default();
     supplemental_groups.extend(of_pod.fs_group);
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
     let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
     Ok(ContainerSecurity {
-        privileged: own.privileged == Some(true),
+        privileged,
         run_as_user: run_as_user.or(image.uid.filter(|_| image.username.is_empty())),
         run_as_group,
         run_as_username: if run_as_user.is_some() {
@@ -99,16 +111,25 @@ pub fn of_container(
             image.username.clone()
         },
         supplemental_groups,
-        add_capabilities: capabilities.add.unwrap_or_default(),
-        drop_capabilities: capabilities.drop.unwrap_or_default(),
+        add_capabilities: added,
+        drop_capabilities: dropped,
         read_only_root: own.read_only_root_filesystem == Some(true),
-        no_new_privileges: own.allow_privilege_escalation == Some(false),
+        no_new_privileges: !own.allow_privilege_escalation.unwrap_or(escalates),
         seccomp: seccomp(profile, profiles),
         namespaces: namespaces(pod),
         pid_of: None,
         masked_paths: unmasked.then(Vec::new),
         readonly_paths: unmasked.then(Vec::new),
     })
+}
+
+/// Whether a capability is among those added; both spellings of its name are in use.
+fn adds(added: &[String], capability: &str) -> bool {
+    let of = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        name == "ALL" || name.strip_prefix("CAP_").unwrap_or(&name) == capability
+    };
+    added.iter().any(|name| of(name))
 }
 
 fn verify_non_root(
@@ -175,6 +196,7 @@ mod tests {
             let profiles = Profiles {
                 root: "/p".into(),
                 by_default,
+                ..Profiles::default()
             };
             let of = |profile: Option<&SeccompProfile>| seccomp(profile, &profiles);
             let none = if by_default {
@@ -188,6 +210,56 @@ mod tests {
             assert_eq!(
                 of(Some(&named("Localhost"))),
                 Seccomp::Localhost("/p/a.json".into())
+            );
+        }
+    }
+
+    #[test]
+    fn who_asks_for_no_privileges_has_none_on_a_hardened_node() {
+        let hardened = Profiles {
+            drops_net_raw: true,
+            no_new_privileges: true,
+            ..Profiles::default()
+        };
+        let image = ImageReady {
+            id: String::new(),
+            uid: None,
+            username: String::new(),
+        };
+        let of = |own: &Value, profiles: &Profiles| {
+            let container = json!({"name": "c", "securityContext": own});
+            let pod: Pod =
+                serde_json::from_value(json!({"spec": {"containers": [container]}})).expect("a Pod");
+            let made =
+                of_container(&pod, &spec(&pod).containers[0], &image, profiles).expect("it can be kept");
+            (made.drop_capabilities.join(","), made.no_new_privileges)
+        };
+        let add = |name: &str| json!({"capabilities": {"add": [name]}});
+        for (own, dropped, no_new) in [
+            (json!({}), "NET_RAW", true),
+            (json!({"allowPrivilegeEscalation": true}), "NET_RAW", false),
+            (json!({"allowPrivilegeEscalation": false}), "NET_RAW", true),
+            (
+                json!({"capabilities": {"drop": ["CHOWN"]}}),
+                "CHOWN,NET_RAW",
+                true,
+            ),
+            (json!({"privileged": true}), "", false),
+            (add("NET_RAW"), "", true),
+            (add("cap_net_raw"), "", true),
+            (add("CAP_SYS_ADMIN"), "NET_RAW", false),
+            (add("ALL"), "", false),
+        ] {
+            assert_eq!(of(&own, &hardened), (dropped.to_owned(), no_new), "{own}");
+        }
+        for (own, dropped, no_new) in [
+            (json!({}), "", false),
+            (json!({"allowPrivilegeEscalation": false}), "", true),
+        ] {
+            assert_eq!(
+                of(&own, &Profiles::default()),
+                (dropped.to_owned(), no_new),
+                "{own}"
             );
         }
     }
