@@ -15,6 +15,7 @@ mod kubectl_verbs;
 mod leaves_nothing;
 mod main_job;
 mod node_cut;
+mod operators;
 mod rolling_update;
 mod rollover;
 mod scheduling;
