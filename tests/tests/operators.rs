@@ -92,7 +92,10 @@ fn check(project: &Project, kubectl: &Kubectl, manifest: &Path) {
     }
     let said = kubectl.run(&[project.install, &["-f", manifest]].concat(), "");
     assert!(said.succeeded() && said.stderr.is_empty(), "{said}");
-    assert!(said.stdout.lines().all(|line| line.ends_with(" created")), "{said}");
+    assert!(
+        said.stdout.lines().all(|line| line.ends_with(" created")),
+        "{said}"
+    );
 
     let definitions = definitions(kubectl, project.group);
     assert!(definitions.len() >= 3, "{definitions:?}");
@@ -103,18 +106,29 @@ fn check(project: &Project, kubectl: &Kubectl, manifest: &Path) {
     let example = (project.example)();
     kubectl.apply(&example);
     let (kind, name) = (text(&example["kind"]), text(&example["metadata"]["name"]));
-    let explained = kubectl.ok(&format!("explain {kind}.spec --api-version {}", text(&example["apiVersion"])));
+    let explained = kubectl.ok(&format!(
+        "explain {kind}.spec --api-version {}",
+        text(&example["apiVersion"])
+    ));
     assert!(explained.contains("FIELDS:"), "{explained}");
     let mut bad = example.clone();
     let (field, value, refusal) = &project.wrong;
     bad["spec"][*field] = value();
     let refused = kubectl.run(&["apply", "-f", "-"], &bad.to_string());
-    assert!(!refused.succeeded() && refused.stderr.contains(refusal), "{refused}");
+    assert!(
+        !refused.succeeded() && refused.stderr.contains(refusal),
+        "{refused}"
+    );
     let found = kubectl.json(&format!("{kind}/{name}"));
     assert_eq!(found["spec"][*field], example["spec"][*field]);
 
     // Once more, as an upgrade to the same release would do.
-    kubectl.run(&["apply", "--server-side", "--force-conflicts", "-f", manifest], "").ok();
+    kubectl
+        .run(
+            &["apply", "--server-side", "--force-conflicts", "-f", manifest],
+            "",
+        )
+        .ok();
     kubectl.run(&["delete", "-f", manifest], "").ok();
     let left = self::definitions(kubectl, project.group);
     assert!(left.is_empty(), "{left:?}");
