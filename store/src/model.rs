@@ -40,7 +40,7 @@ pub struct Entry {
     pub create_revision: Revision,
     /// The revision of the put that wrote this value.
     pub mod_revision: Revision,
-    /// What a reader derived from the value, such as a parsed head. Never stored, never compared.
+    /// What was derived from the above. Never stored, never compared.
     pub memo: Memo,
 }
 
@@ -55,24 +55,33 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-/// A slot for one value of the reader's own type, computed once and shared by all holders of the entry.
+/// What is computed once from an entry and shared by all its holders.
 #[derive(Default)]
-pub struct Memo(OnceLock<Arc<dyn Any + Send + Sync>>);
+pub struct Memo {
+    /// One value of the reader's own type, such as a parsed head.
+    of_reader: OnceLock<Arc<dyn Any + Send + Sync>>,
+    checksum: OnceLock<u32>,
+}
 
 impl Memo {
-    /// The memo, computed by `init` at the first call.
+    /// The checksum of the entry's record, computed by `init` at the first call.
+    pub(crate) fn checksum(&self, init: impl FnOnce() -> u32) -> u32 {
+        *self.checksum.get_or_init(init)
+    }
+
+    /// The reader's value, computed by `init` at the first call.
     ///
     /// # Panics
     /// If an earlier caller stored another type: one entry has one kind of reader.
     pub fn get_or_init<T: Any + Send + Sync>(&self, init: impl FnOnce() -> T) -> Arc<T> {
-        let any = self.0.get_or_init(|| Arc::new(init())).clone();
+        let any = self.of_reader.get_or_init(|| Arc::new(init())).clone();
         any.downcast().expect("an entry's memo has one type")
     }
 }
 
 impl fmt::Debug for Memo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.get().is_some() {
+        f.write_str(if self.of_reader.get().is_some() {
             "Memo(set)"
         } else {
             "Memo(empty)"

@@ -130,25 +130,22 @@ impl Mvcc {
     }
 
     fn put(&mut self, key: Bytes, value: Bytes, revision: Revision) -> (Bytes, EventKind) {
-        let prev = self.tree.get(&key).cloned();
-        // An overwritten key keeps its first allocation, so that no entry keeps an old proposal alive for its key.
-        let key = prev.as_ref().map_or(key, |prev| prev.key.clone());
-        let create_revision = prev
-            .as_ref()
-            .filter(|_| !planted(Bug::CreateRevisionMoves))
-            .map_or(revision, |prev| prev.create_revision);
-        let memo = Memo::default();
-        let entry = Arc::new(Entry {
-            key: key.clone(),
-            value,
-            create_revision,
-            mod_revision: revision,
-            memo,
+        let (entry, prev) = self.tree.put(&key, |prev| {
+            let create_revision = prev
+                .filter(|_| !planted(Bug::CreateRevisionMoves))
+                .map_or(revision, |prev| prev.create_revision);
+            Arc::new(Entry {
+                // An overwritten key keeps its first allocation, so that no entry keeps an old proposal alive for its key.
+                key: prev.map_or_else(|| key.clone(), |prev| prev.key.clone()),
+                value,
+                create_revision,
+                mod_revision: revision,
+                memo: Memo::default(),
+            })
         });
         let before = prev.as_deref().map_or(0, digest);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(digest(&entry));
-        self.tree.insert(entry.clone());
-        (key, EventKind::Put { entry, prev })
+        (entry.key.clone(), EventKind::Put { entry, prev })
     }
 }
 

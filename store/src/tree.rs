@@ -34,6 +34,22 @@ impl Tree {
         self.0.insert(entry.key.clone(), entry)
     }
 
+    /// Puts at `key` what `make` makes of the entry that is there: the new one, and the old one. The new one's key is `key`.
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce(Option<&Arc<Entry>>) -> Arc<Entry>,
+    ) -> (Arc<Entry>, Option<Arc<Entry>>) {
+        if let Some(slot) = self.0.get_mut(key) {
+            let made = make(Some(slot));
+            let prev = std::mem::replace(slot, made.clone());
+            return (made, Some(prev));
+        }
+        let made = make(None);
+        self.0.insert(made.key.clone(), made.clone());
+        (made, None)
+    }
+
     pub fn remove(&mut self, key: &[u8]) -> Option<Arc<Entry>> {
         self.0.remove(key)
     }

@@ -125,12 +125,7 @@ pub fn size(entry: &Entry) -> u64 {
 
 /// What one entry adds to [`Meta::digest`].
 pub fn digest(entry: &Entry) -> u64 {
-    let crc = record_crc(
-        &entry.key,
-        entry.create_revision,
-        entry.mod_revision,
-        &entry.value,
-    );
+    let crc = crc_of(entry);
     let mut mixed = entry.mod_revision.0.rotate_left(32) ^ u64::from(crc);
     // The finalizer of splitmix64: every input bit reaches every output bit.
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -200,6 +195,14 @@ fn verify(meta: &Meta, tree: &Tree, sums: Sums) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// Made when the entry was: what happens to its bytes in memory afterwards shows on disk.
+fn crc_of(entry: &Entry) -> u32 {
+    let (create, modified) = (entry.create_revision, entry.mod_revision);
+    entry
+        .memo
+        .checksum(|| record_crc(&entry.key, create, modified, &entry.value))
+}
+
 fn record_crc(key: &[u8], create: Revision, modified: Revision, value: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
@@ -211,12 +214,7 @@ fn record_crc(key: &[u8], create: Revision, modified: Revision, value: &[u8]) ->
 }
 
 fn encode_record(entry: &Entry) -> Vec<u8> {
-    let crc = record_crc(
-        &entry.key,
-        entry.create_revision,
-        entry.mod_revision,
-        &entry.value,
-    );
+    let crc = crc_of(entry);
     let mut record = Vec::with_capacity(RECORD_HEADER + entry.value.len());
     record.extend_from_slice(&crc.to_le_bytes());
     record.extend_from_slice(&entry.create_revision.0.to_le_bytes());

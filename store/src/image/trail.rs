@@ -33,12 +33,51 @@ impl Default for Interval {
     }
 }
 
-/// A state the image can move to, and what each key changed on the way held before.
+/// A state the image can move to, and the keys that change on the way.
 #[derive(Debug)]
 struct Cut {
     state: Snapshot,
     base: Base,
-    changed: BTreeMap<Bytes, Option<Arc<Entry>>>,
+    totals: Totals,
+    changed: BTreeMap<Bytes, Changed>,
+}
+
+#[derive(Debug)]
+struct Changed {
+    /// The state before the way had the key.
+    was: bool,
+    now: Option<Arc<Entry>>,
+}
+
+/// What a state adds up to; see [`Meta`].
+#[derive(Clone, Copy, Debug)]
+struct Totals {
+    keys: u64,
+    digest: u64,
+    bytes: u64,
+}
+
+impl Totals {
+    fn of(image: &Meta) -> Self {
+        Totals {
+            keys: image.keys,
+            digest: image.digest,
+            bytes: image.bytes,
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        if let Some(prev) = event.prev() {
+            self.keys -= 1;
+            self.digest = self.digest.wrapping_sub(digest(prev));
+            self.bytes -= size(prev);
+        }
+        if let Some(entry) = event.entry() {
+            self.keys += 1;
+            self.digest = self.digest.wrapping_add(digest(entry));
+            self.bytes += size(entry);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +87,9 @@ pub struct Trail {
     /// Where the image goes next.
     next: Option<Cut>,
     /// What changed since `next`, or since the image.
-    changed: BTreeMap<Bytes, Option<Arc<Entry>>>,
+    changed: BTreeMap<Bytes, Changed>,
+    /// Of the state as of all that was noted.
+    totals: Totals,
     entries: u64,
     bytes: u64,
     /// Bytes of log entries before these that the image on disk does not hold.
@@ -63,6 +104,7 @@ pub struct Trail {
 impl Trail {
     pub fn new(image: Meta, interval: Interval) -> Self {
         Trail {
+            totals: Totals::of(&image),
             image,
             next: None,
             changed: BTreeMap::new(),
@@ -79,9 +121,10 @@ impl Trail {
     /// Notes one applied batch of log entries.
     pub fn note(&mut self, events: &[Arc<Event>], entries: u64, bytes: u64) {
         for event in events {
-            self.changed
-                .entry(event.key.clone())
-                .or_insert_with(|| event.prev().cloned());
+            self.totals.note(event);
+            let changed = self.changed.entry(event.key.clone());
+            let was = event.prev().is_some();
+            changed.or_insert(Changed { was, now: None }).now = event.entry().cloned();
         }
         self.entries += entries;
         self.bytes += bytes;
@@ -159,6 +202,7 @@ impl Trail {
         let mut goal = self.next.replace(Cut {
             state,
             base: base.clone(),
+            totals: self.totals,
             changed,
         })?;
         if planted(Bug::AppliedIndexAside) {
@@ -190,28 +234,21 @@ impl Trail {
 }
 
 fn batch(image: &Meta, goal: Cut) -> Batch {
-    let mut meta = Meta {
+    let Totals { keys, digest, bytes } = goal.totals;
+    let meta = Meta {
+        identity: image.identity,
         base: goal.base,
         revision: goal.state.revision(),
+        keys,
+        digest,
+        bytes,
         installed: false,
-        ..image.clone()
     };
-    let (mut puts, mut deletes) = (Vec::new(), Vec::new());
-    for (key, before) in goal.changed {
-        let after = goal.state.get(&key);
-        if let Some(before) = &before {
-            meta.keys -= 1;
-            meta.digest = meta.digest.wrapping_sub(digest(before));
-            meta.bytes -= size(before);
-        }
-        match after {
-            Some(after) => {
-                meta.keys += 1;
-                meta.digest = meta.digest.wrapping_add(digest(&after));
-                meta.bytes += size(&after);
-                puts.push(after);
-            }
-            None if before.is_some() => deletes.push(key),
+    let (mut puts, mut deletes) = (Vec::with_capacity(goal.changed.len()), Vec::new());
+    for (key, Changed { was, now }) in goal.changed {
+        match now {
+            Some(entry) => puts.push(entry),
+            None if was => deletes.push(key),
             None => (),
         }
     }

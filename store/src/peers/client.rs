@@ -224,6 +224,8 @@ impl Peer {
                     tracing::debug!(peer = format!("{:x}", self.line.to), %error, "a peer is not reached");
                 }
             }
+            // Two that cannot keep their connections must not wake each other without a pause.
+            tokio::time::sleep(BACKOFF.0).await;
             // A peer that comes back says so by its own connection: the next election may need this one at once.
             let came_back = tokio::time::timeout(backoff, came.notified()).await.is_ok();
             backoff = (backoff * 2).min(BACKOFF.1);

@@ -11,6 +11,7 @@ mod inbox;
 mod members;
 mod open;
 mod owner;
+mod pace;
 #[cfg(test)]
 mod power_cut_tests;
 pub(crate) mod pressure;

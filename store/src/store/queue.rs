@@ -120,19 +120,26 @@ impl Depth {
 /// Proposals that one fsync makes durable, at most.
 const MAX_BATCH: usize = 1024;
 /// Bytes of proposals that one fsync makes durable (one proposal may be larger).
-const MAX_BATCH_BYTES: usize = 8 << 20;
+pub(super) const MAX_BATCH_BYTES: usize = 8 << 20;
+/// What a request weighs besides its bytes.
+const OVERHEAD: usize = 256;
 
-/// `first` and what waits behind it, as much as one step takes. A snapshot comes last: what follows it waits until it is on
-/// disk.
-pub(super) fn batch_from(first: Request, requests: &Receiver<Request>, depth: &Depth) -> Vec<Request> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
+/// `first` and what waits behind it, as much as one step takes: until it has `most` bytes. A snapshot comes last: what
+/// follows it waits until it is on disk.
+pub(super) fn batch_from(
+    first: Request,
+    requests: &Receiver<Request>,
+    depth: &Depth,
+    most: usize,
+) -> Vec<Request> {
+    let (mut batch, mut bytes) = (Vec::with_capacity(16), 0);
     let mut next = Some(first);
     while let Some(request) = next {
-        bytes += request.bytes();
+        bytes += request.bytes() + OVERHEAD;
         depth.leave(&request);
         let last = matches!(request, Request::Install { .. });
         batch.push(request);
-        let full = last || batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
+        let full = last || batch.len() >= MAX_BATCH || bytes >= most;
         next = if full { None } else { requests.try_recv().ok() };
     }
     batch
