@@ -3,8 +3,8 @@
 //! Pure functions on JSON values and a [`View`](crate::schema::view::View) of their schema. [`set`] holds sets of
 //! paths and their `FieldsV1` form, [`items`] says which element of a list is which, [`extract`], [`compare`],
 //! [`merge`] and [`prune`] walk values, [`check`] tells what a configuration may not contain, [`managers`] is
-//! `metadata.managedFields`, and [`track`] puts them together for writes; [`creation`] is the short way for new objects. Nothing here knows requests or storage;
-//! time comes in as text.
+//! `metadata.managedFields`, and [`track`] puts them together for writes; [`creation`] is the short way for new
+//! objects. Nothing here knows requests or storage; time comes in as text.
 //!
 //! Source of the rules: the documentation of server-side apply, the structured-merge-diff specification and the
 //! behaviour of kube-apiserver 1.36.

@@ -181,6 +181,14 @@ async fn storage_object_in_use_protection() {
                 volume,
                 r#"201 /metadata/finalizers ["kubernetes.io/pv-protection"]"#,
             ),
+            (
+                "POST /apis/storage.k8s.io/v1/volumeattributesclasses",
+                named(
+                    "gold",
+                    json!({ "driverName": "example.com", "parameters": { "iops": "9" } }),
+                ),
+                r#"201 /metadata/finalizers ["kubernetes.io/vac-protection"]"#,
+            ),
             // It stays until it is let go.
             (&format!("DELETE {a}"), json!({}), "200"),
             (

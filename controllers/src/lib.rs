@@ -114,6 +114,7 @@ pub async fn run(clients: Clients, config: Config, shutdown: CancellationToken) 
         service_cidr::run(context.of("service-cidrs-controller")),
         storage_protection::run_claims(context.of("pvc-protection-controller")),
         storage_protection::run_volumes(context.of("pv-protection-controller")),
+        storage_protection::run_classes(context.of("volumeattributesclass-protection-controller")),
         clusterrole_aggregation::run(context.of("clusterrole-aggregation-controller")),
         certificates::run(context.of("certificate-controller"), config.signer),
         admission_policy_status::run(context.of("validatingadmissionpolicy-status-controller")),

@@ -1,7 +1,8 @@
-//! A PersistentVolumeClaim stays while a Pod uses it, a PersistentVolume while it is bound: their finalizers go when nobody
-//! needs them any more, and come where admission has not put them.
+//! A PersistentVolumeClaim stays while a Pod uses it, a PersistentVolume while it is bound, a VolumeAttributesClass while a
+//! claim or volume names it: their finalizers go when nobody needs them any more, and come where admission has not put them.
 //!
-//! [`due`] decides; this file fetches and applies. Source: Kubernetes `pkg/controller/volume/pvcprotection` and `pvprotection`.
+//! [`due`] decides; this file fetches and applies. Source: Kubernetes `pkg/controller/volume/pvcprotection`, `pvprotection`
+//! and `vacprotection`.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use corten_client::{
     ApiClient, Cache, Change, Controller, KubeKind, ObjectExt, ObjectKey, Requeue, Selection, Writes,
 };
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use k8s_openapi::serde::Serialize;
 
 use crate::apply;
@@ -17,8 +19,11 @@ use crate::context::{Context, Doing, SyncError};
 const WORKERS: usize = 2;
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
 /// Index of Pods by the claims they name, `NAMESPACE/NAME`.
 const BY_CLAIM: &str = "claim";
+/// Index of claims and volumes by the classes they name.
+const BY_CLASS: &str = "class";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
@@ -168,6 +173,86 @@ async fn sync_volume(ctx: &Volumes, key: &ObjectKey, writes: &Writes) -> Result<
     write(&ctx.api, &ctx.volumes, &volume, due, VOLUME_FINALIZER, writes).await
 }
 
+struct Classes {
+    api: ApiClient,
+    classes: Cache<VolumeAttributesClass>,
+    claims: Cache<PersistentVolumeClaim>,
+    volumes: Cache<PersistentVolume>,
+}
+
+/// Of classes of volumes' attributes.
+pub async fn run_classes(context: Context) {
+    let ctx = Arc::new(Classes {
+        api: context.api.clone(),
+        classes: context.cache(),
+        claims: context.cache().with_index(BY_CLASS, classes_of_claim),
+        volumes: context.cache().with_index(BY_CLASS, classes_of_volume),
+    });
+    Controller::new("vacprotection")
+        .workers(WORKERS)
+        .watch(&ctx.classes, apply::own_key)
+        .watch(&ctx.claims, |change| no_longer_named(change, classes_of_claim))
+        .watch(&ctx.volumes, |change| no_longer_named(change, classes_of_volume))
+        .run(context.shutdown.clone(), move |key, writes| {
+            let ctx = ctx.clone();
+            async move { sync_class(&ctx, &key, &writes).await }
+        })
+        .await;
+}
+
+/// The classes that a claim asks for, has, or is being given.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> Vec<String> {
+    let wanted = claim
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.volume_attributes_class_name);
+    let status = claim.status.iter();
+    let held = status.flat_map(|status| &status.current_volume_attributes_class_name);
+    let changes = claim
+        .status
+        .iter()
+        .flat_map(|status| &status.modify_volume_status);
+    let coming = changes.flat_map(|change| &change.target_volume_attributes_class_name);
+    let mut names: Vec<String> = wanted.chain(held).chain(coming).cloned().collect();
+    names.retain(|name| !name.is_empty());
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn classes_of_volume(volume: &PersistentVolume) -> Vec<String> {
+    let named = volume
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.volume_attributes_class_name);
+    named.filter(|name| !name.is_empty()).cloned().collect()
+}
+
+/// The classes that a change has let go of.
+fn no_longer_named<K>(change: &Change<K>, classes: fn(&K) -> Vec<String>) -> Vec<ObjectKey> {
+    let (old, new) = match change {
+        Change::Applied { old: Some(old), new } => (classes(old), classes(new)),
+        Change::Deleted(old) => (classes(old), vec![]),
+        _ => return vec![],
+    };
+    old.into_iter()
+        .filter(|class| !new.contains(class))
+        .map(|class| ObjectKey::new("", class))
+        .collect()
+}
+
+async fn sync_class(ctx: &Classes, key: &ObjectKey, writes: &Writes) -> Result<Requeue, SyncError> {
+    let Some(class) = ctx.classes.get(key) else {
+        return Ok(None);
+    };
+    let due = due(&*class, CLASS_FINALIZER);
+    let named = || ctx.claims.index_len(BY_CLASS, &key.name) + ctx.volumes.index_len(BY_CLASS, &key.name);
+    if due == Due::Remove && named() > 0 {
+        return Ok(None);
+    }
+    write(&ctx.api, &ctx.classes, &class, due, CLASS_FINALIZER, writes).await
+}
+
 async fn write<K: KubeKind + ObjectExt + Serialize + Clone>(
     api: &ApiClient,
     cache: &Cache<K>,
@@ -220,6 +305,40 @@ mod tests {
             json!({"finalizers": ["a/b"], "deletionTimestamp": time}),
             Due::Nothing,
         );
+    }
+
+    #[test]
+    fn who_names_a_class() {
+        let check = |claim: Value, wanted: &[&str]| {
+            let claim: PersistentVolumeClaim = read(claim);
+            assert_eq!(classes_of_claim(&claim), wanted);
+        };
+        check(json!({"metadata": {}}), &[]);
+        check(
+            json!({"metadata": {}, "spec": {"volumeAttributesClassName": ""}}),
+            &[],
+        );
+        check(
+            json!({"metadata": {}, "spec": {"volumeAttributesClassName": "gold"}, "status": {
+                "currentVolumeAttributesClassName": "tin", "modifyVolumeStatus": {
+                    "status": "Pending", "targetVolumeAttributesClassName": "gold"}}}),
+            &["gold", "tin"],
+        );
+        let volume = |class: &str| -> Arc<PersistentVolume> {
+            Arc::new(read(
+                json!({"metadata": {}, "spec": {"volumeAttributesClassName": class}}),
+            ))
+        };
+        let changed = |old: &str, new: &str| Change::Applied {
+            old: Some(volume(old)),
+            new: volume(new),
+        };
+        let gold = [ObjectKey::new("", "gold")];
+        assert_eq!(no_longer_named(&changed("gold", "tin"), classes_of_volume), gold);
+        assert_eq!(no_longer_named(&changed("gold", "gold"), classes_of_volume), []);
+        assert_eq!(no_longer_named(&changed("", "gold"), classes_of_volume), []);
+        let deleted = Change::Deleted(volume("gold"));
+        assert_eq!(no_longer_named(&deleted, classes_of_volume), gold);
     }
 
     #[test]

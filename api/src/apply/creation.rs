@@ -1,8 +1,9 @@
-//! The managers of a new object as text: who makes it owns all it says, so one walk writes down the paths, without sets to compare,
-//! merge and print.
+//! The managers of a new object as text: who makes it owns all it says, so one walk writes down the paths, without
+//! sets to compare, merge and print.
 //!
-//! The same text as [`track::update`](super::track::update) and [`managers::encode`](super::managers::encode) make, or nothing where
-//! only they know: elements that occur twice, numbers that are no integers as keys, places that change their form.
+//! The same text as [`track::update`](super::track::update) and [`managers::encode`](super::managers::encode) make, or
+//! nothing where only they know: elements that occur twice, numbers that are no integers as keys, places that change
+//! their form.
 
 use serde_json::{Map, Value};
 

@@ -44,11 +44,11 @@ pub struct Args {
     webhook_limit: Option<Duration>,
     /// Webhooks are asked about Secrets without what is in them, unless their configuration has the label
     /// corten.dev/sees-secrets=true [default: false; hardened: true]
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     hide_secrets_from_webhooks: Option<bool>,
     /// Endpoints and EndpointSlices get addresses outside of the Pods' range only from who may create `endpoints/restricted`
     /// and `endpointslices/restricted` [default: false; hardened: true]
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     restrict_endpoints: Option<bool>,
     /// Seats for requests that read; together with those for requests that write they are divided among the priority levels
     #[arg(long, default_value_t = 400)]

@@ -36,7 +36,7 @@ use crate::runtime::containerd::{Containerd, Layout, StartError};
 use crate::runtime::cri::CriRuntime;
 use crate::runtime::{Runtime, RuntimeError, RuntimeEvent, Sandbox};
 use crate::spec::sandbox::Place;
-use crate::spec::security::Profiles;
+use crate::spec::security::SecurityDefaults;
 use crate::tunnel;
 
 /// As the `source.component` of its events.
@@ -223,7 +223,7 @@ pub async fn start(
         place: Place {
             logs: pods.join("logs"),
             cgroup_root: config.cgroup_root.clone(),
-            seccomp: Profiles {
+            defaults: SecurityDefaults {
                 root: config.data_dir.join("seccomp").display().to_string(),
                 by_default: config.seccomp_default,
                 drops_net_raw: config.drop_net_raw,

@@ -133,7 +133,7 @@ async fn config(
         mounts,
         termination_log,
         node_memory: shared.node_memory,
-        seccomp: shared.place.seccomp.clone(),
+        defaults: shared.place.defaults.clone(),
         target,
     };
     container_spec(&context.pod, container, prepared).map_err(|error| error.to_string())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::expand::expand;
-use super::security::Profiles;
+use super::security::SecurityDefaults;
 use super::{ConfigError, resources, security};
 use crate::pod::action::ImageReady;
 use crate::pod::containers::{HASH_ANNOTATION, hash, spec};
@@ -21,7 +21,7 @@ pub struct Prepared {
     /// Host file for the termination message.
     pub termination_log: PathBuf,
     pub node_memory: i64,
-    pub seccomp: Profiles,
+    pub defaults: SecurityDefaults,
     /// For an ephemeral container with a target: the id of the target's running container.
     pub target: Option<String>,
 }
@@ -39,7 +39,7 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared) -> Result
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| expand(text, lookup)).collect()
     };
-    let mut security = security::of_container(pod, container, &prepared.image, &prepared.seccomp)?;
+    let mut security = security::of_container(pod, container, &prepared.image, &prepared.defaults)?;
     security.pid_of = prepared.target.clone();
     let termination_path = container
         .termination_message_path

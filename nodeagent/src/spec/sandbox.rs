@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 
 use super::dns::{self, ClusterDns};
 use super::resources;
-use super::security::{Profiles, namespaces, seccomp};
+use super::security::{SecurityDefaults, namespaces, seccomp};
 use crate::pod::containers::{all, spec};
 use crate::runtime::{PodRef, PortMapping, Protocol, SandboxSpec};
 
@@ -16,7 +16,7 @@ pub struct Place {
     /// `{data}/pods/logs`.
     pub logs: PathBuf,
     pub cgroup_root: String,
-    pub seccomp: Profiles,
+    pub defaults: SecurityDefaults,
     pub dns: ClusterDns,
     /// The node's own `resolv.conf`.
     pub resolv_conf: String,
@@ -79,7 +79,7 @@ pub fn sandbox(pod: &Pod, attempt: u32, place: &Place) -> SandboxSpec {
             .flatten()
             .chain(security.fs_group)
             .collect(),
-        seccomp: seccomp(security.seccomp_profile.as_ref(), &place.seccomp),
+        seccomp: seccomp(security.seccomp_profile.as_ref(), &place.defaults),
         pod: reference,
     }
 }

@@ -32,7 +32,7 @@ pub fn namespaces(pod: &Pod) -> Namespaces {
 
 /// What containers of this node get that say nothing about it, and its seccomp profiles.
 #[derive(Debug, Clone, Default)]
-pub struct Profiles {
+pub struct SecurityDefaults {
     /// Folder of those that Pods name.
     pub root: String,
     /// Who names none gets the runtime's, as with the kubelet's `--seccomp-default`; else none, as Kubernetes by default.
@@ -57,16 +57,16 @@ pub fn supported(pod: &Pod) -> Result<(), ConfigError> {
     }
 }
 
-pub fn seccomp(profile: Option<&SeccompProfile>, profiles: &Profiles) -> Seccomp {
+pub fn seccomp(profile: Option<&SeccompProfile>, defaults: &SecurityDefaults) -> Seccomp {
     match profile.map(|profile| profile.type_.as_str()) {
         Some("RuntimeDefault") => Seccomp::RuntimeDefault,
         Some("Localhost") => {
             let name = profile
                 .and_then(|profile| profile.localhost_profile.as_deref())
                 .unwrap_or_default();
-            Seccomp::Localhost(format!("{}/{name}", profiles.root))
+            Seccomp::Localhost(format!("{}/{name}", defaults.root))
         }
-        None if profiles.by_default => Seccomp::RuntimeDefault,
+        None if defaults.by_default => Seccomp::RuntimeDefault,
         _ => Seccomp::Unconfined,
     }
 }
@@ -79,7 +79,7 @@ pub fn of_container(
     pod: &Pod,
     container: &Container,
     image: &ImageReady,
-    profiles: &Profiles,
+    defaults: &SecurityDefaults,
 ) -> Result<ContainerSecurity, ConfigError> {
     let of_pod = spec(pod).security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
@@ -92,11 +92,11 @@ pub fn of_container(
     let capabilities = own.capabilities.unwrap_or_default();
     let added = capabilities.add.unwrap_or_default();
     let mut dropped = capabilities.drop.unwrap_or_default();
-    if profiles.drops_net_raw && !privileged && !adds(&added, "NET_RAW") {
+    if defaults.drops_net_raw && !privileged && !adds(&added, "NET_RAW") {
         dropped.push("NET_RAW".to_owned());
     }
     // Who has these has all privileges already; Kubernetes refuses to take them away.
-    let escalates = !profiles.no_new_privileges || privileged || adds(&added, "SYS_ADMIN");
+    let escalates = !defaults.no_new_privileges || privileged || adds(&added, "SYS_ADMIN");
     let mut supplemental_groups = of_pod.supplemental_groups.unwrap_or_default();
     supplemental_groups.extend(of_pod.fs_group);
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
@@ -115,7 +115,7 @@ pub fn of_container(
         drop_capabilities: dropped,
         read_only_root: own.read_only_root_filesystem == Some(true),
         no_new_privileges: !own.allow_privilege_escalation.unwrap_or(escalates),
-        seccomp: seccomp(profile, profiles),
+        seccomp: seccomp(profile, defaults),
         namespaces: namespaces(pod),
         pid_of: None,
         masked_paths: unmasked.then(Vec::new),
@@ -177,8 +177,13 @@ mod tests {
             uid: image.0,
             username: image.1.to_owned(),
         };
-        let seen = of_container(&pod, &spec(&pod).containers[0], &image, &Profiles::default())
-            .map(|made| made.run_as_user);
+        let seen = of_container(
+            &pod,
+            &spec(&pod).containers[0],
+            &image,
+            &SecurityDefaults::default(),
+        )
+        .map(|made| made.run_as_user);
         let place = " (pod: \"p_n(u)\", container: c)";
         assert_eq!(
             seen.map_err(|error| error.0),
@@ -193,10 +198,10 @@ mod tests {
             localhost_profile: Some("a.json".into()),
         };
         for by_default in [false, true] {
-            let profiles = Profiles {
+            let profiles = SecurityDefaults {
                 root: "/p".into(),
                 by_default,
-                ..Profiles::default()
+                ..SecurityDefaults::default()
             };
             let of = |profile: Option<&SeccompProfile>| seccomp(profile, &profiles);
             let none = if by_default {
@@ -216,22 +221,22 @@ mod tests {
 
     #[test]
     fn who_asks_for_no_privileges_has_none_on_a_hardened_node() {
-        let hardened = Profiles {
+        let hardened = SecurityDefaults {
             drops_net_raw: true,
             no_new_privileges: true,
-            ..Profiles::default()
+            ..SecurityDefaults::default()
         };
         let image = ImageReady {
             id: String::new(),
             uid: None,
             username: String::new(),
         };
-        let of = |own: &Value, profiles: &Profiles| {
+        let of = |own: &Value, defaults: &SecurityDefaults| {
             let container = json!({"name": "c", "securityContext": own});
             let pod: Pod =
                 serde_json::from_value(json!({"spec": {"containers": [container]}})).expect("a Pod");
             let made =
-                of_container(&pod, &spec(&pod).containers[0], &image, profiles).expect("it can be kept");
+                of_container(&pod, &spec(&pod).containers[0], &image, defaults).expect("it can be kept");
             (made.drop_capabilities.join(","), made.no_new_privileges)
         };
         let add = |name: &str| json!({"capabilities": {"add": [name]}});
@@ -257,7 +262,7 @@ mod tests {
             (json!({"allowPrivilegeEscalation": false}), "", true),
         ] {
             assert_eq!(
-                of(&own, &Profiles::default()),
+                of(&own, &SecurityDefaults::default()),
                 (dropped.to_owned(), no_new),
                 "{own}"
             );

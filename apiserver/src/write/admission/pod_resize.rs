@@ -80,13 +80,11 @@ fn lacking(old: &Value, new: &Value, node: &Value) -> Vec<&'static str> {
     if amounts(&old["spec"]["resources"]) != amounts(&new["spec"]["resources"]) {
         needed.push(POD_LEVEL);
     }
-    let list = |pod: &'_ Value| {
-        pod["spec"]["initContainers"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
-    };
-    let changed = list(old).iter().zip(&list(new)).any(|(old, new)| {
+    fn list(pod: &Value) -> impl Iterator<Item = &Value> {
+        let list = pod["spec"]["initContainers"].as_array();
+        list.into_iter().flatten()
+    }
+    let changed = list(old).zip(list(new)).any(|(old, new)| {
         old["restartPolicy"] != "Always" && amounts(&old["resources"]) != amounts(&new["resources"])
     });
     if changed {

@@ -1,4 +1,4 @@
-//! StorageObjectInUseProtection: a claim or volume that is deleted stays until nobody uses it. Pure.
+//! StorageObjectInUseProtection: a claim, volume or class of attributes that is deleted stays until nobody uses it. Pure.
 //!
 //! Puts the finalizers on; the protection controllers take them off.
 //! Source: Kubernetes `plugin/pkg/admission/storage/storageobjectinuseprotection`.
@@ -19,6 +19,8 @@ pub fn mutate(attributes: &Attributes<'_>, _: &Snapshot, object: &mut Value) -> 
         protect(object, "kubernetes.io/pvc-protection");
     } else if attributes.is("", "persistentvolumes") {
         protect(object, "kubernetes.io/pv-protection");
+    } else if attributes.is("storage.k8s.io", "volumeattributesclasses") {
+        protect(object, "kubernetes.io/vac-protection");
     }
     Ok(())
 }

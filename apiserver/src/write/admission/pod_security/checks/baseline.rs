@@ -141,10 +141,7 @@ pub fn host_ports(pod: &Value, _: Version) -> Option<Violation> {
     )
 }
 
-pub fn probe_hosts(pod: &Value, version: Version) -> Option<Violation> {
-    if version < Version::Minor(34) {
-        return None;
-    }
+pub fn probe_hosts(pod: &Value, _: Version) -> Option<Violation> {
     fn of(container: &Value) -> impl Iterator<Item = &str> {
         let probes = ["livenessProbe", "readinessProbe", "startupProbe"].map(|probe| &container[probe]);
         let hooks = ["postStart", "preStop"].map(|hook| &container["lifecycle"][hook]);
