@@ -10,6 +10,7 @@
 
 mod cache;
 mod campaign;
+mod change;
 mod logger;
 mod outbox;
 mod probe;
@@ -530,7 +531,8 @@ impl Replica {
         let proposed = if busy {
             Err(raft::Error::ProposalDropped)
         } else {
-            self.node.propose_conf_change(context.to_vec(), change)
+            let on = self.node.raft.prs().conf().to_conf_state();
+            self.node.propose_conf_change(change::seal(context, &on), change)
         };
         if let Err(error) = proposed {
             tracing::debug!(%error, "membership change was dropped");
@@ -677,6 +679,9 @@ impl Replica {
         let mut run = Vec::with_capacity(committed.len());
         for mut entry in committed {
             self.proposals.applied(&mut entry);
+            if entry.get_entry_type() != EntryType::EntryNormal {
+                change::open(&mut entry, &self.node.raft.prs().conf().to_conf_state());
+            }
             let change = conf_change(&entry);
             let index = entry.index;
             run.push(entry);

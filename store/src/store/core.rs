@@ -732,6 +732,7 @@ impl Core {
             // A caller that has gone away needs no answer.
             match answer {
                 (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(outcome)),
+                (reply @ ProposalReply::Done(_), Some(Err(error))) => reply.fail(error),
                 (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
                 (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
             }
@@ -744,7 +745,11 @@ impl Core {
         entry: &Entry,
         events: &mut Vec<Arc<Event>>,
     ) -> Result<Option<Result<TxnOutcome, StoreError>>, Fatal> {
-        // A new leader's first entry, or a membership change.
+        // A change of a membership that is not any more; else a new leader's first entry, or a change of the membership.
+        if entry.data.is_empty() && !entry.context.is_empty() {
+            let why = "the membership has changed meanwhile";
+            return Ok(Some(Err(StoreError::Unavailable(why))));
+        }
         if entry.data.is_empty()
             || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal
             || is_witness(self.identity.member)

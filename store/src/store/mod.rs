@@ -261,7 +261,7 @@ impl Store {
     /// Changes the membership by joint consensus; returns when the change is applied here. One change at a time.
     ///
     /// # Errors
-    /// Those of [`Store::txn`]; `Unavailable` while another change is under way.
+    /// Those of [`Store::txn`]; `Unavailable` while another change is under way, and when one has happened meanwhile.
     pub async fn change_members(&self, changes: &[Change]) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let change = members::conf_change(changes);
