@@ -23,10 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{
-    ConfChange, ConfChangeSingle, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType,
-    Snapshot,
-};
+use raft::eraftpb::{ConfChangeV2, ConfState, Entry, HardState, Message, MessageType, Snapshot};
 use raft::{Config, GetEntriesContext, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use crate::log::{Append, Base, Durable, LogState};
@@ -525,21 +522,6 @@ impl Replica {
         }
     }
 
-    /// A leader forgets a second change while one is under way without a word: it is dropped here instead.
-    fn propose_conf(&mut self, token: u64, context: &[u8], change: ConfChangeV2, out: &mut Vec<Output>) {
-        let busy = self.node.raft.state == StateRole::Leader && self.node.raft.has_pending_conf();
-        let proposed = if busy {
-            Err(raft::Error::ProposalDropped)
-        } else {
-            let on = self.node.raft.prs().conf().to_conf_state();
-            self.node.propose_conf_change(change::seal(context, &on), change)
-        };
-        if let Err(error) = proposed {
-            tracing::debug!(%error, "membership change was dropped");
-            out.push(Output::Dropped { tokens: vec![token] });
-        }
-    }
-
     fn persisted(&mut self, number: u64, out: &mut Vec<Output>) {
         while self
             .outstanding
@@ -669,57 +651,6 @@ impl Replica {
         Some(base)
     }
 
-    /// The shell applies outputs in order before it steps again, so Raft may count them as applied. Whether the membership has
-    /// changed.
-    fn apply(&mut self, committed: Vec<Entry>, out: &mut Vec<Output>) -> bool {
-        let Some(last) = committed.last().map(|entry| entry.index) else {
-            return false;
-        };
-        let mut changed = false;
-        let mut run = Vec::with_capacity(committed.len());
-        for mut entry in committed {
-            self.proposals.applied(&mut entry);
-            if entry.get_entry_type() != EntryType::EntryNormal {
-                change::open(&mut entry, &self.node.raft.prs().conf().to_conf_state());
-            }
-            let change = conf_change(&entry);
-            let index = entry.index;
-            run.push(entry);
-            let Some(change) = change else { continue };
-            match self.node.apply_conf_change(&change) {
-                Ok(conf_state) => {
-                    changed = true;
-                    out.push(Output::Apply(std::mem::take(&mut run)));
-                    self.node.mut_store().set_conf_state(conf_state.clone());
-                    out.push(Output::Conf { index, conf_state });
-                }
-                // The leader checks a change before it proposes it; all members refuse the same one.
-                Err(error) => tracing::error!(%error, index, "membership change is refused"),
-            }
-        }
-        if !run.is_empty() {
-            out.push(Output::Apply(run));
-        }
-        self.node.advance_apply_to(last);
-        self.node.mut_store().evict(last);
-        self.leave_if_removed();
-        changed
-    }
-
-    /// `raft` lets a leader that is no member any more lead on, and panics when the next of its batches is on disk. The others
-    /// are told what is committed, as far as one message can, for until they know they still count on its vote.
-    fn leave_if_removed(&mut self) {
-        let raft = &mut self.node.raft;
-        if raft.state == StateRole::Leader
-            && raft.prs().get(raft.id).is_none()
-            && !planted(Bug::RemovedLeaderLeads)
-        {
-            raft.bcast_append();
-            let term = raft.term;
-            raft.become_follower(term, raft::INVALID_ID);
-        }
-    }
-
     /// `raft` draws from the thread's generator whenever it resets; this draws again, from the seed, before any tick
     /// can see it.
     fn fix_election_timeout(&mut self) {
@@ -770,25 +701,6 @@ fn forget(hard_state: &mut HardState) {
     }
     if planted(Bug::TermNotSaved) {
         (hard_state.term, hard_state.vote) = (0, 0);
-    }
-}
-
-fn conf_change(entry: &Entry) -> Option<ConfChangeV2> {
-    match entry.get_entry_type() {
-        EntryType::EntryNormal => None,
-        EntryType::EntryConfChange => {
-            let change = ConfChange::parse_from_bytes(&entry.data).expect("the leader encoded the change");
-            let mut single = ConfChangeSingle::default();
-            single.set_change_type(change.get_change_type());
-            single.node_id = change.node_id;
-            Some(ConfChangeV2 {
-                changes: vec![single].into(),
-                ..ConfChangeV2::default()
-            })
-        }
-        EntryType::EntryConfChangeV2 => {
-            Some(ConfChangeV2::parse_from_bytes(&entry.data).expect("the leader encoded the change"))
-        }
     }
 }
 

@@ -4,6 +4,9 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod apply;
+mod snapshots;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,28 +17,26 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry};
 use tokio::sync::watch as tokio_watch;
 
-use super::agreement::{Agreement, EVERY, Verdict, Vote};
+use super::agreement::{Agreement, Vote};
 use super::pressure::{Refusal, refuse};
 use super::queue::{Reply, Request};
 use super::scrub::{Piece, Place};
 use super::settled::Settled;
 use super::status::{Counters, Membership, Standing};
-use crate::command::{self, Command, CommandError};
+use crate::command::{self, CommandError};
 use crate::error::StoreError;
 use crate::image::trail::Trail;
-use crate::image::{Batch, ImageError, Meta};
+use crate::image::{Batch, ImageError};
 use crate::log::{Append, Base, Durable, Identity, LogError};
-use crate::model::{Event, Revision, Txn, TxnOutcome};
+use crate::model::{Revision, Txn, TxnOutcome};
 use crate::mvcc::Mvcc;
 use crate::planted::{Bug, planted};
 use crate::replica::{Fetch, Input, Output, Proposal, Replica, Role};
 use crate::space::{self, Full};
-use crate::tree::{Snapshot, Tree};
+use crate::tree::Snapshot;
 use crate::watch::Hub;
 use crate::witness::is_witness;
 
-/// States of snapshots kept for transfers that have not started.
-const MAX_OFFERED: usize = 2;
 /// Ticks after which a change of the membership without an outcome is called ambiguous, about 12 s. Of everything else the
 /// replica says what became of it.
 const PROPOSAL_TIMEOUT_TICKS: u64 = 400;
@@ -558,234 +559,12 @@ impl Core {
         self.replica.step([Input::Propose(proposals)])
     }
 
-    /// What the state adds up to is noted at certain entries; the leader then says it to the others.
-    fn note_digest(&mut self) {
-        let index = self.applied.index;
-        if !index.is_multiple_of(EVERY) || is_witness(self.identity.member) {
-            return;
-        }
-        let digest = self.mvcc.digest();
-        self.agreement.note(index, digest);
-        let role = self.replica.role();
-        if role.leads && !role.alone {
-            self.speaks.push(Vote {
-                member: self.identity.member,
-                index,
-                digest,
-            });
-        }
-    }
-
-    fn hear(&mut self, vote: Vote) {
-        let me = self.identity.member;
-        // A witness holds no state that could agree.
-        let mut voters = self.applied.conf_state.voters.clone();
-        voters.retain(|voter| !is_witness(*voter));
-        match self.agreement.take(vote, me, &voters) {
-            Verdict::Fine => (),
-            Verdict::Speak(vote) => {
-                tracing::error!(index = vote.index, "the members' states differ: all are asked");
-                self.speaks.push(vote);
-            }
-            Verdict::Halt { index } => self.actions.push_back(Action::Halt { index }),
-            Verdict::NoMajority { index } => {
-                tracing::error!(
-                    index,
-                    "no majority of the members holds the same state: writes stop"
-                );
-                self.disagree = true;
-            }
-        }
-    }
-
-    /// The state now stands for a snapshot at the applied index; its bytes are made only when a transfer starts.
-    fn offer_snapshot(&mut self, index: u64) -> Vec<Output> {
-        if is_witness(self.identity.member) {
-            tracing::warn!(
-                index,
-                "a peer is too far behind for a witness, which has no state to send"
-            );
-            return Vec::new();
-        }
-        if self.applied.index < index {
-            tracing::warn!(index, "a peer needs a snapshot of what is not applied yet");
-            return Vec::new();
-        }
-        let mut snapshot = raft::eraftpb::Snapshot::default();
-        let metadata = snapshot.mut_metadata();
-        (metadata.index, metadata.term) = (self.applied.index, self.applied.term);
-        if planted(Bug::SnapshotBehindState) {
-            metadata.index -= 1;
-        }
-        let offered = metadata.index;
-        metadata.set_conf_state(self.applied.conf_state.clone());
-        self.offered.push_back((offered, self.mvcc.snapshot()));
-        if self.offered.len() > MAX_OFFERED {
-            self.offered.pop_front();
-        }
-        self.replica.step([Input::Offer(snapshot)])
-    }
-
-    fn send_snapshot(&mut self, to: u64, index: u64, message: Bytes) {
-        let state = self.offered.iter().find(|(offered, _)| *offered == index);
-        self.actions.push_back(match state {
-            Some((_, state)) if is_witness(to) => Action::SendSnapshot {
-                to,
-                message,
-                state: Snapshot {
-                    tree: Tree::default(),
-                    ..state.clone()
-                },
-            },
-            Some((_, state)) => Action::SendSnapshot {
-                to,
-                message,
-                state: state.clone(),
-            },
-            // Raft keeps the last snapshot it was offered; the next try gets a fresh one.
-            None => Action::SnapshotLost { to },
-        });
-    }
-
-    /// Replaces the whole state by the one that came with a snapshot. A majority has it on disk already, so it may be seen
-    /// before it is on this one.
-    fn install(&mut self, snapshot: &raft::eraftpb::Snapshot) -> Result<(), Fatal> {
-        let state = self.arrived.take().ok_or(Fatal::Snapshot)?;
-        let metadata = snapshot.get_metadata();
-        let base = Base {
-            index: metadata.index,
-            term: metadata.term,
-            conf_state: metadata.get_conf_state().clone(),
-        };
-        let meta = Meta::of_installed(self.identity, base.clone(), &state);
-        self.actions.push_back(Action::ReplaceImage(Batch {
-            replace: true,
-            puts: state.tree.iter().cloned().collect(),
-            deletes: Vec::new(),
-            meta: meta.clone(),
-            state: state.tree.clone(),
-        }));
-        self.trail.restart(meta);
-        self.agreement.forget();
-        self.mvcc = Mvcc::restore(state.clone());
-        self.applied = base;
-        let counters = &self.shared.counters;
-        counters
-            .image_applied
-            .store(self.applied.index, Ordering::Relaxed);
-        counters.applied.store(self.applied.index, Ordering::Relaxed);
-        counters.installed.fetch_add(1, Ordering::Relaxed);
-        // Last, for whoever waits for it looks at the counters next.
-        self.shared.hub.install(state);
-        self.shared.applied.send_replace(self.mvcc.revision());
-        Ok(())
-    }
-
     fn note_members(&self, conf_state: &ConfState) {
         *self.shared.counters.members.lock() = Membership {
             voters: conf_state.voters.clone(),
             learners: conf_state.learners.clone(),
             joint: !conf_state.voters_outgoing.is_empty(),
         };
-    }
-
-    /// What a start replays can be many intervals of the image; the pieces let it move on in between. Not behind the last
-    /// one: it may end with a change of the membership, which is told only after it.
-    fn apply_in_pieces(&mut self, mut entries: Vec<Entry>) -> Result<(), Fatal> {
-        loop {
-            let rest = entries.split_off(self.trail.room().min(entries.len()));
-            self.apply(entries)?;
-            if rest.is_empty() {
-                if planted(Bug::MembershipBehindImage) {
-                    self.advance_image();
-                }
-                return Ok(());
-            }
-            self.advance_image();
-            entries = rest;
-        }
-    }
-
-    /// Applies committed entries, makes the result visible, and only then answers.
-    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
-        let mut events: Vec<Arc<Event>> = Vec::new();
-        let mut answers = Vec::new();
-        let (count, mut bytes) = (entries.len() as u64, 0);
-        for entry in entries {
-            (self.applied.index, self.applied.term) = (entry.index, entry.term);
-            bytes += entry.data.len() as u64;
-            let pending = self
-                .own_token(&entry)
-                .and_then(|token| self.proposals.remove(&token));
-            let outcome = self.apply_one(&entry, &mut events)?;
-            answers.extend(pending.map(|pending| (pending.reply, outcome)));
-            self.note_digest();
-        }
-        self.publish(&mut events);
-        self.trail.note(&[], count, bytes);
-        let counters = &self.shared.counters;
-        counters.applied.store(self.applied.index, Ordering::Relaxed);
-        counters
-            .transactions
-            .fetch_add(answers.len() as u64, Ordering::Relaxed);
-        for answer in answers {
-            // A caller that has gone away needs no answer.
-            match answer {
-                (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(outcome)),
-                (reply @ ProposalReply::Done(_), Some(Err(error))) => reply.fail(error),
-                (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
-                (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_one(
-        &mut self,
-        entry: &Entry,
-        events: &mut Vec<Arc<Event>>,
-    ) -> Result<Option<Result<TxnOutcome, StoreError>>, Fatal> {
-        // A change of a membership that is not any more; else a new leader's first entry, or a change of the membership.
-        if entry.data.is_empty() && !entry.context.is_empty() {
-            let why = "the membership has changed meanwhile";
-            return Ok(Some(Err(StoreError::Unavailable(why))));
-        }
-        if entry.data.is_empty()
-            || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal
-            || is_witness(self.identity.member)
-        {
-            return Ok(None);
-        }
-        let index = entry.index;
-        match command::decode(&entry.data).map_err(|source| Fatal::Entry { index, source })? {
-            Command::Txn(txn) => {
-                let applied = self.mvcc.apply(txn);
-                events.extend(applied.events);
-                return Ok(Some(Ok(applied.outcome)));
-            }
-            Command::Compact(revision) => {
-                if planted(Bug::CompactionForgetsImage) {
-                    self.shared
-                        .hub
-                        .publish(&std::mem::take(events), self.mvcc.snapshot(), self.now);
-                }
-                self.publish(events);
-                self.shared.hub.compact(revision);
-            }
-            Command::Vote(vote) => self.hear(vote),
-            Command::Refused(refusal) => return Ok(Some(Err(refusal.into()))),
-        }
-        Ok(None)
-    }
-
-    fn publish(&mut self, events: &mut Vec<Arc<Event>>) {
-        if events.is_empty() {
-            return;
-        }
-        self.trail.note(events, 0, 0);
-        self.shared.hub.publish(events, self.mvcc.snapshot(), self.now);
-        self.shared.applied.send_replace(self.mvcc.revision());
-        events.clear();
     }
 
     fn answer_barriers(&mut self) {
