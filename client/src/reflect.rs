@@ -27,8 +27,9 @@ use crate::runner::chain;
 /// lower because a restarted server is back within milliseconds.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(10);
-/// A watch that lived this long counts as healthy, so the next failure starts the back-off anew.
-const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// A watch that lived this long counts as healthy, so the next failure starts the back-off anew: of servers that die one after
+/// the other, each is left at once, and one that ends every watch is asked once a second.
+const HEALTHY_AFTER: Duration = Duration::from_secs(1);
 /// Seconds one watch lasts, at least; up to twice that, at random. Source: client-go's reflector, 5 to 10 min.
 const WATCH_SECONDS: u64 = 300;
 /// How much longer than asked a watch may stay open before it counts as dead.
@@ -90,39 +91,50 @@ pub async fn reflect(
         selection,
         form,
         revision: None,
+        opened: None,
     };
     let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LIMIT);
     while !shutdown.is_cancelled() {
-        let started = Instant::now();
         let result = tokio::select! {
             () = shutdown.cancelled() => return,
             result = reflector.round(sink) => result,
         };
-        if started.elapsed() >= HEALTHY_AFTER {
-            backoff.reset();
-        }
+        let opened = reflector.opened.take();
+        let lived = opened.map_or(Duration::ZERO, |opened| opened.elapsed());
+        let failures = if lived < HEALTHY_AFTER {
+            backoff.failures()
+        } else {
+            0
+        };
+        let wait = wait_after(&mut backoff, lived, rand::random());
         match result {
-            Ok(()) if started.elapsed() >= HEALTHY_AFTER => continue,
+            Ok(()) if lived >= HEALTHY_AFTER => continue,
             // A server that ends every watch at once must not be asked in a tight loop.
             Ok(()) => debug!(target = %reflector.target, "watch ended early"),
             Err(error) if must_relist(&error) => {
                 debug!(target = %reflector.target, %error, "revision is no longer served, listing again");
                 reflector.revision = None;
             }
-            Err(error) if backoff.failures() == 0 => {
+            Err(error) if failures == 0 => {
                 debug!(target = %reflector.target, error = %chain(&error), "watch interrupted");
             }
             Err(error) => {
-                let failures = backoff.failures();
                 warn!(target = %reflector.target, error = %chain(&error), failures, "cannot list or watch");
             }
         }
-        let wait = backoff.next(rand::random());
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// The wait after a watch that lived so long.
+fn wait_after(backoff: &mut Backoff, lived: Duration, random: f64) -> Duration {
+    if lived >= HEALTHY_AFTER {
+        backoff.reset();
+    }
+    backoff.next(random)
 }
 
 /// The revision we hold is compacted (410), or newer than the server has (it was restored from a backup).
@@ -146,6 +158,8 @@ struct Reflector {
     form: Form,
     /// Where the next watch begins; `None` calls for a list first.
     revision: Option<u64>,
+    /// When the server began to answer the watch of this round.
+    opened: Option<Instant>,
 }
 
 impl Reflector {
@@ -196,7 +210,9 @@ impl Reflector {
         let response = tokio::time::timeout(OPEN_TIMEOUT, open)
             .await
             .unwrap_or(Err(ApiError::Timeout))?;
-        let deadline = Instant::now() + Duration::from_secs(seconds) + WATCH_MARGIN;
+        let opened = Instant::now();
+        self.opened = Some(opened);
+        let deadline = opened + Duration::from_secs(seconds) + WATCH_MARGIN;
         let mut lines = Lines::new(response.into_body());
         loop {
             let line = match tokio::time::timeout_at(deadline, lines.next()).await {
@@ -572,6 +588,7 @@ mod tests {
                 selection: Selection::all(),
                 form: Form::Full,
                 revision: None,
+                opened: None,
             };
             let mut sink = Told::default();
             reflector.event(&mut sink, line.as_bytes()).expect("an event");
@@ -601,6 +618,18 @@ mod tests {
             "x@1 y@6 to 8",
         )
         .await;
+    }
+
+    #[test]
+    fn the_end_of_a_watch_that_has_lived_lengthens_no_wait() {
+        let waits = |lived: u64| -> Vec<u128> {
+            let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_LIMIT);
+            let lived = Duration::from_millis(lived);
+            let wait = |_| wait_after(&mut backoff, lived, 0.0).as_millis();
+            (0..5).map(wait).collect()
+        };
+        assert_eq!(waits(900), [50, 100, 200, 400, 800]);
+        assert_eq!(waits(1100), [50; 5]);
     }
 
     #[tokio::test]
