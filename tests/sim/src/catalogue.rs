@@ -49,6 +49,8 @@ fn forced(bug: Bug) -> Faults {
         Bug::LateCopyHappens => &[Fault::Delay, Fault::Repeat, Fault::Transfer],
         // A server lags by more than the witness holds while the other one is removed.
         Bug::RemovedAtOnce => &[Fault::Members, Fault::Images, Fault::Crash, Fault::Pause],
+        // Another one is made leader while the old one counts on not having been silent for long.
+        Bug::LeaseRead => &[Fault::Transfer, Fault::Pause, Fault::Partition],
         Bug::ShorterLogNotBelieved => &[Fault::Damage, Fault::Crash],
         _ => &[],
     })
