@@ -198,12 +198,12 @@ mod tests {
             localhost_profile: Some("a.json".into()),
         };
         for by_default in [false, true] {
-            let profiles = SecurityDefaults {
+            let defaults = SecurityDefaults {
                 root: "/p".into(),
                 by_default,
                 ..SecurityDefaults::default()
             };
-            let of = |profile: Option<&SeccompProfile>| seccomp(profile, &profiles);
+            let of = |profile: Option<&SeccompProfile>| seccomp(profile, &defaults);
             let none = if by_default {
                 Seccomp::RuntimeDefault
             } else {

@@ -195,7 +195,7 @@ fn verify(meta: &Meta, tree: &Tree, sums: Sums) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Made when the entry was: what happens to its bytes in memory afterwards shows on disk.
+/// Made when the entry was: what happens to its bytes in memory afterwards shows when the image is read.
 fn crc_of(entry: &Entry) -> u32 {
     let (create, modified) = (entry.create_revision, entry.mod_revision);
     entry

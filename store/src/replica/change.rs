@@ -13,7 +13,7 @@ use crate::planted::{Bug, planted};
 /// Ends the context of a change.
 const MARK: u8 = 0xc8;
 /// The length of the membership, [`MARK`].
-const END: usize = 2 + 1;
+const END: usize = 4 + 1;
 
 impl Replica {
     /// A leader forgets a second change while one is under way without a word: it is dropped here instead.
@@ -121,7 +121,7 @@ fn bytes(conf: &ConfState) -> Vec<u8> {
 /// `context` followed by the membership that the change is of.
 fn seal(context: &[u8], on: &ConfState) -> Vec<u8> {
     let on = bytes(on);
-    let length = u16::try_from(on.len()).expect("a few members");
+    let length = u32::try_from(on.len()).expect("a message is smaller than 4 GiB");
     [context, &on, &length.to_le_bytes(), &[MARK]].concat()
 }
 
@@ -142,10 +142,11 @@ fn open(entry: &mut Entry, now: &ConfState) {
 /// The length of the context, and where the membership is.
 fn parts(context: &[u8]) -> Option<(usize, std::ops::Range<usize>)> {
     let end = context.len().checked_sub(END)?;
-    let &[low, high, MARK] = &context[end..] else {
+    let (&MARK, length) = context[end..].split_last()? else {
         return None;
     };
-    let own = end.checked_sub(usize::from(u16::from_le_bytes([low, high])))?;
+    let length = u32::from_le_bytes(length.try_into().ok()?);
+    let own = end.checked_sub(usize::try_from(length).ok()?)?;
     Some((own, own..end))
 }
 
@@ -187,6 +188,6 @@ mod tests {
             &on,
             (b"of an older build\0", false),
         );
-        check(vec![9, 0, MARK], &on, (&[9, 0, MARK], false));
+        check(vec![9, 0, 0, 0, MARK], &on, (&[9, 0, 0, 0, MARK], false));
     }
 }

@@ -1,8 +1,6 @@
 //! What committed entries do to the state: it is changed, made visible, compared with the other members', and only then
 //! are those answered who asked for it.
 
-#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

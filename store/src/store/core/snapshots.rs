@@ -1,7 +1,5 @@
 //! Whole states: offered to peers that are too far behind for the log, and taken over from one.
 
-#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
-
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
