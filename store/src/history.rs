@@ -113,6 +113,11 @@ impl History {
         self.bytes
     }
 
+    /// Lets go of the newest state, which whoever applies holds, too. [`History::advance`] has to come before any reader.
+    pub fn lend(&mut self) {
+        self.newest.tree = Tree::default();
+    }
+
     /// Adds what one applied batch did and drops what its limits allow to go. `now` never goes back.
     pub fn advance(&mut self, events: &[Arc<Event>], newest: Snapshot, now: Duration) {
         for event in events {

@@ -170,7 +170,7 @@ impl World {
         let expected = self.model.txn(&txn);
         let applied = self.mvcc.apply(txn);
         self.hub
-            .publish(&applied.events, self.mvcc.snapshot(), Duration::ZERO);
+            .advance(Duration::ZERO, || (applied.events, self.mvcc.snapshot()));
         match (applied.outcome, expected) {
             (TxnOutcome::Committed { revision, revisions }, Ok(expected)) => {
                 assert_eq!(

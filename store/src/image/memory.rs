@@ -7,18 +7,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    Batch, Image, ImageError, Meta, Sums, decode_meta, decode_record, encode_meta, encode_record, verify,
+    Batch, Image, ImageError, Meta, Sums, decode_meta, decode_record, encode_meta, encode_record, size,
+    verify,
 };
+use crate::model::Entry;
 use crate::tree::Tree;
 
-/// What survives a crash: the same records the engine keeps on disk.
+/// What survives a crash.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Arc<Mutex<Content>>);
 
 #[derive(Debug, Default)]
 struct Content {
     meta: Option<Vec<u8>>,
-    records: BTreeMap<Bytes, Vec<u8>>,
+    entries: BTreeMap<Bytes, Arc<Entry>>,
+    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,8 +41,9 @@ impl Image for MemoryImage {
         };
         let meta = decode_meta(meta)?;
         let mut tree = Tree::default();
-        for (key, record) in &content.records {
-            tree.insert(Arc::new(decode_record(key, record)?));
+        for (key, entry) in &content.entries {
+            // What a disk gives back shares no memory with what was written, and has gone through the record's format.
+            tree.insert(Arc::new(decode_record(key, &encode_record(entry))?));
         }
         verify(&meta, &tree, Sums::of_all(&tree))?;
         Ok(Some((meta, tree)))
@@ -48,13 +52,17 @@ impl Image for MemoryImage {
     fn write(&mut self, batch: &Batch) -> Result<(), ImageError> {
         let mut content = self.0.0.lock();
         if batch.replace {
-            content.records.clear();
+            content.entries.clear();
+            content.bytes = 0;
         }
         for key in &batch.deletes {
-            content.records.remove(key);
+            let gone = content.entries.remove(key);
+            content.bytes -= gone.map_or(0, |entry| size(&entry));
         }
         for entry in &batch.puts {
-            content.records.insert(entry.key.clone(), encode_record(entry));
+            let gone = content.entries.insert(entry.key.clone(), entry.clone());
+            content.bytes -= gone.map_or(0, |entry| size(&entry));
+            content.bytes += size(entry);
         }
         content.meta = Some(encode_meta(&batch.meta));
         Ok(())
@@ -66,13 +74,7 @@ impl Image for MemoryImage {
     }
 
     fn disk_bytes(&self) -> u64 {
-        self.0
-            .0
-            .lock()
-            .records
-            .values()
-            .map(|record| record.len() as u64)
-            .sum()
+        self.0.0.lock().bytes
     }
 }
 

@@ -147,14 +147,17 @@ fn size(entry: &Entry) -> usize {
 }
 
 /// At least one entry, then as many as fit.
-fn limited<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: u64) -> Vec<Entry> {
+fn limited<'a>(entries: impl Iterator<Item = &'a Entry> + Clone, max_bytes: u64) -> Vec<Entry> {
     let mut bytes = 0;
     let fits = |entry: &&Entry| {
         let first = bytes == 0;
         bytes += size(entry) as u64;
         first || bytes <= max_bytes
     };
-    entries.take_while(fits).cloned().collect()
+    let count = entries.clone().take_while(fits).count();
+    let mut taken = Vec::with_capacity(count);
+    taken.extend(entries.take(count).cloned());
+    taken
 }
 
 impl Storage for Cache {

@@ -20,6 +20,8 @@ use crate::planted::{Bug, planted};
 
 /// Proposals a member may have on their way.
 const MAX_PENDING: usize = 32_768;
+/// Proposals that keep their place in memory once they are sent.
+const USUAL: usize = 1024;
 /// Ticks a proposal waits for a leader before it is dropped: who is cut off from the majority says so within 2 s.
 const HELD_TICKS: u64 = super::ticks(1_900);
 /// Ticks after which the outcome of a proposal that was sent is called unknown, about 10 s.
@@ -136,8 +138,8 @@ impl Proposals {
 
     /// The entries of all that wait, for the leader of `term`.
     pub fn send(&mut self, term: u64) -> Vec<Entry> {
-        let held = std::mem::take(&mut self.held);
-        let entries = held.into_iter().map(|pending| {
+        let mut entries = Vec::with_capacity(self.held.len());
+        for pending in self.held.drain(..) {
             self.sequence += 1;
             let stamp = Stamp {
                 term,
@@ -151,9 +153,10 @@ impl Proposals {
                 ..Entry::default()
             };
             self.flight.insert(self.sequence, (term, pending));
-            entry
-        });
-        entries.collect()
+            entries.push(entry);
+        }
+        self.held.shrink_to(USUAL);
+        entries
     }
 
     /// The `count` newest were not taken: they wait again.

@@ -113,6 +113,7 @@ fn settle(members: &mut BTreeMap<u64, Member>) {
 }
 
 fn serve(member: &mut Member, batch: Vec<Request>, ticked: bool) {
+    let batch = batch.into_iter();
     member.core.serve(Duration::ZERO, batch, ticked).expect("goes on");
 }
 

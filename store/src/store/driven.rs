@@ -11,7 +11,7 @@ use tokio::sync::watch as tokio_watch;
 
 use super::core::{Action, Core, Fatal};
 use super::open::{Assembled, assemble};
-use super::queue::{MAX_BATCH_BYTES, Queue, Request, batch_from};
+use super::queue::{MAX_BATCH_BYTES, Queue, Request, fill};
 use super::status::Counters;
 use super::{Config, Inner, Store};
 use crate::error::OpenError;
@@ -88,11 +88,17 @@ impl Driven {
     /// # Errors
     /// See [`Fatal`].
     pub fn serve(&mut self, now: Duration, ticked: bool) -> Result<bool, Fatal> {
-        let batch = match self.requests.try_recv() {
-            Ok(first) => batch_from(first, &self.requests, self.queue.depth(), MAX_BATCH_BYTES),
-            Err(_) => Vec::new(),
-        };
-        self.core.serve(now, batch, ticked)?;
+        let mut batch = Vec::new();
+        if let Ok(first) = self.requests.try_recv() {
+            fill(
+                &mut batch,
+                first,
+                &self.requests,
+                self.queue.depth(),
+                MAX_BATCH_BYTES,
+            );
+        }
+        self.core.serve(now, batch.into_iter(), ticked)?;
         Ok(self.waiting())
     }
 

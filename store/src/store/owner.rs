@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::core::{Action, Core, Fatal};
 use super::imager::Imager;
 use super::pace::Pace;
-use super::queue::{Depth, Request, batch_from};
+use super::queue::{Depth, Request, fill};
 use super::recovery::forget;
 use super::scrub::{PIECE_BYTES, Piece, Place};
 use super::status::Counters;
@@ -21,6 +21,8 @@ use crate::transport::Transport;
 /// How long the thread stays awake for the next request. Who was just answered, by this member or with its help, often goes
 /// on at once; to sleep and to be woken takes as long as a fast disk's fsync, and half of the time both sides' cores idle.
 const AWAKE: Duration = Duration::from_micros(50);
+/// Requests of a batch that keep their place in memory.
+const USUAL: usize = 1024;
 
 pub(super) struct Owner<L> {
     core: Core,
@@ -32,6 +34,8 @@ pub(super) struct Owner<L> {
     /// `None` in memory.
     space: Option<Arc<Space>>,
     pace: Pace,
+    /// What the next step serves.
+    batch: Vec<Request>,
     /// Something was asked in the last step.
     served: bool,
     started: Instant,
@@ -56,6 +60,7 @@ impl<L: Log> Owner<L> {
             depth,
             space: None,
             pace: Pace::default(),
+            batch: Vec::new(),
             served: false,
             started: Instant::now(),
         }
@@ -83,12 +88,14 @@ impl<L: Log> Owner<L> {
     pub fn run(&mut self, requests: &Receiver<Request>) -> Result<(), Fatal> {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            let Some((batch, ticked)) = self.gather(requests, &mut next_tick) else {
+            let Some(ticked) = self.gather(requests, &mut next_tick) else {
                 break;
             };
             let full = self.space.as_ref().and_then(|space| space.check().err());
             self.core.note_room(full);
-            let close = self.core.serve(self.started.elapsed(), batch, ticked)?;
+            let now = self.started.elapsed();
+            let close = self.core.serve(now, self.batch.drain(..), ticked)?;
+            self.batch.shrink_to(USUAL);
             self.perform()?;
             if close {
                 break;
@@ -97,12 +104,9 @@ impl<L: Log> Owner<L> {
         self.finish(requests)
     }
 
-    /// Waits for the first request, or a tick, and takes what else is there.
-    fn gather(
-        &mut self,
-        requests: &Receiver<Request>,
-        next_tick: &mut Instant,
-    ) -> Option<(Vec<Request>, bool)> {
+    /// Waits for the first request, or a tick, and takes what else is there; whether a tick has passed. `None` when nobody
+    /// can ask any more.
+    fn gather(&mut self, requests: &Receiver<Request>, next_tick: &mut Instant) -> Option<bool> {
         let first = match self.soon(requests) {
             Some(request) => Ok(request),
             // Alone, nothing depends on time: the thread sleeps until somebody asks.
@@ -112,25 +116,26 @@ impl<L: Log> Owner<L> {
             }
             None => requests.recv_timeout(next_tick.saturating_duration_since(Instant::now())),
         };
-        let batch = match first {
+        match first {
             Ok(first) => {
                 if matches!(first, Request::Txn { .. }) {
                     // Where every core is busy, those who are about to propose come first and share this batch: a batch
                     // of one or two is not worth its fsync and its wake-ups. Where a core is free, this takes no time.
                     std::thread::yield_now();
                 }
-                batch_from(first, requests, &self.depth, self.pace.bytes())
+                let most = self.pace.bytes();
+                fill(&mut self.batch, first, requests, &self.depth, most);
             }
-            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Timeout) => (),
             Err(RecvTimeoutError::Disconnected) => return None,
-        };
+        }
         let ticked = Instant::now() >= *next_tick;
         if ticked {
             // After a pause of the process, one tick is enough: time that nobody saw proves nothing.
             *next_tick = Instant::now() + TICK;
         }
-        self.served = !batch.is_empty();
-        Some((batch, ticked))
+        self.served = !self.batch.is_empty();
+        Some(ticked)
     }
 
     /// What comes within [`AWAKE`] of a request served. Whoever wants the core has it meanwhile.

@@ -124,15 +124,16 @@ pub(super) const MAX_BATCH_BYTES: usize = 8 << 20;
 /// What a request weighs besides its bytes.
 const OVERHEAD: usize = 256;
 
-/// `first` and what waits behind it, as much as one step takes: until it has `most` bytes. A snapshot comes last: what
-/// follows it waits until it is on disk.
-pub(super) fn batch_from(
+/// Puts `first` and what waits behind it into `batch`, as much as one step takes: until it has `most` bytes. A snapshot
+/// comes last: what follows it waits until it is on disk.
+pub(super) fn fill(
+    batch: &mut Vec<Request>,
     first: Request,
     requests: &Receiver<Request>,
     depth: &Depth,
     most: usize,
-) -> Vec<Request> {
-    let (mut batch, mut bytes) = (Vec::with_capacity(16), 0);
+) {
+    let mut bytes = 0;
     let mut next = Some(first);
     while let Some(request) = next {
         bytes += request.bytes() + OVERHEAD;
@@ -142,7 +143,6 @@ pub(super) fn batch_from(
         let full = last || batch.len() >= MAX_BATCH || bytes >= most;
         next = if full { None } else { requests.try_recv().ok() };
     }
-    batch
 }
 
 impl Queue {

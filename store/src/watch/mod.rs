@@ -56,17 +56,28 @@ impl Hub {
         self
     }
 
-    /// Makes an applied batch visible: to readers first, then to watchers.
-    pub fn publish(&self, events: &[Arc<Event>], newest: Snapshot, now: Duration) {
-        let revision = newest.revision();
-        let floor = {
+    /// Makes visible what `change` does to the newest state, which it returns with its events: to readers first, then to
+    /// watchers. Whoever wants the newest state meanwhile waits: while nobody else holds it, it is changed where it stands,
+    /// which is far cheaper than beside what readers may look at.
+    pub fn advance(
+        &self,
+        now: Duration,
+        change: impl FnOnce() -> (Vec<Arc<Event>>, Snapshot),
+    ) -> Vec<Arc<Event>> {
+        let (events, revision, floor) = {
             let mut view = self.view.write();
-            view.advance(events, newest, now);
-            view.floor()
+            view.lend();
+            let (events, newest) = change();
+            let revision = newest.revision();
+            view.advance(&events, newest, now);
+            (events, revision, view.floor())
         };
+        if events.is_empty() {
+            return events;
+        }
         let touched = {
             let mut topics = self.topics.lock();
-            let touched = topics.push(events);
+            let touched = topics.push(&events);
             self.published.store(revision.0, Ordering::Release);
             touched
         };
@@ -76,6 +87,7 @@ impl Hub {
         if floor.0 >= self.trimmed.load(Ordering::Relaxed) + TRIM_STEP {
             self.trim(floor);
         }
+        events
     }
 
     /// Continues from a state that a peer sent: there are no events on the way to it, so watchers that had not reached
@@ -221,7 +233,7 @@ mod tests {
                 };
                 let applied = self.mvcc.apply(Txn::new(vec![], vec![op]));
                 self.hub
-                    .publish(&applied.events, self.mvcc.snapshot(), Duration::ZERO);
+                    .advance(Duration::ZERO, || (applied.events, self.mvcc.snapshot()));
             }
         }
 
@@ -299,7 +311,7 @@ mod tests {
                     },
                 };
                 let applied = mvcc.apply(Txn::new(vec![], vec![op]));
-                hub.publish(&applied.events, mvcc.snapshot(), Duration::ZERO);
+                hub.advance(Duration::ZERO, || (applied.events, mvcc.snapshot()));
             }
         };
         let tag = || Some(Bytes::from_static(b"x"));

@@ -9,10 +9,37 @@ use raft::eraftpb::{Entry, EntryType};
 use super::{Action, Core, Fatal, ProposalReply};
 use crate::command::{self, Command};
 use crate::error::StoreError;
-use crate::model::{Event, TxnOutcome};
+use crate::model::{Event, Revision, TxnOutcome};
 use crate::planted::{Bug, planted};
 use crate::store::agreement::{EVERY, Verdict, Vote};
 use crate::witness::is_witness;
+
+/// Entries that are applied at once: readers wait for the newest state meanwhile.
+const AT_ONCE: usize = 256;
+
+/// What one entry asks for.
+pub(super) struct Step {
+    index: u64,
+    term: u64,
+    /// Set when this member proposed it since it started.
+    token: Option<u64>,
+    /// None for a new leader's first entry and a change of the membership; an error for a change of a membership that is
+    /// not any more.
+    command: Option<Result<Command, StoreError>>,
+}
+
+/// Who waits for an entry, and what became of it.
+pub(super) type Answer = (ProposalReply, Option<Result<TxnOutcome, StoreError>>);
+
+fn answer(answer: Answer) {
+    // A caller that has gone away needs no answer.
+    match answer {
+        (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(outcome)),
+        (reply @ ProposalReply::Done(_), Some(Err(error))) => reply.fail(error),
+        (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
+        (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
+    }
+}
 
 impl Core {
     /// What a start replays can be many intervals of the image; the pieces let it move on in between. Not behind the last
@@ -34,84 +61,102 @@ impl Core {
 
     /// Applies committed entries, makes the result visible, and only then answers.
     fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Fatal> {
-        let mut events: Vec<Arc<Event>> = Vec::new();
-        let mut answers = Vec::new();
-        let (count, mut bytes) = (entries.len() as u64, 0);
-        for entry in entries {
-            (self.applied.index, self.applied.term) = (entry.index, entry.term);
-            bytes += entry.data.len() as u64;
-            let pending = self
-                .own_token(&entry)
-                .and_then(|token| self.proposals.remove(&token));
-            let outcome = self.apply_one(&entry, &mut events)?;
-            answers.extend(pending.map(|pending| (pending.reply, outcome)));
-            self.note_digest();
-        }
-        self.publish(&mut events);
-        self.trail.note(&[], count, bytes);
-        let counters = &self.shared.counters;
-        counters.applied.store(self.applied.index, Ordering::Relaxed);
-        counters
-            .transactions
-            .fetch_add(answers.len() as u64, Ordering::Relaxed);
-        for answer in answers {
-            // A caller that has gone away needs no answer.
-            match answer {
-                (ProposalReply::Txn(reply), Some(outcome)) => drop(reply.send(outcome)),
-                (reply @ ProposalReply::Done(_), Some(Err(error))) => reply.fail(error),
-                (ProposalReply::Done(reply), _) => drop(reply.send(Ok(()))),
-                (ProposalReply::Txn(_), None) => unreachable!("a transaction has an outcome"),
+        let mut entries = entries.into_iter().peekable();
+        let (mut steps, mut answers) = std::mem::take(&mut self.applying);
+        while entries.peek().is_some() {
+            let mut bytes = 0;
+            for entry in entries.by_ref().take(AT_ONCE) {
+                bytes += entry.data.len() as u64;
+                steps.push(self.step(&entry)?);
             }
+            let count = steps.len() as u64;
+            let mut steps = steps.drain(..);
+            while steps.len() > 0 {
+                self.advance_state(&mut steps, &mut answers);
+            }
+            self.trail.note(&[], count, bytes);
+            let counters = &self.shared.counters;
+            counters.applied.store(self.applied.index, Ordering::Relaxed);
+            counters
+                .transactions
+                .fetch_add(answers.len() as u64, Ordering::Relaxed);
+            answers.drain(..).for_each(answer);
         }
+        self.applying = (steps, answers);
         Ok(())
     }
 
-    fn apply_one(
-        &mut self,
-        entry: &Entry,
-        events: &mut Vec<Arc<Event>>,
-    ) -> Result<Option<Result<TxnOutcome, StoreError>>, Fatal> {
-        // A change of a membership that is not any more; else a new leader's first entry, or a change of the membership.
-        if entry.data.is_empty() && !entry.context.is_empty() {
-            let why = "the membership has changed meanwhile";
-            return Ok(Some(Err(StoreError::Unavailable(why))));
-        }
-        if entry.data.is_empty()
-            || entry.get_entry_type() != EntryType::EntryNormal
-            || is_witness(self.identity.member)
-        {
-            return Ok(None);
-        }
-        let index = entry.index;
-        match command::decode(&entry.data).map_err(|source| Fatal::Entry { index, source })? {
-            Command::Txn(txn) => {
-                let applied = self.mvcc.apply(txn);
-                events.extend(applied.events);
-                return Ok(Some(Ok(applied.outcome)));
-            }
-            Command::Compact(revision) => {
-                if planted(Bug::CompactionForgetsImage) {
-                    self.shared
-                        .hub
-                        .publish(&std::mem::take(events), self.mvcc.snapshot(), self.now);
+    /// Takes steps up to the next compaction, if there is one.
+    fn advance_state(&mut self, steps: &mut impl ExactSizeIterator<Item = Step>, answers: &mut Vec<Answer>) {
+        let mut compacted = None;
+        let hub = self.shared.hub.clone();
+        let events = hub.advance(self.now, || {
+            let mut events = Vec::with_capacity(steps.len());
+            for step in steps {
+                (self.applied.index, self.applied.term) = (step.index, step.term);
+                let outcome = step
+                    .command
+                    .and_then(|command| self.take_step(command, &mut events, &mut compacted));
+                let pending = step.token.and_then(|token| self.proposals.remove(&token));
+                answers.extend(pending.map(|pending| (pending.reply, outcome)));
+                self.note_digest();
+                if compacted.is_some() {
+                    break;
                 }
-                self.publish(events);
-                self.shared.hub.compact(revision);
             }
-            Command::Vote(vote) => self.hear(vote),
-            Command::Refused(refusal) => return Ok(Some(Err(refusal.into()))),
+            (events, self.mvcc.snapshot())
+        });
+        if !events.is_empty() {
+            let forgotten = compacted.is_some() && planted(Bug::CompactionForgetsImage);
+            self.trail.note(if forgotten { &[] } else { &events }, 0, 0);
+            self.shared.applied.send_replace(self.mvcc.revision());
         }
-        Ok(None)
+        if let Some(revision) = compacted {
+            hub.compact(revision);
+        }
     }
 
-    fn publish(&mut self, events: &mut Vec<Arc<Event>>) {
-        if events.is_empty() {
-            return;
+    /// What an entry asks for.
+    fn step(&self, entry: &Entry) -> Result<Step, Fatal> {
+        let index = entry.index;
+        let quiet = entry.data.is_empty()
+            || entry.get_entry_type() != EntryType::EntryNormal
+            || is_witness(self.identity.member);
+        let command = if entry.data.is_empty() && !entry.context.is_empty() {
+            let why = "the membership has changed meanwhile";
+            Some(Err(StoreError::Unavailable(why)))
+        } else if quiet {
+            None
+        } else {
+            let command = command::decode(&entry.data);
+            Some(Ok(command.map_err(|source| Fatal::Entry { index, source })?))
+        };
+        Ok(Step {
+            index,
+            term: entry.term,
+            token: self.own_token(entry),
+            command,
+        })
+    }
+
+    fn take_step(
+        &mut self,
+        command: Result<Command, StoreError>,
+        events: &mut Vec<Arc<Event>>,
+        compacted: &mut Option<Revision>,
+    ) -> Option<Result<TxnOutcome, StoreError>> {
+        match command {
+            Ok(Command::Txn(txn)) => {
+                let applied = self.mvcc.apply(txn);
+                events.extend(applied.events);
+                return Some(Ok(applied.outcome));
+            }
+            Ok(Command::Compact(revision)) => *compacted = Some(revision),
+            Ok(Command::Vote(vote)) => self.hear(vote),
+            Ok(Command::Refused(refusal)) => return Some(Err(refusal.into())),
+            Err(void) => return Some(Err(void)),
         }
-        self.trail.note(events, 0, 0);
-        self.shared.hub.publish(events, self.mvcc.snapshot(), self.now);
-        self.shared.applied.send_replace(self.mvcc.revision());
-        events.clear();
+        None
     }
 
     /// What the state adds up to is noted at certain entries; the leader then says it to the others.

@@ -148,6 +148,8 @@ pub struct Core {
     ticks: u64,
     /// As of the last step.
     now: Duration,
+    /// Empty: memory for the next entries.
+    applying: (Vec<apply::Step>, Vec<apply::Answer>),
     /// What the replica has said and is not done yet, in order.
     outputs: VecDeque<Output>,
     actions: VecDeque<Action>,
@@ -228,6 +230,7 @@ impl Core {
             arrived: None,
             ticks: 0,
             now: Duration::ZERO,
+            applying: Default::default(),
             outputs: VecDeque::new(),
             actions: VecDeque::new(),
         };
@@ -345,10 +348,15 @@ impl Core {
 
     /// Serves one batch, and a tick of time if one has passed; whether the store is to close. `now` is the time since
     /// the start.
-    pub(super) fn serve(&mut self, now: Duration, batch: Vec<Request>, ticked: bool) -> Result<bool, Fatal> {
+    pub(super) fn serve(
+        &mut self,
+        now: Duration,
+        batch: impl ExactSizeIterator<Item = Request>,
+        ticked: bool,
+    ) -> Result<bool, Fatal> {
         self.now = now;
         let mut inputs = Vec::new();
-        let mut proposals = Vec::new();
+        let mut proposals = Vec::with_capacity(batch.len());
         let mut arrived = Vec::new();
         let mut close = false;
         let refusal = self.refusal();
