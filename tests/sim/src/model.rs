@@ -36,6 +36,8 @@ pub enum Outcome {
 #[derive(Debug)]
 struct Committed {
     term: u64,
+    /// No older than the term in which it was committed.
+    known_in: u64,
     content: u64,
     /// The store's revision after it.
     revision: u64,
@@ -98,8 +100,16 @@ impl Model {
         self.entries.get(at as usize).map(|entry| entry.term)
     }
 
+    /// The newest entry that was committed before `term`: its leader has to have it. What later leaders commit it may lack,
+    /// also when it learns only then that it was elected.
+    pub fn committed_before(&self, term: u64) -> u64 {
+        let newest = self.entries.iter().rposition(|entry| entry.known_in < term);
+        newest.map_or(FOUNDED, |at| FOUNDED + 1 + at as u64)
+    }
+
     /// A member has applied this entry: the first one to do so makes it part of the history, the others must agree.
-    pub fn commit(&mut self, member: u64, entry: &Entry) {
+    /// `term` is the newest one that the member knows of.
+    pub fn commit(&mut self, member: u64, term: u64, entry: &Entry) {
         let content = hash(&[&entry.data, &entry.context]);
         if entry.index <= self.index() {
             let known = &self.entries[(entry.index - FOUNDED - 1) as usize];
@@ -121,6 +131,7 @@ impl Model {
         let revision = self.revision();
         self.entries.push(Committed {
             term: entry.term,
+            known_in: term,
             content,
             revision,
         });

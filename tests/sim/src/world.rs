@@ -680,7 +680,7 @@ impl World {
                     Err(error) => panic!("member {id} applied what it does not hold: {error:?}"),
                 };
                 for entry in &entries {
-                    self.model.commit(id, entry);
+                    self.model.commit(id, up.driven.role().term, entry);
                 }
             }
             up.audited = applied;
@@ -717,16 +717,16 @@ impl World {
             Ok(at) => assert_eq!(self.leaders[at].1, id, "S1: two leaders in term {term}"),
             Err(at) => self.leaders.insert(at, (term, id)),
         }
-        let known = self.model.index();
+        let known = self.model.committed_before(term);
         assert!(
             last >= known,
             "S2: leader {id} of term {term} ends at {last}, but {known} is committed"
         );
         let up = self.members[place].up.as_mut().expect("it leads");
-        if let Ok(found) = up.log.entries(known, known + 1, u64::MAX) {
+        let expected = self.model.term_at(known);
+        if let (Ok(found), Some(expected)) = (up.log.entries(known, known + 1, u64::MAX), expected) {
             assert_eq!(
-                Some(found[0].term),
-                self.model.term_at(known),
+                found[0].term, expected,
                 "S2: leader {id} holds another entry {known}"
             );
         }
