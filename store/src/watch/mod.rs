@@ -278,6 +278,40 @@ mod tests {
         assert_eq!(drain(watch), expected);
     }
 
+    /// While the state is changed where it stands, nobody sees it half changed, or without what was lent.
+    #[test]
+    fn a_reader_sees_whole_states_only() {
+        let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
+        world.put("first");
+        let hub = world.hub.clone();
+        let reader = std::thread::spawn(move || {
+            let mut states = std::collections::BTreeMap::new();
+            while states
+                .last_key_value()
+                .is_none_or(|(revision, _)| *revision < 4002)
+            {
+                let state = hub.snapshot();
+                assert_eq!(state.len() as u64, state.revision().0 - 1);
+                states.insert(state.revision().0, state);
+            }
+            // What was read stays as it was.
+            for (revision, state) in states {
+                assert_eq!(state.range(prefix_range(b"")).count() as u64, revision - 1);
+            }
+        });
+        for n in 0..2000 {
+            let puts = [format!("a/{n}"), format!("b/{n}")].map(|key| Op::Put {
+                key: key.into(),
+                value: Bytes::from_static(b"v"),
+            });
+            world.hub.advance(Duration::ZERO, || {
+                let txn = Txn::new(vec![], puts.to_vec());
+                (world.mvcc.apply(txn).events, world.mvcc.snapshot())
+            });
+        }
+        reader.join().expect("every state is whole");
+    }
+
     #[test]
     fn a_watch_sees_its_range_from_its_revision_on() {
         let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
