@@ -1,6 +1,8 @@
 //! What the operating system says about processes and files.
 
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,24 +15,52 @@ pub fn cpu(pid: u32) -> f64 {
     ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// p50 and p99 of the disk's own write of `bytes` and fdatasync, into a file whose room is written already.
+/// The disk's own write and fdatasync, into a file whose room is written already.
+pub struct Raw {
+    file: File,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    at: u64,
+}
+
+/// Room of the file that is written over and over.
+const ROOM: u64 = 8 << 20;
+
+impl Raw {
+    pub fn new(folder: &Path, bytes: usize) -> Raw {
+        let path = folder.join("raw");
+        let file = File::create(&path).expect("a file");
+        file.write_all_at(&vec![0; ROOM as usize], 0).expect("write");
+        file.sync_all().expect("sync");
+        Raw {
+            file,
+            path,
+            bytes: vec![1; bytes],
+            at: 0,
+        }
+    }
+
+    pub fn once(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.file.write_all_at(&self.bytes, self.at).expect("write");
+        self.file.sync_data().expect("sync");
+        self.at = (self.at + self.bytes.len() as u64) % ROOM;
+        begun.elapsed()
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // What is left is in the bench's own folder, which goes too.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// p50 and p99 of [`Raw`].
 pub fn fdatasync(folder: &Path, bytes: usize) -> (Duration, Duration) {
-    use std::io::Write;
-    let path = folder.join("raw");
-    let mut file = std::fs::File::create(&path).expect("a file");
-    file.write_all(&vec![0; 8 << 20]).expect("write");
-    file.sync_all().expect("sync");
-    std::io::Seek::rewind(&mut file).expect("rewind");
-    let mut taken: Vec<Duration> = (0..2000)
-        .map(|_| {
-            let begun = Instant::now();
-            file.write_all(&vec![1; bytes]).expect("write");
-            file.sync_data().expect("sync");
-            begun.elapsed()
-        })
-        .collect();
+    let mut raw = Raw::new(folder, bytes);
+    let mut taken: Vec<Duration> = (0..2000).map(|_| raw.once()).collect();
     taken.sort_unstable();
-    let _ = std::fs::remove_file(path);
     (taken[1000], taken[1980])
 }
 
