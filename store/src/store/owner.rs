@@ -87,10 +87,7 @@ impl<L: Log> Owner<L> {
     /// See [`Fatal`]; nothing may be answered after it.
     pub fn run(&mut self, requests: &Receiver<Request>) -> Result<(), Fatal> {
         let mut next_tick = Instant::now() + TICK;
-        loop {
-            let Some(ticked) = self.gather(requests, &mut next_tick) else {
-                break;
-            };
+        while let Some(ticked) = self.gather(requests, &mut next_tick) {
             let full = self.space.as_ref().and_then(|space| space.check().err());
             self.core.note_room(full);
             let now = self.started.elapsed();
