@@ -541,3 +541,20 @@ fn an_element_named_by_defaults_alone_stays_when_it_is_applied_again() {
         assert_eq!(*ports, json!([{"containerPort": 0}]));
     }
 }
+
+#[test]
+fn an_element_whose_key_says_nothing_stays_when_it_is_applied_again() {
+    for protocol in [json!(""), Value::Null] {
+        let ports = json!([{"containerPort": 80, "protocol": protocol}]);
+        let config = containers(json!([{"name": "a", "ports": ports}]));
+        check(
+            POD,
+            vec![Apply("m", config.clone()), Apply("m", config)],
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 80}]),
+            &[
+                "m: .spec.containers[name=\"a\"].name .spec.containers[name=\"a\"].ports[containerPort=80,protocol=\"TCP\"].containerPort .spec.containers[name=\"a\"].ports[containerPort=80,protocol=\"TCP\"].protocol",
+            ],
+        );
+    }
+}

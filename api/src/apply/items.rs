@@ -28,10 +28,7 @@ pub fn identity(list: View<'_>, topology: Topology<'_>, item: &Value) -> Result<
     };
     let mut found: Vec<(Box<str>, Value)> = Vec::new();
     for key in keys.iter() {
-        let value = match object.get(key) {
-            Some(value) => Some(value.clone()),
-            None => list.element().default_of(key),
-        };
+        let value = list.element().key_of(key, object.get(key));
         found.extend(value.map(|v| (key.into(), v)));
     }
     if found.is_empty() {

@@ -177,12 +177,19 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The value that stands in for the absent key field `name` of an element: its default, or Go's zero value of a
-    /// field that is always written.
-    pub fn default_of(self, name: &str) -> Option<Value> {
+    /// The value of the key field `name` by which an element is known, when `given` is what it holds: as the object
+    /// will hold it once it is stored. What is not written back (`null`, an empty `protocol`) is absent; in place of an
+    /// absent value stands its default, or Go's zero value of a field that is always written.
+    pub fn key_of(self, name: &str, given: Option<&Value>) -> Option<Value> {
+        let given = given.filter(|value| !value.is_null());
         match self.0 {
             Node::Fact(Kind::Struct(idx), _) => {
-                let field = schema().get(idx).field(name)?;
+                let Some(field) = schema().get(idx).field(name) else {
+                    return given.cloned();
+                };
+                if let Some(value) = given.filter(|value| field.written(value)) {
+                    return Some(value.clone());
+                }
                 // The only keys with a default of their own are the protocols of ports.
                 match name {
                     "protocol" => Some("TCP".into()),
@@ -190,8 +197,8 @@ impl<'a> View<'a> {
                     _ => None,
                 }
             }
-            Node::Dynamic(schema) => schema.default_of(name),
-            _ => None,
+            Node::Dynamic(schema) => given.cloned().or_else(|| schema.default_of(name)),
+            _ => given.cloned(),
         }
     }
 }
@@ -290,20 +297,27 @@ mod tests {
     }
 
     #[test]
-    fn absent_keys_have_values() {
-        let ports = |type_name: &str| View::of(schema().find(type_name).expect("a type"));
-        assert_eq!(
-            ports("core.v1.ContainerPort").default_of("protocol"),
-            Some("TCP".into())
-        );
-        assert_eq!(
-            ports("core.v1.ContainerPort").default_of("containerPort"),
-            Some(0.into())
-        );
-        assert_eq!(
-            ports("resource.v1.AllocatedDeviceStatus").default_of("shareID"),
-            None
-        );
+    fn keys_are_what_is_stored() {
+        #[track_caller]
+        fn check(type_name: &str, name: &str, given: Option<Value>, want: Option<Value>) {
+            let view = View::of(schema().find(type_name).expect("a type"));
+            assert_eq!(
+                view.key_of(name, given.as_ref()),
+                want,
+                "{type_name} {name} {given:?}"
+            );
+        }
+        let port = "core.v1.ContainerPort";
+        check(port, "protocol", None, Some("TCP".into()));
+        check(port, "protocol", Some("".into()), Some("TCP".into()));
+        check(port, "protocol", Some(Value::Null), Some("TCP".into()));
+        check(port, "protocol", Some("UDP".into()), Some("UDP".into()));
+        check(port, "containerPort", None, Some(0.into()));
+        check(port, "containerPort", Some(Value::Null), Some(0.into()));
+        check(port, "containerPort", Some(80.into()), Some(80.into()));
+        let status = "resource.v1.AllocatedDeviceStatus";
+        check(status, "shareID", None, None);
+        check(status, "shareID", Some("".into()), Some("".into()));
     }
 
     #[test]
