@@ -200,7 +200,7 @@ impl Store {
         Ok(())
     }
 
-    /// The newest applied state of this member.
+    /// The newest applied state of this member. Waits while changes are applied, 256 entries of the log at most.
     pub fn snapshot(&self) -> Snapshot {
         self.inner.hub.snapshot()
     }

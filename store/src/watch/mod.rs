@@ -4,6 +4,7 @@
 mod stream;
 mod topics;
 
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,14 +65,14 @@ impl Hub {
         now: Duration,
         change: impl FnOnce() -> (Vec<Arc<Event>>, Snapshot),
     ) -> Vec<Arc<Event>> {
-        let (events, revision, floor) = {
-            let mut view = self.view.write();
-            view.lend();
-            let (events, newest) = change();
-            let revision = newest.revision();
-            view.advance(&events, newest, now);
-            (events, revision, view.floor())
-        };
+        // A panic leaves the lock taken: nobody may read a state that is lent, and such a process is about to end.
+        let mut view = ManuallyDrop::new(self.view.write());
+        view.lend();
+        let (events, newest) = change();
+        let revision = newest.revision();
+        view.advance(&events, newest, now);
+        let floor = view.floor();
+        drop(ManuallyDrop::into_inner(view));
         if events.is_empty() {
             return events;
         }
@@ -284,7 +285,10 @@ mod tests {
         let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
         world.put("first");
         let hub = world.hub.clone();
+        let together = Arc::new(std::sync::Barrier::new(2));
+        let started = together.clone();
         let reader = std::thread::spawn(move || {
+            started.wait();
             let mut states = std::collections::BTreeMap::new();
             while states
                 .last_key_value()
@@ -299,6 +303,7 @@ mod tests {
                 assert_eq!(state.range(prefix_range(b"")).count() as u64, revision - 1);
             }
         });
+        together.wait();
         for n in 0..2000 {
             let puts = [format!("a/{n}"), format!("b/{n}")].map(|key| Op::Put {
                 key: key.into(),
@@ -310,6 +315,19 @@ mod tests {
             });
         }
         reader.join().expect("every state is whole");
+    }
+
+    /// The process is about to end then, but a reader may be faster.
+    #[test]
+    fn nobody_reads_a_state_whose_change_panicked() {
+        let mut world = World::new(Limits::default(), DEFAULT_MAX_LAG);
+        world.put("first");
+        let change = || panic!("a broken invariant");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            world.hub.advance(Duration::ZERO, change)
+        }));
+        assert!(panicked.is_err());
+        assert!(world.hub.view.try_read().is_none());
     }
 
     #[test]
