@@ -9,24 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protobuf::Message;
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::Entry;
 use raft_engine::env::FileSystem;
 use raft_engine::{Command, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
 use super::chain::{self, Header};
 use super::prefilled::Prefilled;
+use super::records::{self, GROUP, Root, engine_error};
 use super::watermark::{Mark, Watermark};
 use super::{Append, Base, Durable, Identity, Log, LogError, LogState, Lost, check_contiguous};
 use crate::space::Space;
 
-/// `raft-engine` can hold many groups; a member has one.
-const GROUP: u64 = 1;
-const IDENTITY_KEY: &[u8] = b"identity";
-const BASE_KEY: &[u8] = b"base";
-const HARD_STATE_KEY: &[u8] = b"hard-state";
-/// The first byte of the identity and base records: entries carry chain headers.
-const FORMAT: u8 = 2;
 /// One file of the log; smaller where the file system is.
 const FILE_BYTES: u64 = 16 << 20;
 const MIN_FILE_BYTES: u64 = 256 << 10;
@@ -81,15 +74,6 @@ struct Next {
     root: Root,
     hash: u64,
     number: u64,
-}
-
-/// Where the chain of the log starts.
-#[derive(Clone, Copy)]
-struct Root {
-    /// The chain at the base.
-    hash: u64,
-    /// The batch that made the log start anew; what older batches say about the log is void.
-    batch: u64,
 }
 
 impl EngineLog {
@@ -174,7 +158,7 @@ impl<F: FileSystem> EngineLog<F> {
         let found = newest_record(dir);
         let (watermark, mark) = Watermark::open(dir)?;
         let engine = Engine::open_with_file_system(config, file_system).map_err(engine_error)?;
-        if engine.get(GROUP, IDENTITY_KEY).is_none() {
+        if engine.get(GROUP, records::IDENTITY_KEY).is_none() {
             let durable = mark.filter(|mark| !mark.lost).map(|mark| mark.index);
             if let Some(durable) = durable.or(found.map(|header| header.durable)) {
                 return Err(LogError::Lost {
@@ -182,12 +166,12 @@ impl<F: FileSystem> EngineLog<F> {
                     durable,
                 });
             }
-            create(&engine, fresh())?;
+            records::create(&engine, fresh())?;
             File::open(dir)
                 .and_then(|dir| dir.sync_all())
                 .map_err(|source| LogError::File("folder", source))?;
         }
-        let (state, root) = read_state(&engine)?;
+        let (state, root) = records::read_state(&engine)?;
         let mark = mark.filter(|mark| mark.identity == state.identity);
         let mut log = EngineLog {
             dir: dir.to_owned(),
@@ -310,7 +294,11 @@ impl<F: FileSystem> EngineLog<F> {
             hash = chain::root(state.identity, base);
             root = Root { hash, batch: number };
             write
-                .put(GROUP, BASE_KEY.to_vec(), encode_base(base, root))
+                .put(
+                    GROUP,
+                    records::BASE_KEY.to_vec(),
+                    records::encode_base(base, root),
+                )
                 .map_err(engine_error)?;
             state.last_index = base.index;
             state.base = base.clone();
@@ -333,7 +321,7 @@ impl<F: FileSystem> EngineLog<F> {
         }
         if let Some(hard_state) = &batch.hard_state {
             write
-                .put_message(GROUP, HARD_STATE_KEY.to_vec(), hard_state)
+                .put_message(GROUP, records::HARD_STATE_KEY.to_vec(), hard_state)
                 .map_err(engine_error)?;
             state.hard_state = hard_state.clone();
         }
@@ -396,100 +384,6 @@ fn newest_record(dir: &Path) -> Option<Header> {
         .max_by_key(|header| header.batch)
 }
 
-fn create<F: FileSystem>(engine: &Engine<F>, (identity, base): (Identity, Base)) -> Result<(), LogError> {
-    let mut batch = LogBatch::default();
-    put_identity(&mut batch, identity)?;
-    let root = Root {
-        hash: chain::root(identity, &base),
-        batch: 0,
-    };
-    batch
-        .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
-        .map_err(engine_error)?;
-    engine.write(&mut batch, true).map_err(engine_error)?;
-    Ok(())
-}
-
-fn put_identity(batch: &mut LogBatch, identity: Identity) -> Result<(), LogError> {
-    let mut record = vec![FORMAT];
-    record.extend_from_slice(&identity.cluster.to_le_bytes());
-    record.extend_from_slice(&identity.member.to_le_bytes());
-    batch
-        .put(GROUP, IDENTITY_KEY.to_vec(), record)
-        .map_err(engine_error)
-}
-
-fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<(LogState, Root), LogError> {
-    let record = engine
-        .get(GROUP, IDENTITY_KEY)
-        .ok_or(LogError::Damaged("identity"))?;
-    if record.len() == 16 {
-        return Err(LogError::Format);
-    }
-    let word = |at: usize| {
-        record
-            .get(at..at + 8)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(u64::from_le_bytes)
-    };
-    let identity = match (record.first(), word(1), word(9)) {
-        (Some(&FORMAT), Some(cluster), Some(member)) => Identity { cluster, member },
-        _ => return Err(LogError::Damaged("identity")),
-    };
-    let (base, root) = engine
-        .get(GROUP, BASE_KEY)
-        .as_deref()
-        .and_then(decode_base)
-        .ok_or(LogError::Damaged("base"))?;
-    let hard_state: Option<HardState> = engine.get_message(GROUP, HARD_STATE_KEY).map_err(engine_error)?;
-    let last_index = engine.last_index(GROUP).unwrap_or(base.index).max(base.index);
-    if engine
-        .first_index(GROUP)
-        .is_some_and(|first| first > base.index + 1)
-    {
-        return Err(LogError::Damaged("first entry"));
-    }
-    let state = LogState {
-        identity,
-        base,
-        hard_state: hard_state.unwrap_or_default(),
-        last_index,
-        lost: None,
-    };
-    Ok((state, root))
-}
-
-fn encode_base(base: &Base, root: Root) -> Vec<u8> {
-    let mut record = vec![FORMAT];
-    for word in [base.index, base.term, root.hash, root.batch] {
-        record.extend_from_slice(&word.to_le_bytes());
-    }
-    record.extend(
-        base.conf_state
-            .write_to_bytes()
-            .expect("a message in memory always encodes"),
-    );
-    record
-}
-
-fn decode_base(record: &[u8]) -> Option<(Base, Root)> {
-    let (format, body) = record.split_first()?;
-    if *format != FORMAT {
-        return None;
-    }
-    let word = |n: usize| Some(u64::from_le_bytes(body.get(8 * n..8 * n + 8)?.try_into().ok()?));
-    let base = Base {
-        index: word(0)?,
-        term: word(1)?,
-        conf_state: ConfState::parse_from_bytes(body.get(32..)?).ok()?,
-    };
-    let root = Root {
-        hash: word(2)?,
-        batch: word(3)?,
-    };
-    Some((base, root))
-}
-
 fn is_no_space(error: &raft_engine::Error) -> bool {
     match error {
         raft_engine::Error::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
@@ -497,10 +391,6 @@ fn is_no_space(error: &raft_engine::Error) -> bool {
         raft_engine::Error::TryAgain(_) => true,
         _ => false,
     }
-}
-
-fn engine_error(error: raft_engine::Error) -> LogError {
-    LogError::Engine(Box::new(error))
 }
 
 impl<F: FileSystem + 'static> Log for EngineLog<F> {
@@ -586,12 +476,16 @@ impl<F: FileSystem + 'static> Log for EngineLog<F> {
             },
         );
         // Everything that lives moves on with the base, or one small record would keep the oldest file for ever.
-        put_identity(&mut write, self.state.identity)?;
+        records::put_identity(&mut write, self.state.identity)?;
         write
-            .put_message(GROUP, HARD_STATE_KEY.to_vec(), &self.state.hard_state)
+            .put_message(GROUP, records::HARD_STATE_KEY.to_vec(), &self.state.hard_state)
             .map_err(engine_error)?;
         write
-            .put(GROUP, BASE_KEY.to_vec(), encode_base(&base, root))
+            .put(
+                GROUP,
+                records::BASE_KEY.to_vec(),
+                records::encode_base(&base, root),
+            )
             .map_err(engine_error)?;
         // Synced, or a power cut could bring back a base whose files are deleted below.
         if let Err(error) = self.engine.write(&mut write, true) {
@@ -653,6 +547,8 @@ fn folder_bytes(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use raft::eraftpb::HardState;
+
     use super::*;
     use crate::log::contract;
 

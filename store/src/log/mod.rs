@@ -10,6 +10,7 @@ pub mod memory;
 #[cfg(test)]
 pub(crate) mod power_cut;
 mod prefilled;
+mod records;
 mod watermark;
 
 use raft::eraftpb::{ConfState, Entry, HardState};
