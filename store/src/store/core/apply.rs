@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use raft::eraftpb::{Entry, EntryType};
 
-use super::{Action, Core, Fatal, ProposalReply};
+use super::waiting::ProposalReply;
+use super::{Action, Core, Fatal};
 use crate::command::{self, Command};
 use crate::error::StoreError;
 use crate::model::{Event, Revision, TxnOutcome};
@@ -97,8 +98,8 @@ impl Core {
                 let outcome = step
                     .command
                     .and_then(|command| self.take_step(command, &mut events, &mut compacted));
-                let pending = step.token.and_then(|token| self.proposals.remove(&token));
-                answers.extend(pending.map(|pending| (pending.reply, outcome)));
+                let reply = step.token.and_then(|token| self.waiting.take(token));
+                answers.extend(reply.map(|reply| (reply, outcome)));
                 self.note_digest();
                 if compacted.is_some() {
                     break;
@@ -134,7 +135,7 @@ impl Core {
         Ok(Step {
             index,
             term: entry.term,
-            token: self.own_token(entry),
+            token: self.waiting.own_token(entry),
             command,
         })
     }

@@ -6,8 +6,9 @@
 
 mod apply;
 mod snapshots;
+mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -19,7 +20,7 @@ use tokio::sync::watch as tokio_watch;
 
 use super::agreement::{Agreement, Vote};
 use super::pressure::{Refusal, refuse};
-use super::queue::{Reply, Request};
+use super::queue::Request;
 use super::scrub::{Piece, Place};
 use super::settled::Settled;
 use super::status::{Counters, Membership, Standing};
@@ -28,7 +29,7 @@ use crate::error::StoreError;
 use crate::image::trail::Trail;
 use crate::image::{Batch, ImageError};
 use crate::log::{Append, Base, Durable, Identity, LogError};
-use crate::model::{Revision, Txn, TxnOutcome};
+use crate::model::{Revision, Txn};
 use crate::mvcc::Mvcc;
 use crate::planted::{Bug, planted};
 use crate::replica::{Fetch, Input, Output, Proposal, Replica, Role};
@@ -36,10 +37,7 @@ use crate::space::{self, Full};
 use crate::tree::Snapshot;
 use crate::watch::Hub;
 use crate::witness::is_witness;
-
-/// Ticks after which a change of the membership without an outcome is called ambiguous, about 12 s. Of everything else the
-/// replica says what became of it.
-const PROPOSAL_TIMEOUT_TICKS: u64 = 400;
+use waiting::{ProposalReply, Waiting};
 
 /// Why the process must stop: what is on disk is not known, or not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -120,13 +118,7 @@ pub struct Core {
     shared: Shared,
     /// The newest applied entry, and the membership as of it.
     applied: Base,
-    /// Marks this member's own entries; different at every start.
-    mark: [u8; 16],
-    next_token: u64,
-    proposals: BTreeMap<u64, Pending>,
-    barriers: BTreeMap<u64, Reply<Revision>>,
-    /// `(index, tokens)`: barriers that wait for `index` to be applied.
-    confirmed: Vec<(u64, Vec<u64>)>,
+    waiting: Waiting,
     /// The states of the snapshots that were offered to peers, until their transfer starts.
     offered: VecDeque<(u64, Snapshot)>,
     agreement: Agreement,
@@ -153,27 +145,6 @@ pub struct Core {
     /// What the replica has said and is not done yet, in order.
     outputs: VecDeque<Output>,
     actions: VecDeque<Action>,
-}
-
-struct Pending {
-    reply: ProposalReply,
-    since: u64,
-}
-
-enum ProposalReply {
-    Txn(Reply<TxnOutcome>),
-    /// A compaction, or a change of the membership.
-    Done(Reply<()>),
-}
-
-impl ProposalReply {
-    fn fail(self, error: StoreError) {
-        // A caller that has gone away needs no answer.
-        match self {
-            ProposalReply::Txn(reply) => drop(reply.send(Err(error))),
-            ProposalReply::Done(reply) => drop(reply.send(Err(error))),
-        }
-    }
 }
 
 /// Everything a core starts from.
@@ -213,11 +184,7 @@ impl Core {
             trail,
             shared,
             applied,
-            mark,
-            next_token: 1,
-            proposals: BTreeMap::new(),
-            barriers: BTreeMap::new(),
-            confirmed: Vec::new(),
+            waiting: Waiting::new(mark),
             offered: VecDeque::new(),
             agreement: Agreement::default(),
             speaks: Vec::new(),
@@ -362,7 +329,7 @@ impl Core {
         let refusal = self.refusal();
         if ticked {
             self.ticks += 1;
-            self.expire();
+            self.waiting.expire(self.ticks);
             inputs.push(Input::Tick);
         }
         for request in batch {
@@ -389,7 +356,7 @@ impl Core {
                     proposals.push(self.proposal(data, ProposalReply::Done(reply)))
                 }
                 Request::Conf { change, reply } => {
-                    let (token, context) = self.pending(ProposalReply::Done(reply));
+                    let (token, context) = self.waiting.proposal(ProposalReply::Done(reply), self.ticks);
                     inputs.push(Input::ProposeConf {
                         token,
                         context: context.into(),
@@ -406,8 +373,7 @@ impl Core {
                 Request::SnapshotSent { to, ok } => inputs.push(Input::SnapshotSent { to, ok }),
                 Request::Transfer(peer) => inputs.push(Input::Transfer(peer)),
                 Request::Barrier { reply } => {
-                    let token = self.token();
-                    self.barriers.insert(token, reply);
+                    let token = self.waiting.barrier(reply);
                     inputs.push(Input::Read { token });
                 }
                 Request::ImageWritten(written) => self.image_written(written?, &mut inputs),
@@ -442,51 +408,12 @@ impl Core {
         Ok(close)
     }
 
-    fn token(&mut self) -> u64 {
-        self.next_token += 1;
-        self.next_token
-    }
-
     fn proposal(&mut self, data: Vec<u8>, reply: ProposalReply) -> Proposal {
-        let (token, context) = self.pending(reply);
+        let (token, context) = self.waiting.proposal(reply, self.ticks);
         Proposal {
             token,
             context: context.into(),
             data: data.into(),
-        }
-    }
-
-    /// Notes who waits for an entry; its token, and the context by which the entry is known again.
-    fn pending(&mut self, reply: ProposalReply) -> (u64, Vec<u8>) {
-        let token = self.token();
-        let mut context = Vec::with_capacity(24);
-        context.extend_from_slice(&self.mark);
-        context.extend_from_slice(&token.to_le_bytes());
-        self.proposals.insert(
-            token,
-            Pending {
-                reply,
-                since: self.ticks,
-            },
-        );
-        (token, context)
-    }
-
-    /// The token of an entry that this member proposed since it started.
-    fn own_token(&self, entry: &Entry) -> Option<u64> {
-        let token = entry.context.strip_prefix(&self.mark[..])?;
-        Some(u64::from_le_bytes(token.try_into().ok()?))
-    }
-
-    /// Proposals that wait too long may still happen: their outcome is unknown.
-    fn expire(&mut self) {
-        while let Some(oldest) = self.proposals.first_entry()
-            && self.ticks.saturating_sub(oldest.get().since) >= PROPOSAL_TIMEOUT_TICKS
-        {
-            oldest
-                .remove()
-                .reply
-                .fail(StoreError::Ambiguous("no leader confirmed it in time"));
         }
     }
 
@@ -525,10 +452,10 @@ impl Core {
                     self.applied.conf_state = conf_state;
                     self.note_standing();
                 }
-                Output::ReadReady { tokens, index } => self.confirmed.push((index, tokens)),
-                Output::ReadFailed { tokens } => self.fail_barriers(&tokens),
-                Output::Dropped { tokens } => self.drop_proposals(&tokens),
-                Output::Unknown { tokens } => self.forget_proposals(&tokens),
+                Output::ReadReady { tokens, index } => self.waiting.confirmed(index, tokens),
+                Output::ReadFailed { tokens } => self.waiting.unconfirmed(&tokens),
+                Output::Dropped { tokens } => self.waiting.dropped(&tokens),
+                Output::Unknown { tokens } => self.waiting.unknown(&tokens),
                 Output::Fetch(fetch) => self.actions.push_back(Action::Fetch(fetch)),
                 Output::SendSnapshot { to, index, message } => self.send_snapshot(to, index, message),
                 Output::NeedSnapshot { index } => {
@@ -544,7 +471,8 @@ impl Core {
                 self.outputs.extend(spoken);
             }
         }
-        self.answer_barriers();
+        self.waiting
+            .answer_barriers(self.applied.index, self.mvcc.revision());
         self.advance_image();
         Ok(())
     }
@@ -558,7 +486,7 @@ impl Core {
     fn speak(&mut self) -> Vec<Output> {
         let votes = std::mem::take(&mut self.speaks);
         let proposals = votes.into_iter().map(|vote| Proposal {
-            token: self.token(),
+            token: self.waiting.token(),
             // Nobody waits for it.
             context: Bytes::new(),
             data: command::encode_vote(vote).into(),
@@ -573,49 +501,6 @@ impl Core {
             learners: conf_state.learners.clone(),
             joint: !conf_state.voters_outgoing.is_empty(),
         };
-    }
-
-    fn answer_barriers(&mut self) {
-        let applied = self.applied.index;
-        let barriers = &mut self.barriers;
-        let revision = self.mvcc.revision();
-        self.confirmed.retain(|(index, tokens)| {
-            if *index > applied && !planted(Bug::ReadBeforeApply) {
-                return true;
-            }
-            for reply in tokens.iter().filter_map(|token| barriers.remove(token)) {
-                // A caller that has gone away needs no answer.
-                let _ = reply.send(Ok(revision));
-            }
-            false
-        });
-    }
-
-    fn fail_barriers(&mut self, tokens: &[u64]) {
-        for reply in tokens.iter().filter_map(|token| self.barriers.remove(token)) {
-            // A caller that has gone away needs no answer.
-            let _ = reply.send(Err(StoreError::Unavailable(
-                "no leader confirmed the read in time",
-            )));
-        }
-    }
-
-    fn drop_proposals(&mut self, tokens: &[u64]) {
-        for pending in tokens.iter().filter_map(|token| self.proposals.remove(token)) {
-            pending.reply.fail(StoreError::Unavailable(
-                "there is no leader, or it has too much to do",
-            ));
-        }
-    }
-
-    fn forget_proposals(&mut self, tokens: &[u64]) {
-        for pending in tokens.iter().filter_map(|token| self.proposals.remove(token)) {
-            pending.reply.fail(if planted(Bug::UnknownToldDropped) {
-                StoreError::Unavailable("there is no leader")
-            } else {
-                StoreError::Ambiguous("no leader confirmed it in time")
-            });
-        }
     }
 
     /// Tells who leads, who takes part and, as the leader, how far everyone is.
@@ -704,13 +589,7 @@ impl Core {
                 ..Append::default()
             }));
         }
-        while let Some((_, pending)) = self.proposals.pop_first() {
-            pending.reply.fail(StoreError::Ambiguous("the store closed"));
-        }
-        while let Some((_, reply)) = self.barriers.pop_first() {
-            // A caller that has gone away needs no answer.
-            let _ = reply.send(Err(StoreError::Closed));
-        }
+        self.waiting.close();
     }
 }
 
