@@ -198,8 +198,10 @@ mod tests {
         let answer = answer.try_recv().expect("answered");
         assert!(matches!(answer, Err(StoreError::Ambiguous(_))));
         assert!(waiting.take(token).is_none());
-        let mut entry = Entry::default();
-        entry.context = context.into();
+        let entry = Entry {
+            context: context.into(),
+            ..Entry::default()
+        };
         assert_eq!(waiting.own_token(&entry), Some(token));
         assert_eq!(Waiting::new([2; 16]).own_token(&entry), None);
     }
