@@ -181,13 +181,13 @@ impl<'a> View<'a> {
     /// will hold it once it is stored. What is not written back (`null`, an empty `protocol`) is absent; in place of an
     /// absent value stands its default, or Go's zero value of a field that is always written.
     pub fn key_of(self, name: &str, given: Option<&Value>) -> Option<Value> {
-        let given = given.filter(|value| !value.is_null());
+        let said = given.filter(|value| !value.is_null());
         match self.0 {
             Node::Fact(Kind::Struct(idx), _) => {
                 let Some(field) = schema().get(idx).field(name) else {
                     return given.cloned();
                 };
-                if let Some(value) = given.filter(|value| field.written(value)) {
+                if let Some(value) = said.filter(|value| field.written(value)) {
                     return Some(value.clone());
                 }
                 // The only keys with a default of their own are the protocols of ports.
@@ -197,7 +197,11 @@ impl<'a> View<'a> {
                     _ => None,
                 }
             }
-            Node::Dynamic(schema) => given.cloned().or_else(|| schema.default_of(name)),
+            // A `null` without a default is left to validation, which says what is wrong with it.
+            Node::Dynamic(schema) => said
+                .cloned()
+                .or_else(|| schema.default_of(name))
+                .or(given.cloned()),
             _ => given.cloned(),
         }
     }
@@ -252,6 +256,7 @@ fn deduced(value: &Value) -> Topology<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// Follows `path` (fields by name, `*` for an element of a list) and prints what is there.
     #[track_caller]
@@ -318,6 +323,26 @@ mod tests {
         let status = "resource.v1.AllocatedDeviceStatus";
         check(status, "shareID", None, None);
         check(status, "shareID", Some("".into()), Some("".into()));
+    }
+
+    #[test]
+    fn keys_of_custom_resources_are_what_is_stored() {
+        let items = json!({"type": "object", "required": ["a"], "properties":
+            {"a": {"type": "string"}, "b": {"type": "string", "default": "d"}}});
+        let schema = json!({"type": "object", "properties": {"list":
+            {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b"], "items": items}}});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.x.io"},
+            "spec": {"group": "x.io", "scope": "Namespaced", "names": {"plural": "widgets", "singular": "widget", "kind": "Widget"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
+        });
+        let types = crate::custom::types(&definition).expect("a good definition");
+        let element = types[0].view().child("list").expect("declared").view.element();
+        assert_eq!(element.key_of("b", Some(&Value::Null)), Some("d".into()));
+        assert_eq!(element.key_of("b", None), Some("d".into()));
+        assert_eq!(element.key_of("b", Some(&"".into())), Some("".into()));
+        assert_eq!(element.key_of("a", Some(&Value::Null)), Some(Value::Null));
+        assert_eq!(element.key_of("a", None), None);
     }
 
     #[test]
