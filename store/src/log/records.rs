@@ -15,7 +15,7 @@ pub(super) const IDENTITY_KEY: &[u8] = b"identity";
 pub(super) const BASE_KEY: &[u8] = b"base";
 pub(super) const HARD_STATE_KEY: &[u8] = b"hard-state";
 /// The first byte of the identity and base records: entries carry chain headers.
-pub(super) const FORMAT: u8 = 2;
+const FORMAT: u8 = 2;
 
 /// Where the chain of the log starts.
 #[derive(Clone, Copy)]
@@ -26,6 +26,7 @@ pub(super) struct Root {
     pub batch: u64,
 }
 
+/// The first records of a new log, durably.
 pub(super) fn create<F: FileSystem>(
     engine: &Engine<F>,
     (identity, base): (Identity, Base),
@@ -43,6 +44,7 @@ pub(super) fn create<F: FileSystem>(
     Ok(())
 }
 
+/// Adds the member's identity to what `batch` writes.
 pub(super) fn put_identity(batch: &mut LogBatch, identity: Identity) -> Result<(), LogError> {
     let mut record = vec![FORMAT];
     record.extend_from_slice(&identity.cluster.to_le_bytes());
@@ -52,6 +54,10 @@ pub(super) fn put_identity(batch: &mut LogBatch, identity: Identity) -> Result<(
         .map_err(engine_error)
 }
 
+/// What the log is as it lies on disk, before its entries are verified.
+///
+/// # Errors
+/// A record that is missing or damaged, or of another format.
 pub(super) fn read_state<F: FileSystem>(engine: &Engine<F>) -> Result<(LogState, Root), LogError> {
     let record = engine
         .get(GROUP, IDENTITY_KEY)
@@ -105,7 +111,7 @@ pub(super) fn encode_base(base: &Base, root: Root) -> Vec<u8> {
     record
 }
 
-pub(super) fn decode_base(record: &[u8]) -> Option<(Base, Root)> {
+fn decode_base(record: &[u8]) -> Option<(Base, Root)> {
     let (format, body) = record.split_first()?;
     if *format != FORMAT {
         return None;
